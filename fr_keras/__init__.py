@@ -1,0 +1,25 @@
+"""Features Replay for Keras: deep networks trained as modules in parallel."""
+
+import keras
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        "fr_keras needs Keras to run on TensorFlow: set the environment "
+        "variable KERAS_BACKEND=tensorflow. "
+        f"Received: backend={keras.backend.backend()!r}"
+    )
+
+from fr_keras import layers, models
+from fr_keras.algorithms import ALGORITHMS, Backprop, FeaturesReplay
+from fr_keras.partition import partition
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ALGORITHMS",
+    "Backprop",
+    "FeaturesReplay",
+    "layers",
+    "models",
+    "partition",
+]

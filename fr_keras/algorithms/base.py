@@ -1,0 +1,374 @@
+"""What all algorithms share: a `keras.Model` made of modules on devices."""
+
+import functools
+import itertools
+
+import keras
+import tensorflow as tf
+
+from fr_keras import labels, placement
+from fr_keras.batch_spec import BatchSpec, standardize_batch
+from fr_keras.module import Module
+from fr_keras.optimizers import ModuleOptimizers
+from fr_keras.partition import partition
+
+
+class Algorithm(keras.Model):
+    """A network cut into K modules on K devices, and a way to train it.
+
+    A subclass says how the iterations of its method go (`make_functions` and
+    `train_steps`); the rest is here: construction, `compile`, the training
+    function that `fit` and `train_on_batch` call, evaluation and prediction
+    with the modules as one plain network.
+
+    Args:
+        model: Sequential or Functional `keras.Model` to be cut (see
+            `fr_keras.partition`), or a list of ready-made modules
+            (`keras.Model`s), the output of one being the input of the next.
+            A model that is cut stays as it is: what is trained is a copy on
+            the modules' devices, which `to_keras` gives back. Ready-made
+            modules are trained themselves, if they lie on their devices.
+        num_modules: int, K, or `None` for one module per device.
+        devices: list of device names, or `None` for the GPUs there are, else
+            the logical CPU devices (see `fr_keras.placement.assign_devices`).
+
+    Attributes:
+        modules: tuple of K `keras.Model`s.
+        devices: tuple of K full device names.
+        num_modules: int, K.
+
+    Raises:
+        ValueError: if the model cannot be cut into that many modules, two
+            modules share a layer, or a device does not exist.
+    """
+
+    # Iterations before all modules are updated; K - 1 for delayed methods.
+    num_warmup_steps = 0
+
+    def __init__(self, model, num_modules=None, devices=None, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(model, (list, tuple)):
+            submodels = _check_modules(model, num_modules)
+            put = placement.place
+            self._copy_uncut = None
+        else:
+            if num_modules is None:
+                num_modules = placement.default_num_modules(devices)
+            submodels = partition(model, num_modules)
+            put = placement.copy_model
+            # Keras would take the model itself, as an attribute, for a layer.
+            self._copy_uncut = functools.partial(put, model)
+        self._devices = placement.assign_devices(len(submodels), devices)
+        self._submodels = [
+            put(submodel, device)
+            for submodel, device in zip(submodels, self._devices)
+        ]
+        self._modules = [
+            Module(submodel, device, is_first=(k == 0))
+            for k, (submodel, device) in enumerate(
+                zip(self._submodels, self._devices)
+            )
+        ]
+
+    @property
+    def modules(self):
+        return tuple(self._submodels)
+
+    @property
+    def devices(self):
+        return self._devices
+
+    @property
+    def num_modules(self):
+        return len(self._submodels)
+
+    def to_keras(self):
+        """Returns the trained network as one plain Keras model.
+
+        Returns:
+            `keras.Model` with the structure of the model that was given and
+            the weights of today; later training does not change it.
+        """
+        if self._copy_uncut is None:
+            inputs = self._submodels[0].inputs
+            if not inputs:
+                raise ValueError(
+                    "A list of modules becomes one Keras model if the first "
+                    "has a known input: a Functional model, or a Sequential "
+                    "model with a keras.Input. "
+                    f"Received: modules[0]={self._submodels[0]!r}"
+                )
+            outputs = inputs
+            for submodel in self._submodels:
+                outputs = placement.copy_model(submodel)(outputs)
+            return keras.Model(inputs, outputs, name=self.name)
+        model = self._copy_uncut()
+        trained = {
+            layer.name: layer
+            for submodel in self._submodels
+            for layer in submodel.layers
+        }
+        for layer in model.layers:
+            if layer.variables:
+                placement.copy_state(trained[layer.name], layer)
+        return model
+
+    # Training.
+
+    def compile(self, *args, jit_compile="auto", **kwargs):
+        """Configures the model for training.
+
+        The arguments are those of `keras.Model.compile`, and mean the same,
+        except:
+
+        Args:
+            optimizer: every module gets a copy of its own. A schedule is
+                evaluated at the number of the iteration, the same for all
+                modules; `clipnorm` and `global_clipnorm` act on each module
+                by itself, so that no module waits for another.
+            steps_per_execution: int, U. One call of the training function
+                runs U iterations in one graph, in which the work of different
+                modules overlaps (for the methods that allow it). The numbers
+                are those of U single steps.
+            jit_compile: `True` compiles every module by itself with XLA, for
+                its own device. `"auto"`, the default, and `False` do not.
+
+        Compiling again begins the training anew: fresh optimizers, and no
+        features or error gradients left from before.
+        """
+        super().compile(*args, jit_compile=False, **kwargs)
+        self._xla_per_module = jit_compile is True
+        self.optimizer = ModuleOptimizers(self.optimizer, self._modules)
+        self._age = None
+
+    def make_state(self):
+        """Makes fresh state, like replay queues (hook).
+
+        Called before the first training step after `compile`, when the
+        modules are built and `feature_specs` is set.
+        """
+
+    def make_functions(self):
+        """Makes the functions that `train_steps` calls (hook).
+
+        Called after `make_state`, and again when batches of a new kind come.
+        """
+
+    def train_steps(self, batches, age):
+        """Runs a few iterations; traced into one graph (hook).
+
+        Args:
+            batches: list of `(x, y, sample_weight)`, one for each iteration.
+            age: int, the number of iterations that were run before, at most
+                `num_warmup_steps`.
+        """
+        raise NotImplementedError
+
+    def on_device(self, module, function):
+        """Traces a function that works on one module, once for all calls.
+
+        The traced function is called, not inlined, wherever it is used, so a
+        graph of many iterations takes little longer to make than one.
+
+        Args:
+            module: `fr_keras.module.Module`, or `None` for work on several.
+            function: callable on nests of tensors.
+
+        Returns:
+            Callable like `function`.
+        """
+        if self.run_eagerly:
+            return function
+        traced = tf.function(
+            function,
+            autograph=False,
+            reduce_retracing=True,
+            jit_compile=self._xla_per_module and module is not None,
+            experimental_attributes={"_noinline": True},
+        )
+        if module is None:
+            return traced
+
+        @functools.wraps(function)
+        def call(*args):
+            with tf.device(module.device):
+                return traced(*args)
+
+        return call
+
+    def make_train_function(self, force=False):
+        if self.train_function is None or force:
+            self._batch_spec = None
+            self.train_function = self._train_on_iterator
+
+    def _train_on_iterator(self, iterator):
+        """Runs up to `steps_per_execution` iterations; returns the logs."""
+        batches = [
+            standardize_batch(batch)
+            for batch in itertools.islice(iterator, self.steps_per_execution)
+        ]
+        if not batches:
+            raise StopIteration
+        self._prepare_for(batches)
+        age = min(int(self._age), self.num_warmup_steps)
+        try:
+            if self.run_eagerly:
+                return self._train_on_batches(batches, age)
+            tensors = [t for b in batches for t in self._batch_spec.flatten(b)]
+            return self._trace(len(batches), age)(*tensors)
+        except tf.errors.InvalidArgumentError as error:
+            labels.raise_if_out_of_range(error)
+            raise
+
+    def _prepare_for(self, batches):
+        """Builds what depends on the kind of batches, when it is new."""
+        spec = self._batch_spec or BatchSpec(batches[0])
+        for batch in batches:
+            spec = spec.union(batch)
+        if spec is self._batch_spec:
+            return
+        self._batch_spec = spec
+        self._trace = functools.cache(self._make_trace)
+        x, y, sample_weight = spec.symbols()
+        self.feature_specs = [x]
+        for module in self._modules:
+            self.feature_specs.append(module.build(self.feature_specs[-1]))
+        with tf.device(self._devices[-1]):
+            self._symbolic_build(data_batch=(x, y, sample_weight))
+        if self._age is None:
+            with tf.device("CPU:0"):
+                self._age = tf.Variable(0, dtype=tf.int64, trainable=False)
+            self.make_state()
+        self.make_functions()
+
+    def _make_trace(self, num_steps, age):
+        """Traces `num_steps` iterations on tensors of any batch size."""
+
+        def run(*tensors):
+            tensors = iter(tensors)
+            batches = [self._batch_spec.pack(tensors) for _ in range(num_steps)]
+            return self._train_on_batches(batches, age)
+
+        specs = self._batch_spec.tensor_specs() * num_steps
+        return tf.function(run, autograph=False).get_concrete_function(*specs)
+
+    def _train_on_batches(self, batches, age):
+        for _, y, _ in batches:
+            labels.check(self.loss, y, self.feature_specs[-1])
+        self.train_steps(batches, age)
+        self._age.assign_add(len(batches))
+        with tf.device(self._devices[-1]):
+            return self.get_metrics_result()
+
+    def learn(self, x, y, sample_weight, losses_below, learning_rate):
+        """The last module's part of an iteration, the same in all methods.
+
+        Forward pass, loss, backward pass, update and metrics.
+
+        Args:
+            x: nest of tensors, h_{K-1}.
+            y: nest of tensors, the labels.
+            sample_weight: nest of tensors or `None`.
+            losses_below: list of scalar tensors, the losses of the layers of
+                the other modules, which are reported but not differentiated.
+            learning_rate: scalar tensor, γ_t.
+
+        Returns:
+            Nest of tensors, the error gradient with respect to `x`.
+        """
+        module = self._modules[-1]
+        with tf.device(module.device):
+            with tf.GradientTape() as tape:
+                if not module.is_first:
+                    tape.watch(x)
+                y_pred, losses, state = module.forward(x)
+                loss = self.compute_loss(
+                    y=y, y_pred=y_pred, sample_weight=sample_weight
+                )
+            module.commit(state)
+            losses = [loss, *losses]
+            gradients, delta = module.backward(
+                tape, losses, [tf.ones_like(loss) for loss in losses], x
+            )
+            module.update(gradients, learning_rate)
+            self._report(
+                losses + losses_below, None, y, y_pred, sample_weight
+            )
+        return delta
+
+    # Loss, evaluation, prediction.
+
+    def call(self, inputs, training=None):
+        outputs = inputs
+        for submodel, device in zip(self._submodels, self._devices):
+            with tf.device(device):
+                outputs = submodel(outputs, training=training)
+        return outputs
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """The loss that was given to `compile`.
+
+        Unlike that of other Keras models, it leaves out the losses of the
+        layers (regularizers, `add_loss`): each belongs to its module.
+
+        Args:
+            x: not used.
+            y: nest of tensors, the labels.
+            y_pred: nest of tensors, the output of the last module.
+            sample_weight: nest of tensors or `None`.
+            training: not used.
+
+        Returns:
+            Scalar tensor.
+        """
+        del x, training
+        loss = None
+        if self._compile_loss is not None:
+            loss = self._compile_loss(y, y_pred, sample_weight)
+        if loss is None:
+            raise ValueError(
+                "No loss to compute. Provide a `loss` argument in `compile()`."
+            )
+        return loss
+
+    def test_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y_pred = self(x, training=False)
+        with tf.device(self._devices[-1]):
+            loss = self.compute_loss(
+                y=y, y_pred=y_pred, sample_weight=sample_weight, training=False
+            )
+            losses = [loss, *self.losses]
+            return self._report(losses, x, y, y_pred, sample_weight)
+
+    def _report(self, losses, x, y, y_pred, sample_weight):
+        """Counts a batch in the metrics; returns the logs."""
+        total = keras.ops.sum(losses) if len(losses) > 1 else losses[0]
+        batch_size = tf.shape(tf.nest.flatten(y_pred)[0])[0]
+        self._loss_tracker.update_state(total, sample_weight=batch_size)
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+
+def _check_modules(modules, num_modules):
+    """Returns ready-made modules as a list of Keras models."""
+    if not modules or not all(isinstance(m, keras.Model) for m in modules):
+        raise ValueError(
+            "`model` must be a Keras model, or a non-empty list of Keras "
+            f"models, the modules. Received: model={modules!r}"
+        )
+    if num_modules not in (None, len(modules)):
+        raise ValueError(
+            f"`model` is a list of {len(modules)} modules, so `num_modules` "
+            f"must be {len(modules)} or None. Received: {num_modules=}"
+        )
+    owner = {}
+    for k, module in enumerate(modules, start=1):
+        for layer in module._flatten_layers():
+            if owner.setdefault(id(layer), k) != k:
+                raise ValueError(
+                    "A layer must belong to one module only. Received: layer "
+                    f"'{layer.name}' in modules {owner[id(layer)]} and {k}"
+                )
+    return list(modules)

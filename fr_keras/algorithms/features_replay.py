@@ -1,0 +1,201 @@
+"""Features Replay (Huo, Gu, Huang, NeurIPS 2018, arXiv 1807.04511)."""
+
+import functools
+
+import tensorflow as tf
+
+from fr_keras.algorithms.base import Algorithm
+from fr_keras.replay_queue import ReplayQueue
+
+
+class FeaturesReplay(Algorithm):
+    """Trains K modules whose backward passes run at the same time.
+
+    Back-propagation makes module k wait for the error gradient of module
+    k + 1. Here every module uses the error gradient δ that it received one
+    iteration ago, and recomputes the features that belong to it from a stored
+    input with today's weights. Iteration t, with mini-batch t:
+
+    1. Play: h_k^t = F_k(h_{k-1}^t; w_k^t), module after module. Every module
+       keeps its input h_{k-1}^t in its replay queue.
+    2. Replay, all k < K at once: h̃_k = F_k(h_{k-1}^{t-(K-k)}; w_k^t).
+    3. Backward, all k at once: for k < K the vector-Jacobian product of h̃_k
+       with δ_k^t, for k = K the gradient of the loss.
+    4. Update of every module by its own optimizer, at learning rate γ_t.
+    5. Send the gradient e_k^t with respect to the replayed input down:
+       δ_{k-1}^{t+1} = e_k^t.
+
+    δ_k^t comes, through K - k modules, from the loss of iteration t - (K-k),
+    so it belongs to the very mini-batch that module k replays. A module is
+    not updated before its first δ has arrived, at t = K - k.
+
+    One graph runs `steps_per_execution` iterations. Operations of module k
+    wait only for its own variables and for what its neighbours send, so
+    iterations overlap. K = 4, time in forward passes (P: play, R: replay,
+    B: backward and update):
+
+    ```
+    module 1   P R B B P R B B P R B B
+    module 2     P R B B P R B B P R B B
+    module 3       P R B B P R B B P R B B
+    module 4         P B B   P B B   P B B
+    ```
+
+    The arguments, attributes and errors are those of `Algorithm`
+    (`fr_keras/algorithms/base.py`).
+
+    Example:
+
+    ```python
+    model = fr_keras.FeaturesReplay(
+        fr_keras.models.resnet(20, num_classes=10), num_modules=2
+    )
+    model.compile(
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=8,
+    )
+    model.fit(x_train, y_train, batch_size=128, epochs=10)
+    ```
+
+    Reference: Algorithm 1 and equations (6)-(7) of
+    [Training Neural Networks Using Features Replay](
+    https://arxiv.org/abs/1807.04511).
+    """
+
+    @property
+    def num_warmup_steps(self):
+        return self.num_modules - 1
+
+    def make_state(self):
+        # Between two iterations module k keeps its inputs of K - k iterations
+        # and one δ; with today's input there are K - k + 1.
+        delays = range(self.num_modules - 1, 0, -1)
+        self._replay_queues = [
+            ReplayQueue(delay, module.device, f"inputs_{k}")
+            for k, (delay, module) in enumerate(zip(delays, self._modules), 1)
+        ]
+        self._deltas = [
+            ReplayQueue(1, module.device, f"delta_{k}")
+            for k, module in enumerate(self._modules[:-1], 1)
+        ]
+
+    def make_functions(self):
+        self._play, self._replay = [], []
+        for k, module in enumerate(self._modules[:-1]):
+            inputs, features = self.feature_specs[k : k + 2]
+            self._replay_queues[k].build((inputs, module.random_state))
+            self._deltas[k].build(features)
+            self._play.append(
+                self.on_device(module, functools.partial(play, module))
+            )
+            self._replay.append(
+                self.on_device(module, functools.partial(replay, module))
+            )
+        self._learn = self.on_device(self._modules[-1], self.learn)
+
+    def train_steps(self, batches, age):
+        replayed = range(self.num_modules - 1)
+        queues = [
+            queue.load(min(age, queue.length)) for queue in self._replay_queues
+        ]
+        deltas = [
+            self._deltas[k].load(1)[0] if self._has_delta(k, age) else None
+            for k in replayed
+        ]
+        for i, batch in enumerate(batches):
+            deltas = self._iteration(age + i, batch, queues, deltas)
+        for k in replayed:
+            self._replay_queues[k].store(queues[k])
+            if deltas[k] is not None:
+                self._deltas[k].store([deltas[k]])
+
+    def _has_delta(self, k, t):
+        """Whether the first δ has arrived at module k (from 0) at step t."""
+        return t >= self.num_modules - 1 - k
+
+    def _iteration(self, t, batch, queues, deltas):
+        """Iteration t of the algorithm.
+
+        Args:
+            t: int, the number of the iteration, or any that is past warm-up.
+            batch: tuple `(x, y, sample_weight)`.
+            queues: list of deques, one for each module but the last; today's
+                input goes in, the replayed one comes out.
+            deltas: list of nests of tensors, δ_k^t.
+
+        Returns:
+            List of nests of tensors, δ_k^{t+1}, `None` where there is none.
+        """
+        x, y, sample_weight = batch
+        learning_rate = self.optimizer.next_learning_rate()
+        replayed = range(self.num_modules - 1)
+
+        features, losses = [x], []
+        for k in replayed:
+            above, random_state, own_losses = self._play[k](features[k])
+            queues[k].append((features[k], random_state))
+            features.append(above)
+            losses.extend(own_losses)
+
+        sent = [None] * self.num_modules
+        for k in replayed:
+            if self._has_delta(k, t):
+                # Others wait for this module's play, nobody for its replay.
+                with tf.control_dependencies(tf.nest.flatten(features[k + 1])):
+                    sent[k] = self._replay[k](
+                        *queues[k].popleft(), deltas[k], learning_rate
+                    )
+        sent[-1] = self._learn(
+            features[-1], y, sample_weight, losses, learning_rate
+        )
+        return sent[1:]
+
+
+def play(module, x):
+    """Forward pass of a new mini-batch: h_k = F_k(h_{k-1}; w_k).
+
+    Moves the module's state: moving averages, random number generators.
+
+    Args:
+        module: `fr_keras.module.Module`.
+        x: nest of tensors, h_{k-1}.
+
+    Returns:
+        Tuple `(features, random_state, losses)`: h_k, the state of the
+        module's random number generators from which it was computed, and the
+        losses of its layers.
+    """
+    random_state = [tf.identity(variable) for variable in module.random_state]
+    features, losses, state = module.forward(x)
+    module.commit(state)
+    return features, random_state, losses
+
+
+def replay(module, x, random_state, delta, learning_rate):
+    """Replay of a stored input, backward pass from δ_k, and update.
+
+    The module's state stays as it is: it moved when the input was played.
+
+    Args:
+        module: `fr_keras.module.Module`.
+        x: nest of tensors, the stored input h_{k-1}.
+        random_state: list of tensors, as `play` returned it for `x`.
+        delta: nest of tensors, δ_k, the gradient of the loss with respect to
+            the features of `x`.
+        learning_rate: scalar tensor, γ_t.
+
+    Returns:
+        Nest of tensors, e_k, the gradient with respect to `x`; `None` for the
+        first module.
+    """
+    with tf.GradientTape() as tape:
+        if not module.is_first:
+            tape.watch(x)
+        features, losses, _ = module.forward(x, random_state)
+    gradients, sent = module.backward(
+        tape, [features, losses], [delta, [tf.ones_like(x) for x in losses]], x
+    )
+    module.update(gradients, learning_rate)
+    return sent

@@ -1,0 +1,169 @@
+"""Features Replay a second time: plain, slow, independent of the library.
+
+Section by section the algorithm of the paper: Python loops, deques, float64,
+no `tf.function`, no Keras training, optimizers written out. Only the layers'
+formulas and derivatives are TensorFlow's elementary operations.
+"""
+
+import collections
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+class PlainModule:
+    """A chain of layers and their weights, copied from a Keras model."""
+
+    def __init__(self, layers):
+        self.layers = [
+            layer for layer in layers
+            if not isinstance(layer, keras.layers.InputLayer)
+        ]
+        self.weights = []
+        self.statistics = []
+        for layer in self.layers:
+            self.weights.append(
+                [tf.constant(v.numpy()) for v in layer.trainable_variables]
+            )
+            self.statistics.append(
+                [v.numpy() for v in layer.non_trainable_variables]
+            )
+
+    def forward(self, weights, x, move_statistics):
+        for i, layer in enumerate(self.layers):
+            x = self._layer(i, layer, weights[i], x, move_statistics)
+        return x
+
+    def _layer(self, i, layer, weights, x, move_statistics):
+        if isinstance(layer, keras.layers.Dense):
+            x = tf.matmul(x, weights[0]) + weights[1]
+            return tf.tanh(x) if layer.activation is keras.activations.tanh else x
+        if isinstance(layer, keras.layers.Conv2D):
+            return tf.nn.conv2d(x, weights[0], 1, "SAME") + weights[1]
+        if isinstance(layer, keras.layers.ReLU):
+            return tf.maximum(x, 0.0)
+        if isinstance(layer, keras.layers.GlobalAveragePooling2D):
+            return tf.reduce_mean(x, [1, 2])
+        if isinstance(layer, keras.layers.BatchNormalization):
+            axes = list(range(x.shape.rank - 1))
+            mean = tf.reduce_mean(x, axes)
+            variance = tf.reduce_mean(tf.square(x - mean), axes)
+            if move_statistics:
+                old_mean, old_variance = self.statistics[i]
+                m = layer.momentum
+                self.statistics[i] = [
+                    m * old_mean + (1 - m) * mean.numpy(),
+                    m * old_variance + (1 - m) * variance.numpy(),
+                ]
+            x = (x - mean) / tf.sqrt(variance + layer.epsilon)
+            return x * weights[0] + weights[1]
+        raise TypeError(f"no formula for {layer}")
+
+
+def cross_entropy(y, logits):
+    """Mean over the batch of -log softmax(logits)[y]."""
+    log_p = logits - tf.reduce_logsumexp(logits, axis=1, keepdims=True)
+    return -tf.reduce_mean(tf.gather(log_p, y, axis=1, batch_dims=1))
+
+
+class SGD:
+    """`momentum` and `weight_decay` as in `keras.optimizers.SGD`, Nesterov."""
+
+    def __init__(self, momentum=0.0, weight_decay=0.0):
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.velocities = {}
+
+    def __call__(self, key, w, g, rate):
+        w = w * (1 - rate * self.weight_decay)
+        v = self.velocities.get(key, 0.0)
+        v = self.momentum * v - rate * g
+        self.velocities[key] = v
+        if self.momentum == 0:
+            return w + v
+        return w + self.momentum * v - rate * g
+
+
+class Adam:
+    """Kingma & Ba, with bias correction by the module's own updates."""
+
+    def __init__(self, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.moments = {}
+
+    def __call__(self, key, w, g, rate):
+        m, v, n = self.moments.get(key, (0.0, 0.0, 0))
+        n += 1
+        m = self.beta_1 * m + (1 - self.beta_1) * g
+        v = self.beta_2 * v + (1 - self.beta_2) * g**2
+        self.moments[key] = m, v, n
+        corrected = rate * np.sqrt(1 - self.beta_2**n) / (1 - self.beta_1**n)
+        return w - corrected * m / (np.sqrt(v) + self.epsilon)
+
+
+def features_replay(modules, optimizer, learning_rate, batches):
+    """Runs the algorithm; the modules hold the trained weights afterwards.
+
+    Args:
+        modules: list of `PlainModule`, k = 1 … K.
+        optimizer: function `() -> rule`, called once for each module; the
+            rule is `(key, weight, gradient, rate) -> weight`.
+        learning_rate: function `t -> γ_t`.
+        batches: list of `(x, y)`.
+
+    Returns:
+        List of the losses f(h_K^t, y^t).
+    """
+    K = len(modules)
+    rules = [optimizer() for _ in modules]
+    # Module k keeps its inputs of K - k + 1 iterations, today's included.
+    queues = [collections.deque(maxlen=K - k + 1) for k in range(1, K + 1)]
+    delta = [None] * (K + 1)
+    losses = []
+    for t, (x, y) in enumerate(batches):
+        # 1. Play.
+        h = tf.constant(x)
+        for k in range(1, K + 1):
+            queues[k - 1].append(h)
+            module = modules[k - 1]
+            h = module.forward(module.weights, h, move_statistics=True)
+        losses.append(float(cross_entropy(y, h)))
+
+        next_delta = [None] * (K + 1)
+        updates = []
+        for k in range(1, K + 1):
+            if t < K - k:
+                continue
+            module = modules[k - 1]
+            flat = sum(module.weights, [])
+            # 2. Replay of h_{k-1}^{t-(K-k)}, the oldest input.
+            x_replayed = queues[k - 1][0]
+            with tf.GradientTape() as tape:
+                tape.watch([x_replayed, *flat])
+                h = module.forward(module.weights, x_replayed, False)
+                # 3. Backward: <h̃_k, δ_k> has the gradient that is wanted.
+                objective = (
+                    cross_entropy(y, h) if k == K
+                    else tf.reduce_sum(h * delta[k])
+                )
+            *g, e = tape.gradient(objective, [*flat, x_replayed])
+            updates.append((k, g))
+            # 5. Send.
+            next_delta[k - 1] = e
+        # 4. Update.
+        for k, g in updates:
+            module = modules[k - 1]
+            gradients = iter(g)
+            for i, weights in enumerate(module.weights):
+                module.weights[i] = [
+                    tf.constant(
+                        rules[k - 1](
+                            (i, j), w.numpy(), next(gradients).numpy(),
+                            learning_rate(t),
+                        )
+                    )
+                    for j, w in enumerate(weights)
+                ]
+        delta = next_delta
+    return losses
