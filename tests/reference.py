@@ -40,7 +40,7 @@ class PlainModule:
             x = tf.matmul(x, weights[0]) + weights[1]
             return tf.tanh(x) if layer.activation is keras.activations.tanh else x
         if isinstance(layer, keras.layers.Conv2D):
-            return tf.nn.conv2d(x, weights[0], 1, "SAME") + weights[1]
+            return tf.nn.conv2d(x, weights[0], 1, "SAME")
         if isinstance(layer, keras.layers.ReLU):
             return tf.maximum(x, 0.0)
         if isinstance(layer, keras.layers.GlobalAveragePooling2D):

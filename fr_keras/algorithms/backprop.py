@@ -27,14 +27,12 @@ class Backprop(Algorithm):
     """
 
     def make_functions(self):
-        self._step = self.on_device(None, self._iteration)
+        self._step = self.traced(self._iteration)
 
     def train_steps(self, batches, age):
         del age
-        for x, y, sample_weight in batches:
-            self._step(
-                x, y, sample_weight, self.optimizer.next_learning_rate()
-            )
+        for batch in batches:
+            self._step(*batch, self.optimizer.next_learning_rate())
 
     def _iteration(self, x, y, sample_weight, learning_rate):
         features, tapes, losses = [x], [], []
@@ -48,14 +46,15 @@ class Backprop(Algorithm):
             losses.append(own_losses)
             tapes.append(tape)
 
-        delta = self.learn(
-            features[-1], y, sample_weight, sum(losses, []), learning_rate
+        gradients = [None] * self.num_modules
+        gradients[-1], delta = self.learn(
+            features[-1], y, sample_weight, sum(losses, [])
         )
         for k in reversed(range(self.num_modules - 1)):
-            gradients, delta = self._modules[k].backward(
+            gradients[k], delta = self._modules[k].backward(
                 tapes[k],
                 [features[k + 1], losses[k]],
                 [delta, [tf.ones_like(loss) for loss in losses[k]]],
                 features[k],
             )
-            self._modules[k].update(gradients, learning_rate)
+        self.update(gradients, learning_rate)

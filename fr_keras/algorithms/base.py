@@ -164,37 +164,53 @@ class Algorithm(keras.Model):
         """
         raise NotImplementedError
 
-    def on_device(self, module, function):
-        """Traces a function that works on one module, once for all calls.
+    def on_devices(self, function):
+        """Traces a function of one module for every module.
+
+        Args:
+            function: callable `function(module, *tensors)`.
+
+        Returns:
+            List of callables `(*tensors)`, one for each module, that do the
+            work on the module's device.
+        """
+        return [
+            self._on_device(module, functools.partial(function, module))
+            for module in self._modules
+        ]
+
+    def _on_device(self, module, function):
+        """Traces a function that works on a module's device."""
+        traced = self.traced(function, jit_compile=self._xla_per_module)
+
+        def call(*args):
+            with tf.device(module.device):
+                return traced(*args)
+
+        return call
+
+    def traced(self, function, jit_compile=False):
+        """Traces a function once, to be called in every iteration.
 
         The traced function is called, not inlined, wherever it is used, so a
         graph of many iterations takes little longer to make than one.
 
         Args:
-            module: `fr_keras.module.Module`, or `None` for work on several.
             function: callable on nests of tensors.
+            jit_compile: bool, whether to compile it with XLA.
 
         Returns:
             Callable like `function`.
         """
         if self.run_eagerly:
             return function
-        traced = tf.function(
+        return tf.function(
             function,
             autograph=False,
             reduce_retracing=True,
-            jit_compile=self._xla_per_module and module is not None,
+            jit_compile=jit_compile,
             experimental_attributes={"_noinline": True},
         )
-        if module is None:
-            return traced
-
-        @functools.wraps(function)
-        def call(*args):
-            with tf.device(module.device):
-                return traced(*args)
-
-        return call
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
@@ -239,6 +255,13 @@ class Algorithm(keras.Model):
             with tf.device("CPU:0"):
                 self._age = tf.Variable(0, dtype=tf.int64, trainable=False)
             self.make_state()
+        # Gradients and update are two functions on purpose. In one, the update
+        # of a weight can overtake the computation of e_k, which reads it:
+        # TensorFlow's dependency optimizer takes the IdentityN through which
+        # Keras passes all gradients for an ordering of the two and drops the
+        # control edge between them, and then splits the IdentityN up.
+        self._learn = self._on_device(self._modules[-1], self._learn_batch)
+        self._update = self.on_devices(Module.update)
         self.make_functions()
 
     def _make_trace(self, num_steps, age):
@@ -260,10 +283,10 @@ class Algorithm(keras.Model):
         with tf.device(self._devices[-1]):
             return self.get_metrics_result()
 
-    def learn(self, x, y, sample_weight, losses_below, learning_rate):
+    def learn(self, x, y, sample_weight, losses_below):
         """The last module's part of an iteration, the same in all methods.
 
-        Forward pass, loss, backward pass, update and metrics.
+        Forward pass, loss, backward pass and metrics.
 
         Args:
             x: nest of tensors, h_{K-1}.
@@ -271,30 +294,40 @@ class Algorithm(keras.Model):
             sample_weight: nest of tensors or `None`.
             losses_below: list of scalar tensors, the losses of the layers of
                 the other modules, which are reported but not differentiated.
-            learning_rate: scalar tensor, γ_t.
 
         Returns:
-            Nest of tensors, the error gradient with respect to `x`.
+            Tuple `(gradients, sent)`: g_K, a list of tensors, and e_K, the
+            nest of the gradient with respect to `x` (`None` if K = 1).
         """
+        return self._learn(x, y, sample_weight, losses_below)
+
+    def _learn_batch(self, x, y, sample_weight, losses_below):
         module = self._modules[-1]
-        with tf.device(module.device):
-            with tf.GradientTape() as tape:
-                if not module.is_first:
-                    tape.watch(x)
-                y_pred, losses, state = module.forward(x)
-                loss = self.compute_loss(
-                    y=y, y_pred=y_pred, sample_weight=sample_weight
-                )
-            module.commit(state)
-            losses = [loss, *losses]
-            gradients, delta = module.backward(
-                tape, losses, [tf.ones_like(loss) for loss in losses], x
+        with tf.GradientTape() as tape:
+            if not module.is_first:
+                tape.watch(x)
+            y_pred, losses, state = module.forward(x)
+            loss = self.compute_loss(
+                y=y, y_pred=y_pred, sample_weight=sample_weight
             )
-            module.update(gradients, learning_rate)
-            self._report(
-                losses + losses_below, None, y, y_pred, sample_weight
-            )
-        return delta
+        module.commit(state)
+        losses = [loss, *losses]
+        self._report(losses + losses_below, None, y, y_pred, sample_weight)
+        return module.backward(
+            tape, losses, [tf.ones_like(loss) for loss in losses], x
+        )
+
+    def update(self, gradients, learning_rate):
+        """Updates the modules, each on its device by its own optimizer.
+
+        Args:
+            gradients: list of K lists of tensors, g_k; `None` for a module
+                that is not to be updated.
+            learning_rate: scalar tensor, γ_t.
+        """
+        for k, of_module in enumerate(gradients):
+            if of_module is not None:
+                self._update[k](of_module, learning_rate)
 
     # Loss, evaluation, prediction.
 

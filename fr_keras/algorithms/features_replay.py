@@ -1,7 +1,5 @@
 """Features Replay (Huo, Gu, Huang, NeurIPS 2018, arXiv 1807.04511)."""
 
-import functools
-
 import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
@@ -82,18 +80,12 @@ class FeaturesReplay(Algorithm):
         ]
 
     def make_functions(self):
-        self._play, self._replay = [], []
+        self._play = self.on_devices(play)
+        self._replay = self.on_devices(replay)
         for k, module in enumerate(self._modules[:-1]):
             inputs, features = self.feature_specs[k : k + 2]
             self._replay_queues[k].build((inputs, module.random_state))
             self._deltas[k].build(features)
-            self._play.append(
-                self.on_device(module, functools.partial(play, module))
-            )
-            self._replay.append(
-                self.on_device(module, functools.partial(replay, module))
-            )
-        self._learn = self.on_device(self._modules[-1], self.learn)
 
     def train_steps(self, batches, age):
         replayed = range(self.num_modules - 1)
@@ -139,17 +131,19 @@ class FeaturesReplay(Algorithm):
             features.append(above)
             losses.extend(own_losses)
 
+        gradients = [None] * self.num_modules
         sent = [None] * self.num_modules
         for k in replayed:
             if self._has_delta(k, t):
                 # Others wait for this module's play, nobody for its replay.
                 with tf.control_dependencies(tf.nest.flatten(features[k + 1])):
-                    sent[k] = self._replay[k](
-                        *queues[k].popleft(), deltas[k], learning_rate
+                    gradients[k], sent[k] = self._replay[k](
+                        *queues[k].popleft(), deltas[k]
                     )
-        sent[-1] = self._learn(
-            features[-1], y, sample_weight, losses, learning_rate
+        gradients[-1], sent[-1] = self.learn(
+            features[-1], y, sample_weight, losses
         )
+        self.update(gradients, learning_rate)
         return sent[1:]
 
 
@@ -173,8 +167,8 @@ def play(module, x):
     return features, random_state, losses
 
 
-def replay(module, x, random_state, delta, learning_rate):
-    """Replay of a stored input, backward pass from δ_k, and update.
+def replay(module, x, random_state, delta):
+    """Replay of a stored input and backward pass from δ_k.
 
     The module's state stays as it is: it moved when the input was played.
 
@@ -184,18 +178,15 @@ def replay(module, x, random_state, delta, learning_rate):
         random_state: list of tensors, as `play` returned it for `x`.
         delta: nest of tensors, δ_k, the gradient of the loss with respect to
             the features of `x`.
-        learning_rate: scalar tensor, γ_t.
 
     Returns:
-        Nest of tensors, e_k, the gradient with respect to `x`; `None` for the
-        first module.
+        Tuple `(gradients, sent)`: g_k, a list of tensors, and e_k, the nest
+        of the gradient with respect to `x` (`None` for the first module).
     """
     with tf.GradientTape() as tape:
         if not module.is_first:
             tape.watch(x)
         features, losses, _ = module.forward(x, random_state)
-    gradients, sent = module.backward(
+    return module.backward(
         tape, [features, losses], [delta, [tf.ones_like(x) for x in losses]], x
     )
-    module.update(gradients, learning_rate)
-    return sent
