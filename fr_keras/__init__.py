@@ -9,7 +9,7 @@ if keras.backend.backend() != "tensorflow":
         f"Received: backend={keras.backend.backend()!r}"
     )
 
-from fr_keras import layers, models
+from fr_keras import diagnostics, layers, models
 from fr_keras.algorithms import ALGORITHMS, Backprop, FeaturesReplay
 from fr_keras.partition import partition
 
@@ -19,6 +19,7 @@ __all__ = [
     "ALGORITHMS",
     "Backprop",
     "FeaturesReplay",
+    "diagnostics",
     "layers",
     "models",
     "partition",

@@ -36,7 +36,7 @@ class Backprop(Algorithm):
 
     def _iteration(self, x, y, sample_weight, learning_rate):
         features, tapes, losses = [x], [], []
-        for module in self._modules[:-1]:
+        for module in self.modules_at_work[:-1]:
             with tf.GradientTape() as tape:
                 if not module.is_first:
                     tape.watch(features[-1])
@@ -51,7 +51,7 @@ class Backprop(Algorithm):
             features[-1], y, sample_weight, sum(losses, [])
         )
         for k in reversed(range(self.num_modules - 1)):
-            gradients[k], delta = self._modules[k].backward(
+            gradients[k], delta = self.modules_at_work[k].backward(
                 tapes[k],
                 [features[k + 1], losses[k]],
                 [delta, [tf.ones_like(loss) for loss in losses[k]]],

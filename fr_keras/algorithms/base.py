@@ -63,7 +63,7 @@ class Algorithm(keras.Model):
             put(submodel, device)
             for submodel, device in zip(submodels, self._devices)
         ]
-        self._modules = [
+        self.modules_at_work = [
             Module(submodel, device, is_first=(k == 0))
             for k, (submodel, device) in enumerate(
                 zip(self._submodels, self._devices)
@@ -138,7 +138,7 @@ class Algorithm(keras.Model):
         """
         super().compile(*args, jit_compile=False, **kwargs)
         self._xla_per_module = jit_compile is True
-        self.optimizer = ModuleOptimizers(self.optimizer, self._modules)
+        self.optimizer = ModuleOptimizers(self.optimizer, self.modules_at_work)
         self._age = None
 
     def make_state(self):
@@ -176,7 +176,7 @@ class Algorithm(keras.Model):
         """
         return [
             self._on_device(module, functools.partial(function, module))
-            for module in self._modules
+            for module in self.modules_at_work
         ]
 
     def _on_device(self, module, function):
@@ -247,7 +247,7 @@ class Algorithm(keras.Model):
         self._trace = functools.cache(self._make_trace)
         x, y, sample_weight = spec.symbols()
         self.feature_specs = [x]
-        for module in self._modules:
+        for module in self.modules_at_work:
             self.feature_specs.append(module.build(self.feature_specs[-1]))
         with tf.device(self._devices[-1]):
             self._symbolic_build(data_batch=(x, y, sample_weight))
@@ -260,7 +260,7 @@ class Algorithm(keras.Model):
         # TensorFlow's dependency optimizer takes the IdentityN through which
         # Keras passes all gradients for an ordering of the two and drops the
         # control edge between them, and then splits the IdentityN up.
-        self._learn = self._on_device(self._modules[-1], self._learn_batch)
+        self._learn = self._on_device(self.modules_at_work[-1], self._learn_batch)
         self._update = self.on_devices(Module.update)
         self.make_functions()
 
@@ -302,7 +302,7 @@ class Algorithm(keras.Model):
         return self._learn(x, y, sample_weight, losses_below)
 
     def _learn_batch(self, x, y, sample_weight, losses_below):
-        module = self._modules[-1]
+        module = self.modules_at_work[-1]
         with tf.GradientTape() as tape:
             if not module.is_first:
                 tape.watch(x)

@@ -72,17 +72,17 @@ class FeaturesReplay(Algorithm):
         delays = range(self.num_modules - 1, 0, -1)
         self._replay_queues = [
             ReplayQueue(delay, module.device, f"inputs_{k}")
-            for k, (delay, module) in enumerate(zip(delays, self._modules), 1)
+            for k, (delay, module) in enumerate(zip(delays, self.modules_at_work), 1)
         ]
         self._deltas = [
             ReplayQueue(1, module.device, f"delta_{k}")
-            for k, module in enumerate(self._modules[:-1], 1)
+            for k, module in enumerate(self.modules_at_work[:-1], 1)
         ]
 
     def make_functions(self):
         self._play = self.on_devices(play)
         self._replay = self.on_devices(replay)
-        for k, module in enumerate(self._modules[:-1]):
+        for k, module in enumerate(self.modules_at_work[:-1]):
             inputs, features = self.feature_specs[k : k + 2]
             self._replay_queues[k].build((inputs, module.random_state))
             self._deltas[k].build(features)

@@ -1,0 +1,255 @@
+"""From the name of a dataset to batches of normalized images."""
+
+import dataclasses
+import socket
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from trainers import digits  # noqa: F401, registers the dataset `digits`.
+from trainers.errors import UsageError
+
+_SHUFFLE_BUFFER = 50_000
+
+
+@dataclasses.dataclass
+class ImageData:
+    """A prepared image-classification set.
+
+    Attributes:
+        train: `tf.data.Dataset` of `(uint8 image, int label)`.
+        test: the same, the split `test` or else `validation`.
+        num_train: int, examples to train on.
+        num_test: int.
+        image_shape: tuple `(height, width, channels)`.
+        num_classes: int.
+        mean: float32 array, mean of each channel, pixels being 0 to 255.
+        std: float32 array, standard deviation of each channel.
+    """
+
+    train: tf.data.Dataset
+    test: tf.data.Dataset
+    num_train: int
+    num_test: int
+    image_shape: tuple
+    num_classes: int
+    mean: np.ndarray
+    std: np.ndarray
+
+    def normalize(self, images):
+        return (tf.cast(images, tf.float32) - self.mean) / self.std
+
+
+def load(name, data_dir=None, mean=None, std=None):
+    """Loads a dataset, preparing it first if need be.
+
+    Args:
+        name: str, `"digits"` or any image-classification set of TFDS.
+        data_dir: str, where prepared datasets lie, or `None` for
+            `~/tensorflow_datasets`.
+        mean: list of floats for each channel, or `None` to measure them on
+            the training set.
+        std: like `mean`.
+
+    Returns:
+        `ImageData`.
+
+    Raises:
+        UsageError: if there is no such dataset, it does not consist of
+            labelled images of one size, or it cannot be prepared.
+    """
+    builder = _builder(name, data_dir)
+    _prepare(builder)
+    features = builder.info.features
+    image, label = features["image"], features["label"]
+    if None in image.shape:
+        raise UsageError(
+            f"--dataset={name}: images must all have one size. Received: "
+            f"shape {image.shape}"
+        )
+    splits = builder.info.splits
+    test_split = "test" if "test" in splits else "validation"
+    for split in ("train", test_split):
+        if split not in splits or not splits[split].num_examples:
+            raise UsageError(
+                f"--dataset={name}: must have a split 'train' and a split "
+                f"'test' or 'validation'. Received: {', '.join(splits)}"
+            )
+    train, test = (
+        builder.as_dataset(split=split, as_supervised=True)
+        for split in ("train", test_split)
+    )
+    measured = None, None
+    if mean is None or std is None:
+        measured = _mean_and_std(train)
+    channels = image.shape[-1]
+    return ImageData(
+        train,
+        test,
+        splits["train"].num_examples,
+        splits[test_split].num_examples,
+        image.shape,
+        label.num_classes,
+        _per_channel("mean", mean, measured[0], channels),
+        _per_channel("std", std, measured[1], channels),
+    )
+
+
+def train_batches(data, batch_size, seed, crop_padding=0, flip=False):
+    """Shuffled, augmented, normalized batches of one epoch.
+
+    Another iteration gives another order and other augmentations; the
+    sequence of epochs is a function of the seed.
+
+    Args:
+        data: `ImageData`.
+        batch_size: int; the last batch of an epoch may be smaller.
+        seed: int.
+        crop_padding: int, pixels of padding before a random crop.
+        flip: bool, whether to flip at random, left-right.
+
+    Returns:
+        `tf.data.Dataset` of `(float32 images, int labels)`.
+    """
+    batches = (
+        data.train.cache()
+        .shuffle(min(data.num_train, _SHUFFLE_BUFFER), seed=seed)
+        .batch(batch_size)
+    )
+    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
+
+    def augment(batch, seed):
+        images, labels = batch
+        images = data.normalize(images)
+        if crop_padding:
+            images = _random_crop(images, crop_padding, seed)
+        if flip:
+            images = _random_flip(images, seed + 1)
+        return images, labels
+
+    return _with_options(
+        tf.data.Dataset.zip(batches, seeds.batch(2)).map(augment)
+    )
+
+
+def test_batches(data, batch_size):
+    """Normalized batches of the test set, in a fixed order.
+
+    Args:
+        data: `ImageData`.
+        batch_size: int.
+
+    Returns:
+        `tf.data.Dataset` of `(float32 images, int labels)`.
+    """
+    return _with_options(
+        data.test.batch(batch_size)
+        .map(lambda images, labels: (data.normalize(images), labels))
+        .cache()
+    )
+
+
+def _with_options(dataset):
+    options = tf.data.Options()
+    options.deterministic = True
+    # Tuning threads sleep for seconds, and an epoch's end waits for them; the
+    # steps are too cheap for tuning anyway.
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = 1
+    return dataset.prefetch(4).with_options(options)
+
+
+def _random_crop(images, padding, seed):
+    """Pads with zeros and crops every image at a place of its own."""
+    shape = tf.shape(images)
+    offsets = tf.random.stateless_uniform(
+        [2, shape[0], 1], seed, maxval=2 * padding + 1, dtype=tf.int32
+    )
+    border = [padding, padding]
+    images = tf.pad(images, [[0, 0], border, border, [0, 0]])
+    rows = offsets[0] + tf.range(shape[1])
+    columns = offsets[1] + tf.range(shape[2])
+    images = tf.gather(images, rows, axis=1, batch_dims=1)
+    return tf.gather(images, columns, axis=2, batch_dims=1)
+
+
+def _random_flip(images, seed):
+    flipped = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed)
+    return tf.where(flipped < 0.5, tf.reverse(images, [2]), images)
+
+
+def _builder(name, data_dir):
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        raise UsageError(
+            "--dataset must be 'digits' or an image-classification set of "
+            f"TensorFlow Datasets. Received: {name}"
+        ) from error
+    except (AssertionError, ImportError, OSError, ValueError) as error:
+        raise UsageError(f"--dataset={name}: {error}") from error
+    features = builder.info.features
+    if not (
+        isinstance(features, tfds.features.FeaturesDict)
+        and {"image", "label"} <= set(features)
+        and isinstance(features["image"], tfds.features.Image)
+        and isinstance(features["label"], tfds.features.ClassLabel)
+        and builder.info.supervised_keys == ("image", "label")
+    ):
+        raise UsageError(
+            f"--dataset={name}: must consist of images with one class label "
+            "each"
+        )
+    return builder
+
+
+def _prepare(builder):
+    if builder.is_prepared():
+        return
+    if builder.name != "digits" and not _has_network():
+        raise UsageError(
+            f"--dataset={builder.name}: not prepared in {builder.data_dir}, "
+            "and there is no network to download it. Run 'tfds build "
+            f"{builder.name}' on a machine with a network and copy its "
+            "tensorflow_datasets folder here (--data_dir says where it lies)"
+        )
+    try:
+        builder.download_and_prepare()
+    except OSError as error:
+        raise UsageError(
+            f"--dataset={builder.name}: cannot be prepared in "
+            f"{builder.data_dir}: {error}"
+        ) from error
+
+
+def _has_network():
+    """Whether downloads stand a chance; they are retried for minutes."""
+    try:
+        socket.create_connection(("www.tensorflow.org", 443), 5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _mean_and_std(dataset):
+    """Mean and standard deviation of each channel, in float64."""
+    count, total, squares = 0, 0.0, 0.0
+    for images, _ in dataset.batch(1000).as_numpy_iterator():
+        images = images.astype(np.float64)
+        count += images[..., 0].size
+        total += images.sum((0, 1, 2))
+        squares += (images**2).sum((0, 1, 2))
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+    return mean, np.where(std > 0, std, 1.0)
+
+
+def _per_channel(name, given, measured, channels):
+    values = measured if given is None else [float(value) for value in given]
+    if len(values) not in (1, channels):
+        raise UsageError(
+            f"--{name} must have one value for each of the {channels} "
+            f"channels. Received: {','.join(map(str, values))}"
+        )
+    return np.broadcast_to(np.array(values, np.float32), [channels])
