@@ -23,8 +23,9 @@ def check(loss, y, y_pred):
         y = tf.cast(y, tf.int64)
         lowest, highest = tf.reduce_min(y), tf.reduce_max(y)
         wrong = tf.where(lowest < 0, lowest, highest)
-        tf.debugging.Assert(
-            (wrong >= 0) & (wrong < classes), [_MESSAGE, classes, wrong]
+        tf.raw_ops.Assert(
+            condition=(wrong >= 0) & (wrong < classes),
+            data=[_MESSAGE, classes, wrong],
         )
 
 

@@ -181,13 +181,18 @@ class Algorithm(keras.Model):
 
     def _on_device(self, module, function):
         """Traces a function that works on a module's device."""
-        traced = self.traced(function, jit_compile=self._xla_per_module)
 
-        def call(*args):
-            with tf.device(module.device):
-                return traced(*args)
+        def on_device(function):
+            def call(*args):
+                with tf.device(module.device):
+                    return function(*args)
 
-        return call
+            return call
+
+        # Outside, for the call itself; inside, for what the function does.
+        return on_device(
+            self.traced(on_device(function), jit_compile=self._xla_per_module)
+        )
 
     def traced(self, function, jit_compile=False):
         """Traces a function once, to be called in every iteration.

@@ -1,0 +1,155 @@
+"""Everything of module k is on device k, operation by operation."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import fr_keras
+
+K = 4
+DEVICES = [f"CPU:{k}" for k in (3, 1, 5, 2)]
+
+
+def ready_made_modules():
+    layers = keras.layers
+    modules = []
+    for k in range(1, K + 1):
+        module = [
+            keras.Input((6, 6, 4)),
+            layers.Conv2D(
+                4, 3, padding="same", name=f"part{k}_conv",
+                kernel_regularizer=keras.regularizers.L2(1e-3),
+            ),
+            fr_keras.layers.FusedBatchNormalization(name=f"part{k}_norm"),
+            layers.ReLU(name=f"part{k}_relu"),
+            layers.Dropout(0.1, seed=k, name=f"part{k}_drop"),
+        ]
+        if k == K:
+            module += [
+                layers.GlobalAveragePooling2D(name="part4_pool"),
+                layers.Dense(3, name="part4_logits"),
+            ]
+        modules.append(keras.Sequential(module))
+    return modules
+
+
+def trained(algorithm, steps_per_execution):
+    modules = ready_made_modules()
+    model = algorithm(modules, devices=DEVICES)
+    model.compile(
+        keras.optimizers.Adam(0.01, weight_decay=1e-3, global_clipnorm=1.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=steps_per_execution,
+    )
+    x = np.ones([8 * 4, 6, 6, 4], "float32")
+    model.fit(x, np.zeros(8 * 4, int), batch_size=4, verbose=0)
+    return model
+
+
+# TensorFlow puts these where the variable is that they read or write, and
+# with soft placement off fails if it cannot.
+FOLLOWS_ITS_VARIABLE = re.compile(
+    "ReadVariableOp|Assign(Add|Sub)?VariableOp|Resource.*|VarHandleOp"
+)
+NO_WORK = {"Placeholder", "NoOp", "Identity", "Const"}
+
+
+def device_index(device):
+    match = re.search(r"CPU:(\d+)$", device)
+    return int(match.group(1)) if match else None
+
+
+def calls(graph):
+    """Calls of functions in a graph: (operation, body)."""
+    for op in graph.get_operations():
+        if "PartitionedCall" in op.type:
+            name = op.node_def.attr["f"].func.name
+            yield op, graph._get_function(name).graph
+
+
+def devices_in(graph):
+    """Devices that the operations of a graph and its functions name."""
+    own = {device_index(op.device) for op in graph.get_operations()}
+    return own.union(*(devices_in(body) for _, body in calls(graph)))
+
+
+def check_work(graph, index, counts):
+    """Checks a graph whose operations belong to several modules."""
+    for op, body in calls(graph):
+        inside = devices_in(body) - {None}
+        if len(inside) > 1:
+            check_work(body, index, counts)
+            continue
+        # The work of one module: forward, backward or update.
+        assert inside == {device_index(op.device)}
+        check_module(body, index, device_index(op.device), counts)
+    check_names(graph, index, counts)
+
+
+def check_module(graph, index, device, counts):
+    """Checks a function that must belong to the module on one device."""
+    for op in graph.get_operations():
+        if device_index(op.device) is None:
+            assert op.type in NO_WORK or FOLLOWS_ITS_VARIABLE.match(op.type), op
+    module = index.index(device) + 1
+    # All layers and variables in it are of that module.
+    for op in graph.get_operations():
+        for part in re.findall(r"part(\d)_", op.name):
+            assert int(part) == module, op.name
+    check_names(graph, index, counts)
+
+
+def check_names(graph, index, counts):
+    """Operations made by a layer, forward or backward, carry its name."""
+    for op in graph.get_operations():
+        match = re.search(r"part(\d)_", op.name)
+        if not match or op.type in NO_WORK:
+            continue
+        if FOLLOWS_ITS_VARIABLE.match(op.type):
+            continue
+        assert device_index(op.device) == index[int(match.group(1)) - 1], op
+        counts[int(match.group(1))] += 1
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
+@pytest.mark.parametrize(
+    "algorithm", [fr_keras.FeaturesReplay, fr_keras.Backprop]
+)
+def test_every_operation(hard_placement, algorithm, steps_per_execution):
+    model = trained(algorithm, steps_per_execution)
+    index = [device_index(name) for name in model.devices]
+    graph = model._trace(steps_per_execution, model.num_warmup_steps).graph
+
+    counts = dict.fromkeys(range(1, K + 1), 0)
+    check_work(graph, index, counts)
+
+    # Convolution and normalization, forward and backward: the check has seen
+    # the work. The host (CPU:0) counts steps and checks labels.
+    assert min(counts.values()) >= 8, counts
+    assert devices_in(graph) == {None, 0, *index}
+
+
+@pytest.mark.parametrize(
+    "algorithm", [fr_keras.FeaturesReplay, fr_keras.Backprop]
+)
+def test_every_variable(algorithm):
+    model = trained(algorithm, 1)
+    for module, device in zip(model.modules_at_work, model.devices):
+        state = module.submodel.variables + module.optimizer.variables
+        assert {variable.value.device for variable in state} == {device}
+
+
+def test_queue_variables_are_on_their_modules_device():
+    model = trained(fr_keras.FeaturesReplay, 4)
+    for queue, device in zip(model._replay_queues, model.devices):
+        assert {v.device for v in queue.variables} == {device}
+
+
+def test_runs_with_soft_placement_off(hard_placement):
+    assert not tf.config.get_soft_device_placement()
+    for algorithm in (fr_keras.FeaturesReplay, fr_keras.Backprop):
+        trained(algorithm, 4)

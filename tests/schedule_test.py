@@ -1,0 +1,80 @@
+"""Iterations overlap across modules; seen on modules that only sleep.
+
+Counted is who was at work while others were, not how long anything took.
+"""
+
+import pytest
+
+import fr_keras
+from tests import sleeping
+
+K, STEPS = 4, 12
+
+
+def events_of(algorithm, steps_per_execution):
+    events = sleeping.fit(algorithm, K, STEPS, steps_per_execution)
+    return sorted(events, key=lambda event: event.start)
+
+
+def by_module(events, module, kind):
+    return [e for e in events if e.module == module and e.kind == kind]
+
+
+def overlaps(a, b):
+    return a.start < b.stop and b.start < a.stop
+
+
+def plays(events):
+    """Plays of the first module: it plays, then replays, so every other."""
+    return by_module(events, 0, "forward")[::2]
+
+
+def test_backward_passes_run_at_the_same_time():
+    events = events_of(fr_keras.FeaturesReplay, STEPS)
+    # In each iteration of the middle of the call, the backward pass of every
+    # module overlaps with a backward pass of its neighbour.
+    for k in range(K - 1):
+        mine = by_module(events, k, "backward")
+        above = by_module(events, k + 1, "backward")
+        assert len(mine) == len(above) == STEPS
+        met = [a for a in mine if any(overlaps(a, b) for b in above)]
+        assert len(met) >= STEPS - 2
+
+
+def test_iterations_overlap():
+    """Module 1 plays batch t + 1 before the last module is done with t."""
+    events = events_of(fr_keras.FeaturesReplay, STEPS)
+    finished = by_module(events, K - 1, "backward")
+    ahead = sum(
+        play.start < done.stop
+        for play, done in zip(plays(events)[1:], finished)
+    )
+    assert ahead >= STEPS - 2
+
+
+def test_one_iteration_per_call_does_not_overlap():
+    """The test above can fail: a barrier at the end of each step shows."""
+    events = events_of(fr_keras.FeaturesReplay, 1)
+    finished = by_module(events, K - 1, "backward")
+    assert not any(
+        play.start < done.stop
+        for play, done in zip(plays(events)[1:], finished)
+    )
+
+
+def test_play_goes_before_replay():
+    """Others wait for a play, nobody waits for a replay."""
+    events = events_of(fr_keras.FeaturesReplay, STEPS)
+    for k in range(K - 1):
+        work = [e.kind for e in events if e.module == k]
+        assert work == ["forward", "forward", "backward"] * STEPS
+    last = [e.kind for e in events if e.module == K - 1]
+    assert last == ["forward", "backward"] * STEPS
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
+def test_backpropagation_is_locked(steps_per_execution):
+    events = events_of(fr_keras.Backprop, steps_per_execution)
+    assert len(events) == 2 * K * STEPS
+    for event, following in zip(events, events[1:]):
+        assert not overlaps(event, following)
