@@ -69,7 +69,8 @@ def _full_name(device):
     local = tf.DeviceSpec.from_string(tf.zeros([]).device)
     try:
         if "/" not in device:
-            device = f"/device:{device.upper()}"
+            index = "" if ":" in device else ":0"
+            device = f"/device:{device.upper()}{index}"
         spec = tf.DeviceSpec.from_string(device)
     except (AttributeError, TypeError, ValueError):
         return None

@@ -38,7 +38,8 @@ class PlainModule:
     def _layer(self, i, layer, weights, x, move_statistics):
         if isinstance(layer, keras.layers.Dense):
             x = tf.matmul(x, weights[0]) + weights[1]
-            return tf.tanh(x) if layer.activation is keras.activations.tanh else x
+            tanh = layer.activation is keras.activations.tanh
+            return tf.tanh(x) if tanh else x
         if isinstance(layer, keras.layers.Conv2D):
             return tf.nn.conv2d(x, weights[0], 1, "SAME")
         if isinstance(layer, keras.layers.ReLU):

@@ -18,7 +18,8 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_enum("model", "resnet", ["resnet"], "Family of networks.")
 flags.DEFINE_integer(
-    "depth", 20, f"Layers of the network, one of {fr_keras.models.RESNET_DEPTHS}."
+    "depth", 20,
+    f"Layers of the network, one of {fr_keras.models.RESNET_DEPTHS}.",
 )
 flags.DEFINE_integer(
     "num_modules", 4, "K, the number of modules the network is cut into.",
@@ -137,7 +138,7 @@ def _is_std(std):
 
 
 def start():
-    """Configures devices and seeds, before TensorFlow starts."""
+    """Configures devices, before TensorFlow starts."""
     if not FLAGS.devices and not tf.config.list_physical_devices("GPU"):
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0],
@@ -149,7 +150,6 @@ def start():
             max(1, cores // FLAGS.num_modules)
         )
         tf.config.threading.set_inter_op_parallelism_threads(cores)
-    keras.utils.set_random_seed(FLAGS.seed)
 
 
 def build_network(image_shape, num_classes):
@@ -162,6 +162,8 @@ def build_network(image_shape, num_classes):
     Returns:
         `keras.Model` from images to logits.
     """
+    # Here and not earlier: preparing a dataset draws random numbers too.
+    keras.utils.set_random_seed(FLAGS.seed)
     return fr_keras.models.resnet(FLAGS.depth, num_classes, image_shape)
 
 
@@ -185,7 +187,9 @@ def build_algorithm(network, steps_per_epoch):
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    drops = [int(epoch) * steps_per_epoch for epoch in FLAGS.learning_rate_drops]
+    drops = [
+        int(epoch) * steps_per_epoch for epoch in FLAGS.learning_rate_drops
+    ]
     model.compile(
         CoupledSGD(
             keras.optimizers.schedules.PiecewiseConstantDecay(

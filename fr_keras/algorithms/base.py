@@ -265,7 +265,8 @@ class Algorithm(keras.Model):
         # TensorFlow's dependency optimizer takes the IdentityN through which
         # Keras passes all gradients for an ordering of the two and drops the
         # control edge between them, and then splits the IdentityN up.
-        self._learn = self._on_device(self.modules_at_work[-1], self._learn_batch)
+        last = self.modules_at_work[-1]
+        self._learn = self._on_device(last, self._learn_batch)
         self._update = self.on_devices(Module.update)
         self.make_functions()
 

@@ -72,7 +72,9 @@ class FeaturesReplay(Algorithm):
         delays = range(self.num_modules - 1, 0, -1)
         self._replay_queues = [
             ReplayQueue(delay, module.device, f"inputs_{k}")
-            for k, (delay, module) in enumerate(zip(delays, self.modules_at_work), 1)
+            for k, (delay, module) in enumerate(
+                zip(delays, self.modules_at_work), start=1
+            )
         ]
         self._deltas = [
             ReplayQueue(1, module.device, f"delta_{k}")

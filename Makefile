@@ -1,0 +1,49 @@
+# Everything runs in an environment of its own, .venv, made on first use.
+
+PYTHON ?= python3
+# More flags for `make train`, for instance ARGS="--epochs=2".
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help train test slow-test lint clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' \
+	  Makefile
+
+# A new folder each time, since a folder belongs to one run. ARGS comes last,
+# so that it can name another.
+train: $(INSTALLED)  ## train on the digits; ARGS="..." adds flags
+	$(BIN)/python -m trainers.train --flagfile=configs/digits_fr.cfg \
+	  --workdir=runs/digits_fr_$$(date +%Y%m%d-%H%M%S) $(ARGS)
+
+test: $(INSTALLED)  ## run the tests
+	$(BIN)/python -m pytest -n 2 -q
+
+slow-test: $(INSTALLED)  ## run the tests that take long
+	$(BIN)/python -m pytest -m slow -n 2
+
+lint: $(INSTALLED)  ## check the style
+	$(BIN)/ruff check fr_keras trainers tests setup.py
+
+clean:  ## remove the environment and all caches, keep runs/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	find fr_keras trainers tests -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamp is touched last: after an interrupted install, the next make starts
+# over. The newest Python is the newest that TensorFlow 2.21 has wheels for.
+$(INSTALLED): setup.py
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+	  sys.exit(not (3, 10) <= v <= (3, 13))' 2>/dev/null || { \
+	  echo "fr_keras needs Python 3.10 to 3.13, and $(PYTHON) is none of them:" \
+	    "make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make environments: install its venv module" \
+	    "(Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -e '.[dev]'
+	@touch $@

@@ -1,0 +1,233 @@
+"""The command lines as a user sees them, in processes of their own."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing import event_accumulator
+
+import fr_keras  # noqa: F401, registers the layers of saved networks.
+
+ROOT = pathlib.Path(__file__).parent.parent
+JOB = [
+    "--flagfile=configs/digits_fr.cfg", "--epochs=2", "--batch_size=300",
+    "--steps_per_execution=4", "--learning_rate_drops=1", "--num_modules=2",
+]
+
+
+def command(module, *arguments, **variables):
+    environment = {**os.environ, **variables}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    return subprocess.run(
+        [sys.executable, "-m", f"trainers.{module}", *map(str, arguments)],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def run(data_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "digits"
+    done = command(
+        "train", *JOB, f"--workdir={workdir}", f"--data_dir={data_dir}"
+    )
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def test_run_ends_with_its_result(run):
+    workdir, done = run
+    last = done.stdout.splitlines()[-1]
+    accuracy = json.loads((workdir / "results.json").read_text())[
+        "test_accuracy"
+    ]
+    assert re.fullmatch(
+        rf"Test accuracy {accuracy:.2%} after 2 epochs in \d+ s; "
+        rf"results in {workdir}",
+        last,
+    )
+    assert f"tensorboard --logdir {workdir}" in done.stdout
+
+
+def test_run_leaves_its_files(run):
+    workdir, _ = run
+    names = {path.name for path in workdir.iterdir()}
+    assert names == {
+        "flags.cfg", "model.keras", "results.json", "train", "validation"
+    }
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["num_modules"] == 2
+    assert results["algorithm"] == "features_replay"
+    flags = (workdir / "flags.cfg").read_text()
+    assert "--batch_size=300" in flags and "--crop_padding=1" in flags
+    network = keras.models.load_model(workdir / "model.keras", compile=False)
+    assert network.count_params() == results["parameters"]
+
+
+def test_events_hold_what_is_promised(run):
+    workdir, _ = run
+
+    def tags(split):
+        events = event_accumulator.EventAccumulator(str(workdir / split))
+        events.Reload()
+        return events, set(events.Tags()["tensors"])
+
+    events, train = tags("train")
+    assert {
+        "epoch_loss", "epoch_accuracy", "epoch_learning_rate",
+        "epoch_examples_per_second", "epoch_gradient_norm/module_1",
+        "epoch_gradient_norm/module_2",
+    } <= train
+    assert {"epoch_loss", "epoch_accuracy"} <= tags("validation")[1]
+    for tag in train:
+        points = events.Tensors(tag)
+        assert len(points) == 2, tag
+        for point in points:
+            assert np.isfinite(tf.make_ndarray(point.tensor_proto)), tag
+    rates = [
+        tf.make_ndarray(point.tensor_proto)
+        for point in events.Tensors("epoch_learning_rate")
+    ]
+    # Measured at an epoch's end, which is the beginning of the next.
+    np.testing.assert_allclose(rates, [0.005, 0.005], rtol=1e-6)
+
+
+def test_evaluate_finds_the_accuracy_of_the_run(run, data_dir):
+    workdir, done = run
+    evaluated = command("evaluate", f"--workdir={workdir}")
+    assert evaluated.returncode == 0, evaluated.stderr
+    results = json.loads((workdir / "results.json").read_text())
+    assert evaluated.stdout.startswith(
+        f"Test accuracy {results['test_accuracy']:.2%}, "
+        f"loss {results['test_loss']:.4f} on 360 images of digits"
+    )
+
+
+def test_flags_of_a_run_repeat_it(run, tmp_path):
+    workdir, done = run
+    again = command(
+        "train", f"--flagfile={workdir}/flags.cfg",
+        f"--workdir={tmp_path / 'again'}",
+    )
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "again" / "flags.cfg").read_text() == (
+        workdir / "flags.cfg"
+    ).read_text()
+    pick = re.compile(r"loss [\d.]+, accuracy [\d.]+%")
+    assert pick.findall(again.stdout) == pick.findall(done.stdout)
+
+
+def complaint(done):
+    """The one line on standard error, without TensorFlow's own news."""
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr
+    lines = [
+        line for line in done.stderr.splitlines()
+        if not re.match("WARNING: All log|[IE]0000|W0000", line)
+    ]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def slow(*case):
+    """One process takes some ten seconds: a few stand for their likes."""
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        (["--algorithm=magic"], "algorithm"),
+        slow(["--num_modules=0"], "num_modules"),
+        (["--num_modules=1000"], "22 places"),
+        slow(["--depth=21"], "--depth must be one of"),
+        (["--devices=GPU:7"], "GPU:7"),
+        slow(["--dataset=nonsense"], "Received: nonsense"),
+        (["--dataset=cifar10"], "tfds build cifar10"),
+        slow(["--dataset=imdb_reviews"], "images"),
+        slow(["--batch_size=many"], "batch_size"),
+        (["--learning_rate=nan"], "--learning_rate"),
+        slow(["--learning_rate_drops=5,3"], "--learning_rate_drops"),
+        slow(["--std=0"], "--std"),
+        slow(["--mean=1,2"], "--mean"),
+        slow(["--flagfile=nowhere.cfg"], "nowhere.cfg"),
+        (["--colour=red"], "colour"),
+        slow(["stray"], "stray"),
+    ],
+)
+def test_mistake_gets_one_line(flags, expected, data_dir, tmp_path):
+    done = command(
+        "train", "--flagfile=configs/digits_fr.cfg",
+        f"--workdir={tmp_path / 'run'}", f"--data_dir={data_dir}", *flags,
+    )
+    assert expected in complaint(done)
+
+
+def test_working_directory_with_a_run_is_refused(run):
+    workdir, _ = run
+    before = {
+        path: path.read_bytes() for path in workdir.rglob("*")
+        if path.is_file()
+    }
+    done = command("train", *JOB, f"--workdir={workdir}")
+    assert "must be new or empty" in complaint(done)
+    after = {
+        path: path.read_bytes() for path in workdir.rglob("*")
+        if path.is_file()
+    }
+    assert before == after
+
+
+def test_unwritable_working_directory(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = command("train", *JOB, f"--workdir={tmp_path / 'file' / 'run'}")
+    assert "cannot be written to" in complaint(done)
+
+
+def test_workdir_is_required():
+    assert "workdir" in complaint(command("train", *JOB))
+
+
+def test_evaluate_without_a_run(tmp_path):
+    done = command("evaluate", f"--workdir={tmp_path}")
+    assert "must hold a finished run" in complaint(done)
+
+
+def test_evaluate_with_a_damaged_model(run, tmp_path):
+    workdir, _ = run
+    (tmp_path / "flags.cfg").write_text((workdir / "flags.cfg").read_text())
+    (tmp_path / "model.keras").write_bytes(b"damaged")
+    done = command("evaluate", f"--workdir={tmp_path}")
+    assert "cannot be loaded" in complaint(done)
+
+
+def test_another_keras_backend_is_refused():
+    # (Importing Keras with another backend may fail before fr_keras is asked.)
+    program = (
+        "import keras; keras.backend.backend = lambda: 'jax'; import fr_keras"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError") and last.endswith("'jax'")
+    done = command("train", *JOB, "--workdir=runs/none", KERAS_BACKEND="jax")
+    assert "KERAS_BACKEND" in complaint(done)
+
+
+def test_help_reads_well():
+    done = command("train", "--helpshort")
+    assert "--workdir" in done.stdout and "--algorithm" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
