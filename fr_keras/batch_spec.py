@@ -120,4 +120,11 @@ def _leaf_spec(leaf):
     spec = tf.type_spec_from_value(leaf)
     if isinstance(spec, tf.TensorSpec) and spec.shape.rank:
         return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
+    if isinstance(spec, tf.RaggedTensorSpec):
+        return tf.RaggedTensorSpec(
+            [None, *spec.shape[1:]],
+            spec.dtype,
+            spec.ragged_rank,
+            spec.row_splits_dtype,
+        )
     return spec

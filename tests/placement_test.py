@@ -76,12 +76,6 @@ class Plain(keras.Model):
         return self.dense(x)
 
 
-def built_subclassed():
-    model = Subclassed(7, name="subclassed")
-    model(np.ones([2, 4], "float32"))
-    return model
-
-
 def devices_of(model):
     return {variable.value.device for variable in model.variables}
 
@@ -177,7 +171,7 @@ def test_default_number_of_modules(devices, expected):
 
 
 @pytest.mark.parametrize(
-    "make", [layers_of_all_kinds, residual, nested, built_subclassed]
+    "make", [layers_of_all_kinds, residual, nested]
 )
 def test_copy_has_the_state_of_the_original(make):
     model = make()
@@ -243,21 +237,6 @@ def test_copy_of_lambda_layer_in_nested_model():
     np.testing.assert_array_equal(copy(np.ones([2, 4])), np.full([2, 4], 3.0))
 
 
-def test_copy_of_unbuilt_models():
-    x = np.ones([2, 4], "float32")
-    for model in (
-        Subclassed(7, name="unbuilt"),
-        keras.Sequential(
-            [keras.layers.Dense(7), keras.layers.Dropout(0.5)], name="unbuilt"
-        ),
-    ):
-        copy = placement.copy_model(model, full(2))
-        with tf.device(full(2)):
-            assert copy(x).shape == (2, 7)
-        assert devices_of(copy) == {full(2)}
-        assert not model.built
-
-
 def test_subclassed_model_that_cannot_be_copied():
     model = Unserializable(lambda x: x + 1, name="stubborn")
     model(np.ones([2, 4], "float32"))
@@ -271,7 +250,7 @@ def test_subclassed_model_that_cannot_be_copied():
 
 
 @pytest.mark.parametrize(
-    "make", [layers_of_all_kinds, residual, nested, built_subclassed]
+    "make", [layers_of_all_kinds, residual, nested]
 )
 def test_place_copies_only_what_lies_elsewhere(make):
     with tf.device(full(2)):
