@@ -1,5 +1,6 @@
 """Checks that class labels are classes of the model."""
 
+import functools
 import re
 
 import keras
@@ -29,12 +30,28 @@ def check(loss, y, y_pred):
         )
 
 
-def raise_if_out_of_range(error):
-    """Raises a `ValueError` if TensorFlow's error is due to the labels.
+def told_plainly(function):
+    """Makes a function say plainly when labels are out of range.
 
     Args:
-        error: `tf.errors.InvalidArgumentError`.
+        function: callable that runs graphs with `check` in them.
+
+    Returns:
+        Callable like it, which raises `ValueError` for wrong labels.
     """
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except tf.errors.InvalidArgumentError as error:
+            _raise_if_out_of_range(error)
+            raise
+
+    return wrapper
+
+
+def _raise_if_out_of_range(error):
     text = str(error)
     ours = re.search(_MESSAGE + r"\D*(\d+)\D*?(-?\d+)", text)
     kernel = re.search(

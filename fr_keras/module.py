@@ -1,7 +1,38 @@
 """One module at work: a submodel on its device, with its own optimizer."""
 
+import typing
+
 import keras
 import tensorflow as tf
+from keras.src.random.seed_generator import global_seed_generator
+
+from fr_keras.wiring import Wiring
+
+
+class Features(typing.NamedTuple):
+    """What crosses a boundary between modules, as flat lists.
+
+    Attributes:
+        tensors: list of tensors.
+        masks: list of Keras' masks of these tensors, `None` where there is
+            none.
+    """
+
+    tensors: list
+    masks: list
+
+
+class ErrorGradient(typing.NamedTuple):
+    """The gradient of the loss with respect to some features.
+
+    Attributes:
+        tensors: list of tensors, `None` where nothing that is trained depends
+            on it.
+        scale: scalar tensor, by what the loss was multiplied, or `None`.
+    """
+
+    tensors: list
+    scale: tf.Tensor | None
 
 
 class Module:
@@ -11,13 +42,24 @@ class Module:
     place all their operations on the module's device, whichever device is in
     scope where they are called.
 
+    `forward` takes the inputs that the submodel uses and gives the outputs
+    that it makes; `used`, `output`, `received` and `sent` lead around it what
+    only passes (see `fr_keras.wiring.Wiring`).
+
     Args:
-        submodel: `keras.Model` whose variables are on `device`.
+        submodel: `keras.layers.Layer` whose variables, if it has any yet, are
+            on `device`.
         device: full device name.
-        is_first: bool, whether the input is data, so that nobody wants its
-            error gradient.
 
     Attributes:
+        trainable_variables: list of the variables that are updated: those
+            that are trainable when the module is built with it being `None`.
+        learns: bool, whether a backward pass has anything to do here.
+        output_structure: nest of `None`, the structure of the output.
+        replayed_state: list of the variables whose values in play a replay
+            must use, known after the first `forward`. That is all state that
+            moves, above all that of random number generators, but for the
+            averages of batch normalization, which training only writes.
         optimizer: the module's own `keras.optimizers.Optimizer`, set by
             `fr_keras.optimizers.ModuleOptimizers`.
         observers: list of callables `observe(module, gradients)`, called while
@@ -26,101 +68,282 @@ class Module:
             them.
     """
 
-    def __init__(self, submodel, device, is_first):
+    def __init__(self, submodel, device):
         self.submodel = submodel
         self.device = device
-        self.is_first = is_first
+        self.trainable_variables = None
+        self.learns = True
+        self.output_structure = None
+        self.replayed_state = []
         self.optimizer = None
         self.observers = []
+        with tf.device(device):
+            self._seed_generator = keras.random.SeedGenerator(
+                int(global_seed_generator().state.numpy().sum())
+            )
 
     @property
-    def random_state(self):
-        """The variables that layers draw random numbers from.
+    def loss_scale(self):
+        """What the module's gradients are multiplied by, or `None`.
 
-        They are what a submodel keeps besides its weights.
+        Scalar tensor, the present scale of a
+        `keras.optimizers.LossScaleOptimizer`.
         """
-        weights = {id(v) for v in self.submodel.non_trainable_weights}
-        return [
-            v for v in self.submodel.non_trainable_variables
-            if id(v) not in weights
-        ]
+        scale = getattr(self.optimizer, "dynamic_scale", None)
+        return None if scale is None else tf.convert_to_tensor(scale)
 
-    def build(self, spec):
+    def build(self, inputs, moves, is_last):
         """Builds the submodel on its device, where that is not done yet.
 
         Args:
-            spec: nest of `keras.KerasTensor`, the input.
+            inputs: nest of `keras.KerasTensor`, or of tensors.
+            moves: list of bool, for each tensor of the input whether it
+                depends on trainable variables below, so that it has an error
+                gradient.
+            is_last: bool, whether the output is that of the network.
 
         Returns:
-            Nest of `keras.KerasTensor`, the output.
+            Tuple `(outputs, moves)` like the arguments, for the next module.
+
+        Raises:
+            ValueError: if the submodel has no weights.
         """
         with tf.device(self.device):
-            return self.submodel(spec)
+            outputs = self.submodel(inputs)
+        if not self.submodel.weights:
+            raise ValueError(
+                "Every module must have weights: one without has nothing to "
+                "learn and belongs to the module before or after it. "
+                f"Received: module={self.submodel!r}"
+            )
+        if self.trainable_variables is None:
+            self.trainable_variables = list(self.submodel.trainable_variables)
+        flat_outputs = keras.tree.flatten(outputs)
+        self._wiring = Wiring(
+            self.submodel, len(moves), len(flat_outputs), is_last
+        )
+        used, made = self._wiring.used, self._wiring.made
+        self._input_structure = keras.tree.map_structure(
+            lambda _: None,
+            [None] * len(used) if self._wiring.passed else inputs,
+        )
+        self.output_structure = keras.tree.map_structure(
+            lambda _: None, outputs
+        )
+        self._num_inputs = len(moves)
+        self._watched = [i for i, j in enumerate(used) if moves[j]]
+        self.learns = bool(self.trainable_variables or self._watched)
+        above = self._wiring.output(moves, [self.learns] * len(made))
+        above = [
+            moves and tf.as_dtype(output.dtype).is_floating
+            for moves, output in zip(above, flat_outputs)
+        ]
+        # The network's outputs are differentiated through the loss.
+        self._moving = [
+            i for i, j in enumerate(made) if above[j] and not is_last
+        ]
+        return outputs, above
 
-    def forward(self, x, random_state=None):
+    # What is led around the submodel.
+
+    def standardize(self, x):
+        """Turns data into features; for the first module.
+
+        Args:
+            x: nest of tensors, data for the submodel.
+
+        Returns:
+            `Features`.
+        """
+        tensors = (
+            # As Keras does it: dicts by name, dtypes, missing dimensions.
+            self.submodel._standardize_inputs(x)
+            if self._wiring.passed
+            else keras.tree.flatten(x)
+        )
+        return Features(tensors, [None] * len(tensors))
+
+    def used(self, features):
+        """The part of the input that the submodel uses, `Features`."""
+        return Features(
+            [features.tensors[j] for j in self._wiring.used],
+            [features.masks[j] for j in self._wiring.used],
+        )
+
+    def output(self, features, made):
+        """The whole output, `Features`: what was made and what passes.
+
+        Args:
+            features: `Features`, the whole input.
+            made: `Features`, what `forward` made of its used part.
+        """
+        return Features(
+            self._wiring.output(features.tensors, made.tensors),
+            self._wiring.output(features.masks, made.masks),
+        )
+
+    def received(self, delta):
+        """The part of δ_k that belongs to what the submodel makes.
+
+        Args:
+            delta: `ErrorGradient` of the whole output.
+
+        Returns:
+            List of tensors, for `backward`.
+        """
+        made = [delta.tensors[j] for j in self._wiring.made]
+        return [made[i] for i in self._moving]
+
+    def sent(self, gradients, delta=None):
+        """e_k, the error gradient of the whole input.
+
+        Args:
+            gradients: `ErrorGradient` of the used part, from `backward`.
+            delta: `ErrorGradient` of the whole output, at the same scale, of
+                which a part passes; not needed of the last module.
+
+        Returns:
+            `ErrorGradient`.
+        """
+        tensors = [None] * self._num_inputs
+        for i, gradient in zip(self._watched, gradients.tensors):
+            tensors[self._wiring.used[i]] = gradient
+        with tf.device(self.device):
+            for i, j in self._wiring.passed.items():
+                if delta.tensors[i] is not None:
+                    tensors[j] = (
+                        delta.tensors[i] if tensors[j] is None
+                        else tensors[j] + delta.tensors[i]
+                    )
+        return ErrorGradient(tensors, gradients.scale)
+
+    def rescaled(self, delta):
+        """δ_k at the module's own loss scale.
+
+        Args:
+            delta: `ErrorGradient`, multiplied by the scale of the module above
+                when that computed it.
+
+        Returns:
+            `ErrorGradient`.
+        """
+        scale = self.loss_scale
+        if scale is None:
+            return delta
+        with tf.device(self.device):
+            factor = scale / delta.scale
+            tensors = [
+                None if tensor is None else tf.cast(
+                    tf.cast(tensor, factor.dtype) * factor, tensor.dtype
+                )
+                for tensor in delta.tensors
+            ]
+        return ErrorGradient(tensors, scale)
+
+    # The work.
+
+    def forward(self, x, state=()):
         """Runs the submodel in training mode, leaving its state as it is.
 
         Args:
-            x: nest of tensors, h_{k-1}.
-            random_state: values for the variables of `self.random_state`, or
-                `None` to go on from their present values.
+            x: `Features`, the used part of h_{k-1}.
+            state: list of `(variable, value)` that are to be used in place of
+                the present values.
 
         Returns:
-            Tuple `(features, losses, state)`: the output h_k, the list of
-            scalar losses of the layers (regularizers, `add_loss`), and the
-            list of `(variable, new value)` of all state that moved (moving
-            averages, random number generators), to be given to `commit`.
+            Tuple `(made, losses, moved)`: `Features` with what the submodel
+            makes of h_k, the list of scalar losses of the layers
+            (regularizers, `add_loss`), and the list of `(variable, new
+            value)` of all state that moved (moving averages, random number
+            generators), to be given to `commit`.
         """
-        known = zip(self.random_state, random_state or ())
+        for tensor, mask in zip(*x):
+            if mask is not None:
+                tensor._keras_mask = mask
+        inputs = keras.tree.pack_sequence_as(self._input_structure, x.tensors)
+        # Layers without a seed generator of their own share a global one. Each
+        # module has another in its place, so that it waits for no other.
+        everyones = global_seed_generator().state
+        own = self._seed_generator.state
+        known = [(everyones, own)] + [
+            (everyones if variable is own else variable, value)
+            for variable, value in state
+        ]
         with tf.device(self.device):
             with keras.StatelessScope(known, collect_losses=True) as scope:
-                features = self.submodel(x, training=True)
+                seed = scope.get_current_value(everyones)
+                made = self._wiring.core(inputs, training=True)
             penalties = [
                 weight.regularizer(weight)
-                for weight in self.submodel.trainable_weights
+                for weight in self.trainable_variables
                 if weight.regularizer is not None
             ]
-        state = [
+        new_seed = scope.get_current_value(everyones)
+        new_values = [
             (variable, scope.get_current_value(variable))
             for variable in self.submodel.non_trainable_variables
-        ]
-        moved = [(var, value) for var, value in state if value is not None]
-        return features, [*scope.losses, *penalties], moved
+        ] + [(own, None if new_seed is seed else new_seed)]
+        moved = [(var, value) for var, value in new_values if value is not None]
+        averages = self._written_only()
+        self.replayed_state = [v for v, _ in moved if id(v) not in averages]
+        tensors = keras.tree.flatten(made)
+        masks = [getattr(tensor, "_keras_mask", None) for tensor in tensors]
+        return Features(tensors, masks), [*scope.losses, *penalties], moved
 
-    def commit(self, state):
+    def _written_only(self):
+        """Ids of the variables that a training pass writes, but never reads."""
+        return {
+            id(variable)
+            for layer in self.submodel._flatten_layers()
+            if isinstance(layer, keras.layers.BatchNormalization)
+            and not layer.renorm
+            for variable in layer.non_trainable_variables
+        }
+
+    def watch(self, tape, x):
+        """Makes a tape watch the inputs that have an error gradient."""
+        tape.watch([x.tensors[i] for i in self._watched])
+
+    def commit(self, moved):
         """Assigns the state that a forward pass moved."""
         with tf.device(self.device):
-            for variable, value in state:
+            for variable, value in moved:
                 variable.assign(value)
 
-    def backward(self, tape, targets, target_gradients, x):
+    def backward(self, tape, x, losses, made=None, delta=()):
         """Backward pass of one module, by the chain rule.
 
         Args:
             tape: `tf.GradientTape` that recorded the forward pass.
-            targets: list of nests of tensors.
-            target_gradients: list like `targets`, the gradient of the loss
-                with respect to each.
-            x: nest of tensors, the module's input.
+            x: `Features`, the used part of the input.
+            losses: list of scalar tensors that the module minimizes.
+            made: `Features`, what `forward` made; not needed of the last
+                module, where it goes into the losses.
+            delta: list of tensors, δ_k as `received` returns it.
 
         Returns:
-            Tuple `(gradients, delta)`: g_k, a list with one tensor for each
-            trainable variable, and e_k, the nest of the gradient with respect
-            to `x` (`None` for the first module).
+            Tuple `(gradients, sent)`: g_k, a list with one tensor for each
+            trainable variable (or `None`), and the `ErrorGradient` of the
+            used input, both multiplied by the module's loss scale.
         """
-        variables = [v.value for v in self.submodel.trainable_variables]
-        inputs = [] if self.is_first else tf.nest.flatten(x)
+        inputs = [x.tensors[i] for i in self._watched]
+        scale = self.loss_scale
         with tf.device(self.device):
             gradients, sent = tape.gradient(
-                targets, (variables, inputs), output_gradients=target_gradients
+                [*(made.tensors[i] for i in self._moving), *losses],
+                ([v.value for v in self.trainable_variables], inputs),
+                output_gradients=[*delta] + [
+                    tf.ones_like(loss)
+                    if scale is None
+                    else tf.cast(scale, loss.dtype)
+                    for loss in losses
+                ],
             )
-            if self.is_first:
-                return gradients, None
             sent = [
                 tf.zeros_like(tensor) if gradient is None else gradient
                 for tensor, gradient in zip(inputs, sent)
             ]
-            return gradients, tf.nest.pack_sequence_as(x, sent)
+        return gradients, ErrorGradient(sent, scale)
 
     def update(self, gradients, learning_rate):
         """One step of the module's optimizer.
@@ -131,10 +354,13 @@ class Module:
         """
         if not gradients:
             return
+        scale = self.loss_scale
         with tf.device(self.device):
             for observe in self.observers:
-                observe(self, gradients)
+                observe(self, [
+                    gradient if gradient is None or scale is None
+                    else keras.ops.divide(gradient, scale)
+                    for gradient in gradients
+                ])
             self.optimizer.learning_rate = learning_rate
-            self.optimizer.apply(
-                gradients, self.submodel.trainable_variables
-            )
+            self.optimizer.apply(gradients, self.trainable_variables)

@@ -43,7 +43,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         for module in self._modules:
             with tf.device(module.device):
                 optimizer = _copy_optimizer(self.shared)
-                optimizer.build(module.submodel.trainable_variables)
+                optimizer.build(module.trainable_variables)
             module.optimizer = optimizer
             self.per_module.append(optimizer)
         self.built = True
@@ -81,7 +81,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         del var_list  # Each optimizer knows its own.
         for module in self._modules:
             module.optimizer.finalize_variable_values(
-                module.submodel.trainable_variables
+                module.trainable_variables
             )
 
     def apply(self, grads, trainable_variables=None):

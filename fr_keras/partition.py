@@ -7,23 +7,31 @@ import numpy as np
 # in the multiply-adds that take as long.
 _COST_PER_ELEMENT = 8
 
+# Estimated costs that differ by less count as equal: an estimate is no better.
+_ESTIMATE_TOLERANCE = 0.03
+
 
 def partition(model, num_modules, costs=None):
     """Cuts a Sequential or Functional model into modules.
 
-    The model is cut only where a single tensor crosses, and no layer that is
-    used more than once is separated from itself. Among all such cuts the one
-    is taken whose slowest module is fastest. One iteration of Features Replay
-    costs module k < K two forward passes and a backward pass (4 forward
-    units), but module K, which has nothing to replay, only 3, so the last
-    module gets more layers than the others. Of equally balanced cuts the one
-    with the smaller crossing tensors is taken.
+    The model may be cut anywhere. What skips over a module passes through it:
+    it is one of the module's inputs and, unchanged, one of its outputs. So do
+    inputs of the model that only a later module needs, and outputs that appear
+    early. A layer that is used more than once lies in one module, and every
+    module has weights.
+
+    Among all such cuts of the order of execution the one is taken whose
+    slowest module is fastest. One iteration of Features Replay costs module
+    k < K two forward passes and a backward pass (4 forward units), but module
+    K, which has nothing to replay, only 3, so the last module gets more layers
+    than the others. Of equally balanced cuts (estimated costs: balanced to
+    3 %) the one with the fewest, then the smallest crossing tensors is taken.
 
     The modules share their layers, and so their weights, with `model`.
 
     Args:
-        model: built `keras.Sequential` or Functional `keras.Model` with one
-            input tensor and one output tensor.
+        model: built `keras.Sequential` or Functional `keras.Model` with any
+            structure of inputs and outputs.
         num_modules: int, K, at least 1.
         costs: dict from layer name to the cost of the layer's forward pass in
             any unit, or `None` for an estimate of its multiply-adds per
@@ -31,8 +39,10 @@ def partition(model, num_modules, costs=None):
             and input layers need not be: they cost 0).
 
     Returns:
-        List of `num_modules` Functional `keras.Model`s; the output of one is
-        the input of the next.
+        List of `num_modules` Functional `keras.Model`s. The first takes the
+        model's inputs, the last gives the model's outputs, in the model's
+        structure; between them the output of one (a tensor, or a list where
+        several cross) is the input of the next.
 
     Raises:
         ValueError: if the model cannot be cut into that many modules.
@@ -41,10 +51,30 @@ def partition(model, num_modules, costs=None):
     Example:
 
     ```python
-    model = fr_keras.models.resnet(20, num_classes=10)
+    model = keras.applications.MobileNetV3Small(weights=None)
     modules = fr_keras.partition(model, num_modules=4)
-    [module.count_params() for module in modules]
+    for module in modules:
+        x = module(x)
     ```
+    """
+    return split(model, best_cut(model, num_modules, costs))
+
+
+def best_cut(model, num_modules, costs=None):
+    """Finds where to cut.
+
+    Args:
+        model: as for `partition`.
+        num_modules: as for `partition`.
+        costs: as for `partition`.
+
+    Returns:
+        Tuple of `num_modules - 1` ints: the numbers of operations below each
+        cut, for `split`.
+
+    Raises:
+        ValueError: as `partition`.
+        TypeError: as `partition`.
     """
     if isinstance(num_modules, bool) or not isinstance(num_modules, int):
         raise ValueError(
@@ -55,84 +85,227 @@ def partition(model, num_modules, costs=None):
         raise ValueError(
             f"`num_modules` must be at least 1. Received: {num_modules=}"
         )
-    nodes = _nodes_in_order(model)
-    places = _places_to_cut(model, nodes)
+    graph = _Graph(model)
+    places = graph.places()
     if num_modules - 1 > len(places):
-        raise ValueError(
-            f"Model '{model.name}' has {len(places)} places where a single "
-            "tensor crosses and it can be cut, so `num_modules` must be at "
-            f"most {len(places) + 1}. Received: {num_modules=}"
-        )
-    work = np.cumsum([_node_cost(node, costs) for node in nodes])
-    cuts = _best_cuts(places, work, num_modules)
-    tensors = [model.inputs[0], *(places[i][1] for i in cuts), model.outputs[0]]
-    return [
-        keras.Model(below, above, name=f"{model.name}_module_{k}")
-        for k, (below, above) in enumerate(zip(tensors, tensors[1:]), start=1)
-    ]
+        raise ValueError(_too_many(model, num_modules, graph, len(places)))
+    forward = np.array([_node_cost(node, costs) for node in graph.nodes])
+    tolerance = _ESTIMATE_TOLERANCE if costs is None else 1e-9
+    return _best_cut(graph, forward, num_modules, tolerance)
 
 
-def _nodes_in_order(model):
-    """The model's calls of operations, inputs first, in order of execution."""
-    if isinstance(model, keras.Sequential):
-        if not model.built or not model.inputs:
-            raise ValueError(
-                "A Sequential model must have an input shape before it can be "
-                "cut: begin it with keras.Input(shape) or call it once. "
-                f"Received: model={model!r}"
+def split(model, cut):
+    """Cuts a model at given places.
+
+    Args:
+        model: as for `partition`.
+        cut: increasing ints, as `best_cut` returns them.
+
+    Returns:
+        List of `len(cut) + 1` Functional `keras.Model`s, as `partition`.
+    """
+    graph = _Graph(model)
+    bounds = [0, *cut, len(graph.nodes)]
+    modules = []
+    for k, (start, stop) in enumerate(zip(bounds, bounds[1:]), start=1):
+        inputs = graph.input if start == 0 else _single(graph.crossing(start))
+        last = stop == len(graph.nodes)
+        outputs = graph.output if last else _single(graph.crossing(stop))
+        modules.append(
+            _submodel(
+                graph.nodes[start:stop], inputs, outputs,
+                f"{model.name}_module_{k}",
             )
-        model = keras.Model(model.inputs, model.outputs)
-    if not hasattr(model, "operations"):
-        raise TypeError(
-            "`partition` cuts Sequential and Functional models. Pass the "
-            "modules of any other model yourself, as a list in place of "
-            f"`model`. Received: model={model!r}"
         )
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(
-            "`partition` cuts models with one input and one output tensor. "
-            f"Received: model '{model.name}' with {len(model.inputs)} inputs "
-            f"and {len(model.outputs)} outputs"
-        )
-    by_depth = model._nodes_by_depth
-    return [
-        node for depth in sorted(by_depth, reverse=True)
-        for node in by_depth[depth]
-    ]
+    return modules
 
 
-def _places_to_cut(model, nodes):
-    """Where one tensor crosses: list of (index of last node below, tensor)."""
-    made, last_use, crossing = {}, {}, {}
-    first_call, last_call = {}, {}
-    for i, node in enumerate(nodes):
-        first_call.setdefault(id(node.operation), i)
-        last_call[id(node.operation)] = i
-        for tensor in node.input_tensors:
-            last_use[id(tensor)] = i
-        for tensor in node.output_tensors:
-            made[id(tensor)] = i
-            crossing[id(tensor)] = tensor
-    for tensor in model.outputs:
-        last_use[id(tensor)] = len(nodes)
+class _Graph:
+    """A model's calls of operations, in an order of execution.
 
-    places = []
-    for i in range(len(nodes) - 1):
-        alive = [t for t in made if made[t] <= i < last_use.get(t, -1)]
-        separates = any(
-            first_call[op] <= i < last_call[op] for op in first_call
+    Args:
+        model: as for `partition`.
+
+    Attributes:
+        input: nest of `keras.KerasTensor`, the model's input.
+        output: the same, the model's output.
+        nodes: list of the calls (Keras' nodes), inputs left out, every one
+            after those that it needs.
+    """
+
+    def __init__(self, model):
+        if isinstance(model, keras.Sequential):
+            if not model.built or not model.inputs:
+                raise ValueError(
+                    "A Sequential model must have an input shape before it "
+                    "can be cut: begin it with keras.Input(shape) or call it "
+                    f"once. Received: model={model!r}"
+                )
+            model = keras.Model(model.inputs[0], model.outputs[0])
+        if not hasattr(model, "operations"):
+            raise TypeError(
+                "`partition` cuts Sequential and Functional models. Pass the "
+                "modules of any other model yourself, as a list in place of "
+                f"`model`. Received: model={model!r}"
+            )
+        self.input, self.output = model.input, model.output
+        self._inputs = model.inputs
+        self.nodes = _in_order(model)
+        self._made = {
+            id(tensor): (i, tensor)
+            for i, node in enumerate(self.nodes)
+            for tensor in node.output_tensors
+        }
+        # Where a tensor is last needed; an output of the model, after the end.
+        self._last_use = {
+            id(tensor): i
+            for i, node in enumerate(self.nodes)
+            for tensor in node.input_tensors
+        }
+        for tensor in model.outputs:
+            self._last_use[id(tensor)] = len(self.nodes)
+        self.has_weights = np.array(
+            [bool(_weights(node.operation)) for node in self.nodes], bool
         )
-        above = nodes[i].is_input
-        if len(alive) == 1 and not separates and not above:
-            places.append((i, crossing[alive[0]]))
-    return places
+
+    def crossing(self, i):
+        """Tensors made below place i, or given, and needed above it."""
+        given = [
+            tensor for tensor in self._inputs
+            if self._last_use.get(id(tensor), -1) >= i
+        ]
+        made = [
+            tensor for tensor_id, (maker, tensor) in self._made.items()
+            if maker < i <= self._last_use.get(tensor_id, -1)
+        ]
+        return given + made
+
+    def crossing_sizes(self):
+        """Numbers and total elements of what is made below every place."""
+        count = np.zeros(len(self.nodes) + 2, np.int64)
+        elements = np.zeros(len(self.nodes) + 2, np.int64)
+        for tensor_id, (maker, tensor) in self._made.items():
+            stop = self._last_use.get(tensor_id, maker)
+            for array, amount in ((count, 1), (elements, _size(tensor.shape))):
+                array[maker + 1] += amount
+                array[stop + 1] -= amount
+        return np.cumsum(count), np.cumsum(elements)
+
+    def separated(self):
+        """Shared layers with weights: list of (layer, first, last call)."""
+        calls = {}
+        for i, node in enumerate(self.nodes):
+            calls.setdefault(id(node.operation), []).append(i)
+        return [
+            (self.nodes[of_one[0]].operation, of_one[0], of_one[-1])
+            for of_one in calls.values()
+            if len(of_one) > 1 and self.has_weights[of_one[0]]
+        ]
+
+    def may_cut(self):
+        """For every place 0 … n, whether no shared layer is separated."""
+        allowed = np.ones(len(self.nodes) + 1, bool)
+        for _, first, last in self.separated():
+            allowed[first + 1 : last + 1] = False
+        return allowed
+
+    def places(self):
+        """As many places as possible at which the model can be cut at once."""
+        allowed = self.may_cut()
+        places, since = [], 0
+        for i in range(1, len(self.nodes)):
+            if (
+                allowed[i]
+                and self.has_weights[since:i].any()
+                and self.has_weights[i:].any()
+            ):
+                places.append(i)
+                since = i
+        return places
+
+
+def _in_order(model):
+    """Calls of operations, depth first from the outputs, which keeps a branch
+    together and so lets few tensors cross."""
+    known = {id(node) for nodes in model._nodes_by_depth.values()
+             for node in nodes}
+    given = {id(tensor) for tensor in model.inputs}
+    order, done = [], set()
+
+    def maker(tensor):
+        history = tensor._keras_history
+        return history.operation._inbound_nodes[history.node_index]
+
+    for output in model.outputs:
+        stack = [] if id(output) in given else [(maker(output), False)]
+        while stack:
+            node, inputs_done = stack.pop()
+            if id(node) in done or id(node) not in known or node.is_input:
+                continue
+            if inputs_done:
+                done.add(id(node))
+                order.append(node)
+                continue
+            stack.append((node, True))
+            for tensor in reversed(node.input_tensors):
+                if id(tensor) not in given:
+                    stack.append((maker(tensor), False))
+    return order
+
+
+def _weights(operation):
+    return getattr(operation, "weights", ())
+
+
+def _single(tensors):
+    return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _submodel(nodes, inputs, outputs, name):
+    """The Functional model of some nodes, with what passes through them."""
+    renewed = {
+        id(tensor): keras.Input(
+            batch_shape=tensor.shape,
+            dtype=tensor.dtype,
+            sparse=tensor.sparse,
+            ragged=tensor.ragged,
+            name=tensor.name,
+        )
+        for tensor in keras.tree.flatten(inputs)
+    }
+    for node in nodes:
+        args, kwargs = node.arguments.fill_in(renewed)
+        made = keras.tree.flatten(node.operation(*args, **kwargs))
+        renewed |= {id(a): b for a, b in zip(node.outputs, made)}
+
+    def renew(tensor):
+        return renewed[id(tensor)]
+
+    return keras.Model(
+        keras.tree.map_structure(renew, inputs),
+        keras.tree.map_structure(renew, outputs),
+        name=name,
+    )
+
+
+def _too_many(model, num_modules, graph, num_places):
+    message = (
+        f"Model '{model.name}' has {num_places} places where it can be cut, "
+        "every module having weights, so `num_modules` must be at most "
+        f"{num_places + 1}."
+    )
+    shared = [layer.name for layer, _, _ in graph.separated()]
+    if shared:
+        message += (
+            " A layer that is used more than once lies in one module: "
+            f"{', '.join(map(repr, shared))}."
+        )
+    return f"{message} Received: {num_modules=}"
 
 
 def _node_cost(node, costs):
     """Cost of one call of an operation."""
     operation = node.operation
-    if node.is_input:
-        return 0.0
     if costs is None:
         shapes = [tensor.shape for tensor in node.output_tensors]
         return _estimated_cost(operation, shapes)
@@ -148,11 +321,14 @@ def _node_cost(node, costs):
 
 def _estimated_cost(operation, output_shapes):
     """Multiply-adds per example: each kernel is used once per position."""
+    if hasattr(operation, "operations"):
+        # A nested model: what its calls cost.
+        return sum(_node_cost(node, None) for node in _Graph(operation).nodes)
     elements = sum(_size(shape[1:]) for shape in output_shapes)
     positions = max(_size(shape[1:-1]) for shape in output_shapes)
     kernels = sum(
         _size(variable.shape)
-        for variable in getattr(operation, "trainable_variables", ())
+        for variable in _weights(operation)
         if len(variable.shape) > 1
     )
     if isinstance(operation, keras.layers.Embedding):
@@ -162,35 +338,66 @@ def _estimated_cost(operation, output_shapes):
 
 def _size(shape):
     """Number of elements, dimensions of unknown length counted once."""
-    return int(np.prod([dimension or 1 for dimension in shape]))
+    return int(np.prod([dimension or 1 for dimension in shape], dtype=np.int64))
 
 
-def _best_cuts(places, work, num_modules):
-    """Indices into `places` of the cuts whose slowest module is fastest."""
-    ends = np.array([work[i] for i, _ in places] + [work[-1]])
-    sizes = [_size(tensor.shape) for _, tensor in places]
+def _best_cut(graph, forward, num_modules, tolerance):
+    """The cut whose slowest module is fastest, and that lets least cross.
 
-    def iteration_cost(start, end, k):
-        forward = ends[end] - (ends[start] if start >= 0 else 0.0)
-        return (3 if k == num_modules else 4) * forward
+    Dynamic programming twice over the places i where a module may begin and j
+    where it may end: first for the cost of the slowest module, then, with that
+    as the limit, for the crossing tensors.
+    """
+    places = np.flatnonzero(graph.may_cut())
+    work = np.concatenate([[0.0], np.cumsum(forward)])[places]
+    weights = np.concatenate([[0], np.cumsum(graph.has_weights)])[places]
+    count, elements = graph.crossing_sizes()
+    crossing = (count[places] << 40) + elements[places]
+    end = len(places) - 1
 
-    # best[j]: (cost of the slowest module, crossing elements, cuts) of the
-    # best way to cut all that lies below place j into k modules.
-    best = {
-        j: (iteration_cost(-1, j, 1), 0, ()) for j in range(len(ends))
-    }
-    for k in range(2, num_modules + 1):
-        last = range(len(ends)) if k < num_modules else [len(ends) - 1]
-        longer = {}
-        for j in last:
-            for i in range(j - 1, k - 3, -1):
-                cost = iteration_cost(i, j, k)
-                if j in longer and cost > longer[j][0]:
-                    break  # All further modules k are longer still.
-                below, crossing, cuts = best[i]
-                candidate = (
-                    max(below, cost), crossing + sizes[i], (*cuts, i)
-                )
-                longer[j] = min(longer.get(j, candidate), candidate)
-        best = {j: longer[j] for j in longer}
-    return best[len(ends) - 1][2]
+    def costs(j, k):
+        """Cost of an iteration of module k, from each place i < j up to j."""
+        units = 3 if k == num_modules else 4
+        return np.where(
+            weights[:j] < weights[j], units * (work[j] - work[:j]), np.inf
+        )
+
+    slowest = np.concatenate([[0.0], np.full(end, np.inf)])
+    for k in range(1, num_modules + 1):
+        longer = np.full(end + 1, np.inf)
+        for j in range(1, end + 1):
+            longer[j] = np.maximum(slowest[:j], costs(j, k)).min()
+        slowest = longer
+    if not np.isfinite(slowest[end]):
+        return ()  # K = 1 and no weights at all.
+    limit = slowest[end] * (1 + tolerance)
+
+    never = np.iinfo(np.int64).max
+    crossed = np.concatenate([[0], np.full(end, never)])
+    squares = np.zeros(end + 1)
+    choices = []
+    for k in range(1, num_modules + 1):
+        next_crossed = np.full(end + 1, never)
+        next_squares = np.zeros(end + 1)
+        choice = np.zeros(end + 1, int)
+        for j in range(1, end + 1):
+            cost = costs(j, k)
+            start = np.flatnonzero((crossed[:j] < never) & (cost <= limit))
+            if not len(start):
+                continue
+            # Where as little crosses, the better balance.
+            order = np.lexsort(
+                (squares[start] + cost[start] ** 2, crossed[start])
+            )
+            i = start[order[0]]
+            choice[j] = i
+            next_crossed[j] = crossed[i] + (crossing[j] if j < end else 0)
+            next_squares[j] = squares[i] + cost[i] ** 2
+        crossed, squares = next_crossed, next_squares
+        choices.append(choice)
+
+    cut, j = [], end
+    for choice in reversed(choices[1:]):
+        j = choice[j]
+        cut.append(int(places[j]))
+    return tuple(reversed(cut))

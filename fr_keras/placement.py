@@ -1,5 +1,7 @@
 """Placement: K modules onto K devices."""
 
+import tempfile
+
 import keras
 import tensorflow as tf
 
@@ -77,50 +79,52 @@ def _full_name(device):
     return local.replace(device_index=0).make_merged_spec(spec).to_string()
 
 
-def place(model, device):
-    """Puts a Keras model on a device.
+def move(layer, device):
+    """Moves the variables of a layer to a device.
 
-    A layer's variables live on the device on which they were made, so a model
-    that was built elsewhere is copied: same configuration, same weights, same
-    state of its random number generators. The given model is left as it is.
+    The layer stays the same object, with the same values. Functions that were
+    traced with the variables in their old place must be traced anew; those
+    that `fit`, `evaluate` and `predict` of a Keras model keep are.
 
     Args:
-        model: `keras.Model`. A model without variables as yet is returned
-            unchanged: its variables will be made on the device later.
+        layer: `keras.layers.Layer`. Variables that it does not have yet are
+            not moved: they will be where it is built.
         device: full device name.
-
-    Returns:
-        `keras.Model` all of whose variables are on `device`.
-
-    Raises:
-        ValueError: if the model has to be copied and cannot be.
 
     Example:
 
     ```python
-    module = fr_keras.placement.place(module, "/device:GPU:1")
+    fr_keras.placement.move(module, assign_devices(1, ["GPU:1"])[0])
     ```
     """
-    if all(variable.value.device == device for variable in model.variables):
-        return model
-    return copy_model(model, device)
+    for variable in layer.variables:
+        if variable.value.device != device:
+            with tf.device(device):
+                variable._initialize(tf.identity(variable.value))
+    for part in layer._flatten_layers():
+        if isinstance(part, keras.Model):
+            part.train_function = None
+            part.test_function = None
+            part.predict_function = None
 
 
-def copy_model(model, device=None):
+def copy_model(model):
     """Copies a Keras model with its weights and random state.
 
+    The copy is made in the memory of the host, so that a network need not fit
+    on one accelerator.
+
     Args:
-        model: `keras.Model`.
-        device: full device name, or `None` for TensorFlow's default.
+        model: `keras.Model` or `keras.layers.Layer`.
 
     Returns:
-        A `keras.Model` with variables of its own, on that device.
+        The same, with variables of its own on CPU:0.
 
     Raises:
         ValueError: if Keras cannot rebuild the model from its configuration.
     """
     try:
-        with tf.device(device):
+        with tf.device("CPU:0"):
             if _is_graph(model):
                 copy = keras.models.clone_model(
                     model, clone_function=_copy_layer
@@ -129,19 +133,26 @@ def copy_model(model, device=None):
                 copy = _copy_layer(model)
                 if model.built:
                     copy.build_from_config(model.get_build_config())
-        copy_state(model, copy)
+            copy_state(model, copy)
     except Exception as error:
         raise ValueError(
-            f"Module '{model.name}' was built on another device than its own "
-            "and cannot be copied there from its configuration; build it "
-            "under `tf.device(...)`, pass it unbuilt, or give its classes "
-            f"`get_config`. Received: module={model!r} ({error})"
+            f"Model '{model.name}' cannot be copied from its configuration; "
+            "give its classes `get_config`, or pass the modules yourself, as "
+            f"a list. Received: model={model!r} ({error})"
         ) from error
     return copy
 
 
 def copy_state(source, target):
-    """Copies all variables from one layer to another of the same make."""
+    """Copies the state of one layer to another of the same make.
+
+    Args:
+        source: `keras.layers.Layer`.
+        target: `keras.layers.Layer`.
+
+    Raises:
+        ValueError: if the two do not have as many variables.
+    """
     if len(source.variables) != len(target.variables):
         raise ValueError(
             f"Layer '{target.name}' must have the {len(source.variables)} "
@@ -150,6 +161,16 @@ def copy_state(source, target):
         )
     for theirs, ours in zip(source.variables, target.variables):
         ours.assign(theirs)
+    # What preprocessing layers learned in `adapt` is not all in variables.
+    for theirs, ours in zip(
+        source._flatten_layers(), target._flatten_layers()
+    ):
+        if hasattr(theirs, "get_vocabulary") and theirs.vocabulary_size() > 1:
+            with tempfile.TemporaryDirectory() as folder:
+                theirs.save_assets(folder)
+                ours.load_assets(folder)
+        elif hasattr(ours, "finalize_state"):
+            ours.finalize_state()
 
 
 def _is_graph(model):

@@ -45,7 +45,8 @@ class ReplayQueue(tf.Module):
 
         Args:
             spec: nest like one entry of objects with `shape` and `dtype`, a
-                dimension of unknown length being `None`.
+                dimension of unknown length being `None`; or of `None`, where
+                entries have `None` too.
         """
         self._spec = spec
         if self._slots is not None:
@@ -59,7 +60,7 @@ class ReplayQueue(tf.Module):
                         trainable=False,
                         name=f"{self.name}_{i}_{j}",
                     )
-                    for j, leaf in enumerate(tf.nest.flatten(spec))
+                    for j, leaf in enumerate(_tensors(spec))
                 ]
                 for i in range(self.length)
             ]
@@ -74,15 +75,17 @@ class ReplayQueue(tf.Module):
             `collections.deque` of nests of tensors, oldest first.
         """
         entries = collections.deque()
+        if not count:
+            return entries
         with tf.device(self.device):
             for slot in self._slots[self.length - count:]:
                 tensors = []
-                for variable, leaf in zip(slot, tf.nest.flatten(self._spec)):
+                for variable, leaf in zip(slot, _tensors(self._spec)):
                     tensor = variable.read_value()
                     if not tf.executing_eagerly():
                         tensor.set_shape(leaf.shape)
                     tensors.append(tensor)
-                entries.append(tf.nest.pack_sequence_as(self._spec, tensors))
+                entries.append(_packed(self._spec, tensors))
         return entries
 
     def store(self, entries):
@@ -99,8 +102,27 @@ class ReplayQueue(tf.Module):
                 f"Queue '{self.name}' holds at most {self.length} entries. "
                 f"Received: {len(entries)} entries"
             )
+        if entries and self._slots is None:
+            self.build(entries[0])  # Run eagerly.
         slots = self._slots[self.length - len(entries):]
         with tf.device(self.device):
             for slot, entry in zip(slots, entries):
-                for variable, tensor in zip(slot, tf.nest.flatten(entry)):
+                for variable, tensor in zip(slot, _tensors(entry)):
                     variable.assign(tensor, read_value=False)
+
+
+def _tensors(nest):
+    """The dense tensors of a nest, as a list; `None` is left out."""
+    leaves = tf.nest.flatten(nest, expand_composites=True)
+    return [leaf for leaf in leaves if leaf is not None]
+
+
+def _packed(spec, tensors):
+    """A nest like `spec` with other tensors."""
+    tensors = iter(tensors)
+    leaves = tf.nest.flatten(spec, expand_composites=True)
+    return tf.nest.pack_sequence_as(
+        spec,
+        [None if leaf is None else next(tensors) for leaf in leaves],
+        expand_composites=True,
+    )

@@ -8,7 +8,7 @@ import pytest
 
 import fr_keras
 from fr_keras.algorithms.features_replay import replay
-from fr_keras.module import Module
+from fr_keras.module import Features, Module
 from tests import reference
 
 BATCH, EXAMPLES, EPOCHS = 8, 53, 4  # 7 batches, the last of 5; 28 iterations.
@@ -216,9 +216,10 @@ def test_update_does_not_overtake_error_gradient(repetition):
     delta = model._deltas[0].load(1)[0]
     eager = keras.models.clone_model(submodel)
     eager.set_weights(submodel.get_weights())
-    module = Module(eager, model.devices[0], is_first=False)
-    x = keras.ops.convert_to_tensor(x)
-    gradients, _ = replay(module, x, [], delta)
+    module = Module(eager, model.devices[0])
+    stored = Features([keras.ops.convert_to_tensor(x)], [None])
+    module.build(stored.tensors[0], [False], is_last=False)
+    gradients, _ = replay(module, stored, [], module.received(delta))
 
     model.train_on_batch(x, y)
 

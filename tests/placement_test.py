@@ -64,18 +64,6 @@ class Unserializable(keras.Model):
         return self.function(self.dense(x))
 
 
-class Plain(keras.Model):
-    """Without random state: no variables before it is built."""
-
-    def __init__(self, function=None, **kwargs):
-        super().__init__(**kwargs)
-        self.function = function
-        self.dense = keras.layers.Dense(3)
-
-    def call(self, x):
-        return self.dense(x)
-
-
 def devices_of(model):
     return {variable.value.device for variable in model.variables}
 
@@ -181,11 +169,11 @@ def test_copy_has_the_state_of_the_original(make):
     before = values(model)
     original_devices = devices_of(model)
 
-    copy = placement.copy_model(model, full(3))
+    copy = placement.copy_model(model)
 
     assert type(copy) is type(model)
     assert copy.name == model.name
-    assert devices_of(copy) == {full(3)}
+    assert devices_of(copy) == {full(0)}
     assert devices_of(model) == original_devices
     assert [v.name for v in copy.variables] == [v.name for v in model.variables]
     assert_equal(values(copy), before)
@@ -203,7 +191,7 @@ def test_copy_has_the_state_of_the_original(make):
     assert_equal(values(model), after)
 
 
-def test_copy_on_default_device():
+def test_copy_is_made_on_the_host():
     with tf.device(full(2)):
         model = layers_of_all_kinds()
     assert devices_of(model) == {full(2)}
@@ -212,7 +200,7 @@ def test_copy_on_default_device():
 
 def test_copy_keeps_what_is_frozen_and_regularized():
     model = layers_of_all_kinds()
-    copy = placement.copy_model(model, full(1))
+    copy = placement.copy_model(model)
     assert [layer.trainable for layer in copy.layers] == [
         True, True, True, False
     ]
@@ -224,7 +212,7 @@ def test_copy_of_lambda_layer():
     model = keras.Sequential(
         [keras.Input((4,)), keras.layers.Lambda(lambda x: factor * x)]
     )
-    copy = placement.copy_model(model, full(1))
+    copy = placement.copy_model(model)
     np.testing.assert_array_equal(copy(np.ones([2, 4])), np.full([2, 4], 3.0))
 
 
@@ -233,59 +221,95 @@ def test_copy_of_lambda_layer_in_nested_model():
         [keras.Input((4,)), keras.layers.Lambda(lambda x: 3.0 * x)]
     )
     model = keras.Sequential([keras.Input((4,)), inner])
-    copy = placement.copy_model(model, full(1))
+    copy = placement.copy_model(model)
     np.testing.assert_array_equal(copy(np.ones([2, 4])), np.full([2, 4], 3.0))
 
 
 def test_subclassed_model_that_cannot_be_copied():
     model = Unserializable(lambda x: x + 1, name="stubborn")
     model(np.ones([2, 4], "float32"))
-    with pytest.raises(ValueError, match="Module 'stubborn'.*get_config"):
-        placement.copy_model(model, full(1))
-    with pytest.raises(ValueError, match="Module 'stubborn'.*Received: mod"):
-        placement.place(model, full(1))
+    with pytest.raises(ValueError, match="'stubborn'.*get_config.*Received"):
+        placement.copy_model(model)
 
 
-# Placing.
+def test_copy_of_adapted_preprocessing():
+    """What layers learn in `adapt` is partly in no variable."""
+    normalize = keras.layers.Normalization()
+    normalize.adapt(np.random.default_rng(0).normal(3.0, 2.0, (100, 4)))
+    model = keras.Sequential([keras.Input((4,)), normalize])
+    x = np.ones([2, 4], "float32")
+    np.testing.assert_array_equal(placement.copy_model(model)(x), model(x))
+
+    words = keras.layers.StringLookup()
+    words.adapt(["a", "b", "b"])
+    model = keras.Sequential([keras.Input((1,), dtype="string"), words])
+    x = tf.constant([["b"], ["c"], ["a"]])
+    np.testing.assert_array_equal(placement.copy_model(model)(x), model(x))
 
 
-@pytest.mark.parametrize(
-    "make", [layers_of_all_kinds, residual, nested]
-)
-def test_place_copies_only_what_lies_elsewhere(make):
-    with tf.device(full(2)):
-        model = make()
-    assert devices_of(model) == {full(2)}
-    assert placement.place(model, full(2)) is model
-    moved = placement.place(model, full(5))
-    assert moved is not model
-    assert devices_of(moved) == {full(5)}
-    assert_equal(values(moved), values(model))
-
-
-def test_place_copies_what_lies_there_in_part():
-    with tf.device(full(1)):
-        inputs = keras.Input((4,))
-        x = keras.layers.Dense(3)(inputs)
-    with tf.device(full(2)):
-        model = keras.Model(inputs, keras.layers.Dense(3)(x))
-    placed = placement.place(model, full(1))
-    assert placed is not model
-    assert devices_of(placed) == {full(1)}
-    assert_equal(values(placed), values(model))
+# Moving.
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Plain(lambda x: x),
-        lambda: keras.Sequential([keras.layers.Dense(3)]),
-        lambda: keras.Sequential([keras.Input((4,)), keras.layers.ReLU()]),
+        layers_of_all_kinds,
+        residual,
+        nested,
+        lambda: Subclassed(),
+        lambda: Unserializable(lambda x: x + 1),
+        lambda: keras.layers.LSTM(3, recurrent_dropout=0.1),
     ],
 )
-def test_place_keeps_models_without_variables(make):
-    model = make()
-    assert placement.place(model, full(4)) is model
+def test_move(make):
+    layer = make()
+    x = np.ones([2, 4] if "lstm" not in layer.name else [2, 3, 4], "float32")
+    layer(x)
+    expected = np.array(layer(x, training=False))
+    before, variables = values(layer), [id(v) for v in layer.variables]
+    if isinstance(layer, keras.Model):
+        layer.predict(x, verbose=0)
+
+    placement.move(layer, full(3))
+
+    assert devices_of(layer) == {full(3)}
+    assert [id(v) for v in layer.variables] == variables
+    assert_equal(values(layer), before)
+    np.testing.assert_array_equal(layer(x, training=False), expected)
+    # Nothing still sees the variables in their old place.
+    for variable in layer.trainable_variables:
+        variable.assign(0 * variable)
+    for variable in layer.trainable_variables:
+        assert (np.array(variable) == 0).all()
+    if isinstance(layer, keras.Model):
+        np.testing.assert_array_equal(
+            layer.predict(x, verbose=0), layer(x, training=False)
+        )
+
+
+def test_variables_made_later_are_made_elsewhere():
+    layer = keras.layers.Dense(3)
+    placement.move(layer, full(3))
+    with tf.device(full(2)):
+        layer.build((None, 4))
+    assert devices_of(layer) == {full(2)}
+
+
+def test_moved_variables_are_saved(tmp_path):
+    model = residual()
+    placement.move(model, full(4))
+    before = values(model)
+    model.save_weights(tmp_path / "of.weights.h5")
+    checkpoint = tf.train.Checkpoint(model=model).write(tmp_path / "checkpoint")
+    for restore in (
+        lambda: model.load_weights(tmp_path / "of.weights.h5"),
+        lambda: tf.train.Checkpoint(model=model).read(checkpoint),
+    ):
+        for variable in model.trainable_variables:
+            variable.assign(0 * variable)
+        restore()
+        assert_equal(values(model), before)
+    assert devices_of(model) == {full(4)}
 
 
 # State.

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
+from fr_keras.device_function import DeviceFunction
 
 
 class Backprop(Algorithm):
@@ -27,7 +28,9 @@ class Backprop(Algorithm):
     """
 
     def make_functions(self):
-        self._step = self.traced(self._iteration)
+        self._step = DeviceFunction(
+            self._iteration, run_eagerly=self.run_eagerly
+        )
 
     def train_steps(self, batches, age):
         del age
@@ -35,26 +38,31 @@ class Backprop(Algorithm):
             self._step(*batch, self.optimizer.next_learning_rate())
 
     def _iteration(self, x, y, sample_weight, learning_rate):
-        features, tapes, losses = [x], [], []
-        for module in self.modules_at_work[:-1]:
+        modules = self.modules_at_work
+        features, tapes, used, made, losses = [], [], [], [], []
+        features.append(modules[0].standardize(x))
+        for k, module in enumerate(modules[:-1]):
+            used.append(module.used(features[k]))
             with tf.GradientTape() as tape:
-                if not module.is_first:
-                    tape.watch(features[-1])
-                above, own_losses, state = module.forward(features[-1])
-            module.commit(state)
-            features.append(above)
-            losses.append(own_losses)
+                module.watch(tape, used[k])
+                of_module, own_losses, moved = module.forward(used[k])
+            module.commit(moved)
             tapes.append(tape)
+            made.append(of_module)
+            losses.append(own_losses)
+            features.append(module.output(features[k], of_module))
 
         gradients = [None] * self.num_modules
         gradients[-1], delta = self.learn(
             features[-1], y, sample_weight, sum(losses, [])
         )
         for k in reversed(range(self.num_modules - 1)):
-            gradients[k], delta = self.modules_at_work[k].backward(
-                tapes[k],
-                [features[k + 1], losses[k]],
-                [delta, [tf.ones_like(loss) for loss in losses[k]]],
-                features[k],
+            module = modules[k]
+            if not module.learns:
+                break
+            delta = module.rescaled(delta)
+            gradients[k], own = module.backward(
+                tapes[k], used[k], losses[k], made[k], module.received(delta)
             )
+            delta = module.sent(own, delta)
         self.update(gradients, learning_rate)

@@ -8,9 +8,10 @@ import tensorflow as tf
 
 from fr_keras import labels, placement
 from fr_keras.batch_spec import BatchSpec, standardize_batch
-from fr_keras.module import Module
+from fr_keras.device_function import DeviceFunction
+from fr_keras.module import ErrorGradient, Module
 from fr_keras.optimizers import ModuleOptimizers
-from fr_keras.partition import partition
+from fr_keras.partition import best_cut, split
 
 
 class Algorithm(keras.Model):
@@ -46,33 +47,30 @@ class Algorithm(keras.Model):
     num_warmup_steps = 0
 
     def __init__(self, model, num_modules=None, devices=None, **kwargs):
-        super().__init__(**kwargs)
         if isinstance(model, (list, tuple)):
             submodels = _check_modules(model, num_modules)
-            put = placement.place
-            self._copy_uncut = None
+            network = list(submodels)
         else:
             if num_modules is None:
                 num_modules = placement.default_num_modules(devices)
-            submodels = partition(model, num_modules)
-            put = placement.copy_model
-            # Keras would take the model itself, as an attribute, for a layer.
-            self._copy_uncut = functools.partial(put, model)
+            cut = best_cut(model, num_modules)
+            network = placement.copy_model(model)
+            submodels = split(network, cut)
+        kwargs.setdefault("dtype", submodels[-1].dtype_policy)
+        super().__init__(**kwargs)
+        # Keras tracks, saves and lists what is trained as a whole, so that its
+        # weights do not depend on where it is cut.
+        self._network = network
+        self._given_devices = devices
         self._devices = placement.assign_devices(len(submodels), devices)
-        self._submodels = [
-            put(submodel, device)
-            for submodel, device in zip(submodels, self._devices)
-        ]
-        self.modules_at_work = [
-            Module(submodel, device, is_first=(k == 0))
-            for k, (submodel, device) in enumerate(
-                zip(self._submodels, self._devices)
-            )
-        ]
+        self.modules_at_work = []
+        for submodel, device in zip(submodels, self._devices):
+            placement.move(submodel, device)
+            self.modules_at_work.append(Module(submodel, device))
 
     @property
     def modules(self):
-        return tuple(self._submodels)
+        return tuple(module.submodel for module in self.modules_at_work)
 
     @property
     def devices(self):
@@ -80,7 +78,7 @@ class Algorithm(keras.Model):
 
     @property
     def num_modules(self):
-        return len(self._submodels)
+        return len(self.modules_at_work)
 
     def to_keras(self):
         """Returns the trained network as one plain Keras model.
@@ -88,30 +86,37 @@ class Algorithm(keras.Model):
         Returns:
             `keras.Model` with the structure of the model that was given and
             the weights of today; later training does not change it.
+
+        Raises:
+            ValueError: if ready-made modules were given and it is not known
+                what they take, or Keras cannot copy them.
         """
-        if self._copy_uncut is None:
-            inputs = self._submodels[0].inputs
-            if not inputs:
-                raise ValueError(
-                    "A list of modules becomes one Keras model if the first "
-                    "has a known input: a Functional model, or a Sequential "
-                    "model with a keras.Input. "
-                    f"Received: modules[0]={self._submodels[0]!r}"
-                )
-            outputs = inputs
-            for submodel in self._submodels:
-                outputs = placement.copy_model(submodel)(outputs)
-            return keras.Model(inputs, outputs, name=self.name)
-        model = self._copy_uncut()
-        trained = {
-            layer.name: layer
-            for submodel in self._submodels
-            for layer in submodel.layers
-        }
-        for layer in model.layers:
-            if layer.variables:
-                placement.copy_state(trained[layer.name], layer)
-        return model
+        return placement.copy_model(self._whole())
+
+    def _whole(self):
+        """The network as one Functional model that shares all weights."""
+        if not isinstance(self._network, list):
+            return self._network
+        first = self.modules[0]
+        inputs = first.input if getattr(first, "inputs", None) else None
+        if inputs is None and self._data_symbols is not None:
+            inputs = keras.tree.map_structure(
+                lambda x: keras.Input(
+                    batch_shape=(None, *x.shape[1:]), dtype=x.dtype
+                ),
+                self._data_symbols,
+            )
+        if inputs is None:
+            raise ValueError(
+                "Modules become one Keras model if the first has a known "
+                "input: a Functional model, a Sequential model with a "
+                "keras.Input, or one that was trained. "
+                f"Received: modules[0]={self.modules[0]!r}"
+            )
+        outputs = inputs
+        for submodel in self.modules:
+            outputs = submodel(outputs)
+        return keras.Model(inputs, outputs, name=self.name)
 
     # Training.
 
@@ -138,14 +143,19 @@ class Algorithm(keras.Model):
         """
         super().compile(*args, jit_compile=False, **kwargs)
         self._xla_per_module = jit_compile is True
-        self.optimizer = ModuleOptimizers(self.optimizer, self.modules_at_work)
+        if self.optimizer is not None:
+            self.optimizer = ModuleOptimizers(
+                self.optimizer, self.modules_at_work
+            )
+        for module in self.modules_at_work:
+            module.trainable_variables = None  # To be decided anew.
         self._age = None
 
     def make_state(self):
         """Makes fresh state, like replay queues (hook).
 
         Called before the first training step after `compile`, when the
-        modules are built and `feature_specs` is set.
+        modules are built.
         """
 
     def make_functions(self):
@@ -165,14 +175,13 @@ class Algorithm(keras.Model):
         raise NotImplementedError
 
     def on_devices(self, function):
-        """Traces a function of one module for every module.
+        """Makes a function of one module work on every module's device.
 
         Args:
-            function: callable `function(module, *tensors)`.
+            function: callable `function(module, *nests)`.
 
         Returns:
-            List of callables `(*tensors)`, one for each module, that do the
-            work on the module's device.
+            List of `DeviceFunction`s `(*nests)`, one for each module.
         """
         return [
             self._on_device(module, functools.partial(function, module))
@@ -180,47 +189,40 @@ class Algorithm(keras.Model):
         ]
 
     def _on_device(self, module, function):
-        """Traces a function that works on a module's device."""
-
-        def on_device(function):
-            def call(*args):
-                with tf.device(module.device):
-                    return function(*args)
-
-            return call
-
-        # Outside, for the call itself; inside, for what the function does.
-        return on_device(
-            self.traced(on_device(function), jit_compile=self._xla_per_module)
+        return DeviceFunction(
+            function, module.device, self._xla_per_module, self.run_eagerly
         )
 
-    def traced(self, function, jit_compile=False):
-        """Traces a function once, to be called in every iteration.
+    def data_spec(self):
+        """What the first module takes: `Features` of `tf.TensorSpec`."""
+        x, _, _ = self._batch_spec.structure
+        return tf.function(
+            self.modules_at_work[0].standardize, autograph=False
+        ).get_concrete_function(x).structured_outputs
 
-        The traced function is called, not inlined, wherever it is used, so a
-        graph of many iterations takes little longer to make than one.
+    def delta_spec(self, k, features):
+        """What the error gradient of a module's features looks like.
 
         Args:
-            function: callable on nests of tensors.
-            jit_compile: bool, whether to compile it with XLA.
+            k: int, the number of the module, from 0.
+            features: `Features` of `tf.TensorSpec`, its output.
 
         Returns:
-            Callable like `function`.
+            `ErrorGradient` of `tf.TensorSpec`.
         """
-        if self.run_eagerly:
-            return function
-        return tf.function(
-            function,
-            autograph=False,
-            reduce_retracing=True,
-            jit_compile=jit_compile,
-            experimental_attributes={"_noinline": True},
+        scale = self.modules_at_work[-1].loss_scale
+        return ErrorGradient(
+            [
+                spec if moves else None
+                for spec, moves in zip(features.tensors, self._moves[k])
+            ],
+            None if scale is None else tf.TensorSpec.from_tensor(scale),
         )
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
             self._batch_spec = None
-            self.train_function = self._train_on_iterator
+            self.train_function = labels.told_plainly(self._train_on_iterator)
 
     def _train_on_iterator(self, iterator):
         """Runs up to `steps_per_execution` iterations; returns the logs."""
@@ -232,14 +234,10 @@ class Algorithm(keras.Model):
             raise StopIteration
         self._prepare_for(batches)
         age = min(int(self._age), self.num_warmup_steps)
-        try:
-            if self.run_eagerly:
-                return self._train_on_batches(batches, age)
-            tensors = [t for b in batches for t in self._batch_spec.flatten(b)]
-            return self._trace(len(batches), age)(*tensors)
-        except tf.errors.InvalidArgumentError as error:
-            labels.raise_if_out_of_range(error)
-            raise
+        if self.run_eagerly:
+            return self._train_on_batches(batches, age)
+        tensors = [t for b in batches for t in self._batch_spec.flatten(b)]
+        return self._trace(len(batches), age)(*tensors)
 
     def _prepare_for(self, batches):
         """Builds what depends on the kind of batches, when it is new."""
@@ -250,12 +248,13 @@ class Algorithm(keras.Model):
             return
         self._batch_spec = spec
         self._trace = functools.cache(self._make_trace)
-        x, y, sample_weight = spec.symbols()
-        self.feature_specs = [x]
-        for module in self.modules_at_work:
-            self.feature_specs.append(module.build(self.feature_specs[-1]))
+        symbols = batches[0] if self.run_eagerly else spec.symbols()
+        self._build_modules(symbols[0])
         with tf.device(self._devices[-1]):
-            self._symbolic_build(data_batch=(x, y, sample_weight))
+            if self.run_eagerly:
+                self.optimizer.build(self.trainable_variables)
+            else:
+                self._symbolic_build(data_batch=symbols)
         if self._age is None:
             with tf.device("CPU:0"):
                 self._age = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -270,6 +269,17 @@ class Algorithm(keras.Model):
         self._update = self.on_devices(Module.update)
         self.make_functions()
 
+    def _build_modules(self, x):
+        """Builds all modules for data like `x`, one after the other."""
+        outputs, moves = x, [False] * len(keras.tree.flatten(x))
+        self._moves = []
+        for module in self.modules_at_work:
+            is_last = module is self.modules_at_work[-1]
+            outputs, moves = module.build(outputs, moves, is_last)
+            self._moves.append(moves)
+        self._data_symbols = x
+        self._output_symbols = outputs
+
     def _make_trace(self, num_steps, age):
         """Traces `num_steps` iterations on tensors of any batch size."""
 
@@ -283,7 +293,7 @@ class Algorithm(keras.Model):
 
     def _train_on_batches(self, batches, age):
         for _, y, _ in batches:
-            labels.check(self.loss, y, self.feature_specs[-1])
+            labels.check(self.loss, y, self._output_symbols)
         self.train_steps(batches, age)
         self._age.assign_add(len(batches))
         with tf.device(self._devices[-1]):
@@ -295,7 +305,7 @@ class Algorithm(keras.Model):
         Forward pass, loss, backward pass and metrics.
 
         Args:
-            x: nest of tensors, h_{K-1}.
+            x: `Features`, h_{K-1}.
             y: nest of tensors, the labels.
             sample_weight: nest of tensors or `None`.
             losses_below: list of scalar tensors, the losses of the layers of
@@ -303,25 +313,26 @@ class Algorithm(keras.Model):
 
         Returns:
             Tuple `(gradients, sent)`: g_K, a list of tensors, and e_K, the
-            nest of the gradient with respect to `x` (`None` if K = 1).
+            `ErrorGradient` of `x`.
         """
-        return self._learn(x, y, sample_weight, losses_below)
+        gradients, sent = self._learn(x, y, sample_weight, losses_below)
+        return gradients, self.modules_at_work[-1].sent(sent)
 
     def _learn_batch(self, x, y, sample_weight, losses_below):
         module = self.modules_at_work[-1]
         with tf.GradientTape() as tape:
-            if not module.is_first:
-                tape.watch(x)
-            y_pred, losses, state = module.forward(x)
+            module.watch(tape, x)
+            outputs, losses, moved = module.forward(x)
+            y_pred = keras.tree.pack_sequence_as(
+                module.output_structure, outputs.tensors
+            )
             loss = self.compute_loss(
                 y=y, y_pred=y_pred, sample_weight=sample_weight
             )
-        module.commit(state)
+        module.commit(moved)
         losses = [loss, *losses]
         self._report(losses + losses_below, None, y, y_pred, sample_weight)
-        return module.backward(
-            tape, losses, [tf.ones_like(loss) for loss in losses], x
-        )
+        return module.backward(tape, x, losses)
 
     def update(self, gradients, learning_rate):
         """Updates the modules, each on its device by its own optimizer.
@@ -337,12 +348,22 @@ class Algorithm(keras.Model):
 
     # Loss, evaluation, prediction.
 
+    def build(self, input_shape=None):
+        """Does nothing: the modules are built with the first batch."""
+        del input_shape
+        self.built = True
+
     def call(self, inputs, training=None):
         outputs = inputs
-        for submodel, device in zip(self._submodels, self._devices):
-            with tf.device(device):
-                outputs = submodel(outputs, training=training)
+        for module in self.modules_at_work:
+            with tf.device(module.device):
+                outputs = module.submodel(outputs, training=training)
         return outputs
+
+    def make_test_function(self, force=False):
+        if self.test_function is None or force:
+            super().make_test_function(force=True)
+            self.test_function = labels.told_plainly(self.test_function)
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -375,6 +396,7 @@ class Algorithm(keras.Model):
     def test_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         y_pred = self(x, training=False)
+        labels.check(self.loss, y, y_pred)
         with tf.device(self._devices[-1]):
             loss = self.compute_loss(
                 y=y, y_pred=y_pred, sample_weight=sample_weight, training=False
@@ -391,11 +413,18 @@ class Algorithm(keras.Model):
 
 
 def _check_modules(modules, num_modules):
-    """Returns ready-made modules as a list of Keras models."""
-    if not modules or not all(isinstance(m, keras.Model) for m in modules):
+    """Returns ready-made modules as a list of Keras layers."""
+    for module in modules:
+        if not isinstance(module, keras.layers.Layer):
+            raise ValueError(
+                "`model` must be a Keras model, or a non-empty list of Keras "
+                "models or layers, the modules. Received: a list with "
+                f"{module!r}"
+            )
+    if not modules:
         raise ValueError(
             "`model` must be a Keras model, or a non-empty list of Keras "
-            f"models, the modules. Received: model={modules!r}"
+            f"models or layers, the modules. Received: model={modules!r}"
         )
     if num_modules not in (None, len(modules)):
         raise ValueError(
@@ -405,7 +434,7 @@ def _check_modules(modules, num_modules):
     owner = {}
     for k, module in enumerate(modules, start=1):
         for layer in module._flatten_layers():
-            if owner.setdefault(id(layer), k) != k:
+            if owner.setdefault(id(layer), k) != k and layer.weights:
                 raise ValueError(
                     "A layer must belong to one module only. Received: layer "
                     f"'{layer.name}' in modules {owner[id(layer)]} and {k}"

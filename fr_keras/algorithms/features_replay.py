@@ -78,29 +78,38 @@ class FeaturesReplay(Algorithm):
         ]
         self._deltas = [
             ReplayQueue(1, module.device, f"delta_{k}")
-            for k, module in enumerate(self.modules_at_work[:-1], 1)
+            for k, module in enumerate(self.modules_at_work[:-1], start=1)
         ]
 
     def make_functions(self):
         self._play = self.on_devices(play)
         self._replay = self.on_devices(replay)
-        for k, module in enumerate(self.modules_at_work[:-1]):
-            inputs, features = self.feature_specs[k : k + 2]
-            self._replay_queues[k].build((inputs, module.random_state))
-            self._deltas[k].build(features)
+        if self.run_eagerly:
+            return  # The queues take what comes.
+        features = self.data_spec()
+        for k in self._all_but_last:
+            module = self.modules_at_work[k]
+            used = module.used(features)
+            made, state, _ = self._play[k].output_spec(used)
+            features = module.output(features, made)
+            self._replay_queues[k].build((used, state))
+            self._deltas[k].build(self.delta_spec(k, features))
+
+    @property
+    def _all_but_last(self):
+        return range(self.num_modules - 1)
 
     def train_steps(self, batches, age):
-        replayed = range(self.num_modules - 1)
         queues = [
             queue.load(min(age, queue.length)) for queue in self._replay_queues
         ]
         deltas = [
             self._deltas[k].load(1)[0] if self._has_delta(k, age) else None
-            for k in replayed
+            for k in self._all_but_last
         ]
         for i, batch in enumerate(batches):
             deltas = self._iteration(age + i, batch, queues, deltas)
-        for k in replayed:
+        for k in self._all_but_last:
             self._replay_queues[k].store(queues[k])
             if deltas[k] is not None:
                 self._deltas[k].store([deltas[k]])
@@ -117,31 +126,37 @@ class FeaturesReplay(Algorithm):
             batch: tuple `(x, y, sample_weight)`.
             queues: list of deques, one for each module but the last; today's
                 input goes in, the replayed one comes out.
-            deltas: list of nests of tensors, δ_k^t.
+            deltas: list of `ErrorGradient`s, δ_k^t, of these modules.
 
         Returns:
-            List of nests of tensors, δ_k^{t+1}, `None` where there is none.
+            List of `ErrorGradient`s, δ_k^{t+1}, `None` where there is none.
         """
         x, y, sample_weight = batch
+        modules = self.modules_at_work
         learning_rate = self.optimizer.next_learning_rate()
-        replayed = range(self.num_modules - 1)
 
-        features, losses = [x], []
-        for k in replayed:
-            above, random_state, own_losses = self._play[k](features[k])
-            queues[k].append((features[k], random_state))
-            features.append(above)
+        features, losses = [modules[0].standardize(x)], []
+        for k in self._all_but_last:
+            used = modules[k].used(features[k])
+            made, state, own_losses = self._play[k](used)
+            queues[k].append((used, state))
+            features.append(modules[k].output(features[k], made))
             losses.extend(own_losses)
 
         gradients = [None] * self.num_modules
         sent = [None] * self.num_modules
-        for k in replayed:
+        for k in self._all_but_last:
             if self._has_delta(k, t):
+                used, state = queues[k].popleft()
+                if not modules[k].learns:
+                    continue
+                delta = modules[k].rescaled(deltas[k])
                 # Others wait for this module's play, nobody for its replay.
-                with tf.control_dependencies(tf.nest.flatten(features[k + 1])):
-                    gradients[k], sent[k] = self._replay[k](
-                        *queues[k].popleft(), deltas[k]
+                with tf.control_dependencies(features[k + 1].tensors):
+                    gradients[k], own = self._replay[k](
+                        used, state, modules[k].received(delta)
                     )
+                sent[k] = modules[k].sent(own, delta)
         gradients[-1], sent[-1] = self.learn(
             features[-1], y, sample_weight, losses
         )
@@ -156,39 +171,35 @@ def play(module, x):
 
     Args:
         module: `fr_keras.module.Module`.
-        x: nest of tensors, h_{k-1}.
+        x: `fr_keras.module.Features`, the used part of h_{k-1}.
 
     Returns:
-        Tuple `(features, random_state, losses)`: h_k, the state of the
-        module's random number generators from which it was computed, and the
+        Tuple `(made, state, losses)`: `Features`, what the module makes of
+        h_k; the state from which it was computed, a list of tensors; and the
         losses of its layers.
     """
-    random_state = [tf.identity(variable) for variable in module.random_state]
-    features, losses, state = module.forward(x)
-    module.commit(state)
-    return features, random_state, losses
+    made, losses, moved = module.forward(x)
+    state = [tf.identity(variable) for variable in module.replayed_state]
+    module.commit(moved)
+    return made, state, losses
 
 
-def replay(module, x, random_state, delta):
+def replay(module, x, state, delta):
     """Replay of a stored input and backward pass from δ_k.
 
     The module's state stays as it is: it moved when the input was played.
 
     Args:
         module: `fr_keras.module.Module`.
-        x: nest of tensors, the stored input h_{k-1}.
-        random_state: list of tensors, as `play` returned it for `x`.
-        delta: nest of tensors, δ_k, the gradient of the loss with respect to
-            the features of `x`.
+        x: `fr_keras.module.Features`, the used part of the stored h_{k-1}.
+        state: list of tensors, as `play` returned it for `x`.
+        delta: list of tensors, δ_k as `Module.received` returns it.
 
     Returns:
-        Tuple `(gradients, sent)`: g_k, a list of tensors, and e_k, the nest
-        of the gradient with respect to `x` (`None` for the first module).
+        Tuple `(gradients, sent)`: g_k, a list of tensors, and the
+        `fr_keras.module.ErrorGradient` of `x`.
     """
     with tf.GradientTape() as tape:
-        if not module.is_first:
-            tape.watch(x)
-        features, losses, _ = module.forward(x, random_state)
-    return module.backward(
-        tape, [features, losses], [delta, [tf.ones_like(x) for x in losses]], x
-    )
+        module.watch(tape, x)
+        made, losses, _ = module.forward(x, zip(module.replayed_state, state))
+    return module.backward(tape, x, losses, made, delta)

@@ -1,0 +1,62 @@
+"""Wiring: which inputs a module works on, and which only pass through."""
+
+import keras
+from keras.src.models.functional import Functional
+
+
+class Wiring:
+    """Leads around a submodel what is its input and, unchanged, its output.
+
+    Such tensors are never copied to the module's device, queued or recomputed;
+    only their error gradients stop at every module for one iteration, like
+    those of the features that the module makes.
+
+    Args:
+        submodel: `keras.layers.Layer`. Only of a plain Functional model is it
+            known what passes through it; another one uses all of its inputs
+            and makes all of its outputs.
+        num_inputs: int, tensors in the input.
+        num_outputs: int, tensors in the output.
+        is_last: bool, whether the module is the last, around which nothing is
+            led: the loss needs all of its outputs.
+
+    Attributes:
+        core: the submodel without what passes through it.
+        used: list of the indices of the inputs that the core takes.
+        made: list of the indices of the outputs that the core gives.
+        passed: dict from the index of an output to that of the input that it
+            is.
+    """
+
+    def __init__(self, submodel, num_inputs, num_outputs, is_last):
+        self.core = submodel
+        self.used = list(range(num_inputs))
+        self.passed = {}
+        if type(submodel) is Functional and not is_last:
+            place = {id(t): j for j, t in enumerate(submodel.inputs)}
+            self.passed = {
+                i: place[id(tensor)]
+                for i, tensor in enumerate(submodel.outputs)
+                if id(tensor) in place
+            }
+        self.made = [i for i in range(num_outputs) if i not in self.passed]
+        if self.passed:
+            needed = {
+                id(tensor)
+                for nodes in submodel._nodes_by_depth.values()
+                for node in nodes
+                for tensor in node.input_tensors
+            }
+            self.used = [
+                j for j, t in enumerate(submodel.inputs) if id(t) in needed
+            ]
+            self.core = keras.Model(
+                [submodel.inputs[j] for j in self.used],
+                [submodel.outputs[i] for i in self.made],
+            )
+
+    def output(self, inputs, made):
+        """The output, a list: what the core made and what passed."""
+        output = dict(zip(self.made, made))
+        output |= {i: inputs[j] for i, j in self.passed.items()}
+        return [output[i] for i in range(len(output))]
