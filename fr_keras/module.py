@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 from keras.src.random.seed_generator import global_seed_generator
 
+from fr_keras.optimizers import set_learning_rate
 from fr_keras.wiring import Wiring
 
 
@@ -86,10 +87,13 @@ class Module:
     def loss_scale(self):
         """What the module's gradients are multiplied by, or `None`.
 
-        Scalar tensor, the present scale of a
-        `keras.optimizers.LossScaleOptimizer`.
+        Scalar tensor: the present scale of a
+        `keras.optimizers.LossScaleOptimizer`, or the `loss_scale_factor` of
+        another optimizer.
         """
         scale = getattr(self.optimizer, "dynamic_scale", None)
+        if scale is None:
+            scale = self.optimizer.loss_scale_factor
         return None if scale is None else tf.convert_to_tensor(scale)
 
     def build(self, inputs, moves, is_last):
@@ -350,7 +354,8 @@ class Module:
 
         Args:
             gradients: list of tensors, g_k, as `backward` returns it.
-            learning_rate: scalar tensor, γ_t.
+            learning_rate: γ_t, as `ModuleOptimizers.next_learning_rate` has
+                it.
         """
         if not gradients:
             return
@@ -362,5 +367,5 @@ class Module:
                     else keras.ops.divide(gradient, scale)
                     for gradient in gradients
                 ])
-            self.optimizer.learning_rate = learning_rate
+            set_learning_rate(self.optimizer, learning_rate)
             self.optimizer.apply(gradients, self.trainable_variables)

@@ -24,10 +24,22 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
     Attributes:
         shared: the optimizer that was given.
         per_module: list of the modules' optimizers, made by `build`.
+        optimizers: list of all optimizers that update variables, as of
+            `keras.optimizers.MultiOptimizer`.
+
+    Raises:
+        ValueError: for a `keras.optimizers.MultiOptimizer` without an
+            `OptimizerMap`, which has no optimizers yet that could be copied.
     """
 
     def __init__(self, optimizer, modules):
         super().__init__(learning_rate=0.0, name=optimizer.name)
+        if not _leaves(optimizer):
+            raise ValueError(
+                "A MultiOptimizer must be made from a "
+                "keras.optimizers.OptimizerMap, so that every module can have "
+                f"a copy. Received: optimizer={optimizer!r} of a function"
+            )
         self.shared = optimizer
         self.per_module = []
         self._modules = modules
@@ -44,9 +56,21 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             with tf.device(module.device):
                 optimizer = _copy_optimizer(self.shared)
                 optimizer.build(module.trainable_variables)
+            for leaf in _leaves(optimizer):
+                if leaf.use_ema and leaf.built:
+                    # Zero until the first update, which may never come.
+                    for average, variable in zip(
+                        leaf._model_variables_moving_average,
+                        leaf._trainable_variables,
+                    ):
+                        average.assign(variable)
             module.optimizer = optimizer
             self.per_module.append(optimizer)
         self.built = True
+
+    @property
+    def optimizers(self):
+        return [leaf for each in self.per_module for leaf in _leaves(each)]
 
     @property
     def learning_rate(self):
@@ -71,10 +95,17 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         """Returns γ_t and moves on to iteration t + 1.
 
         Returns:
-            Scalar tensor.
+            List of scalar tensors, for `set_learning_rate`.
         """
-        learning_rate = tf.convert_to_tensor(self.shared.learning_rate)
-        self.shared._iterations.assign_add(1)
+        learning_rate = [
+            tf.convert_to_tensor(leaf.learning_rate)
+            for leaf in _leaves(self.shared)
+        ]
+        counters = {id(c): c for c in (
+            leaf._iterations for leaf in [self.shared, *_leaves(self.shared)]
+        )}
+        for counter in counters.values():
+            counter.assign_add(1)
         return learning_rate
 
     def finalize_variable_values(self, var_list):
@@ -94,13 +125,56 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         return self.shared.get_config()
 
 
+def set_learning_rate(optimizer, learning_rate):
+    """Sets γ_t for a module's optimizer.
+
+    Args:
+        optimizer: one of `ModuleOptimizers.per_module`.
+        learning_rate: list of scalar tensors, of `next_learning_rate`.
+    """
+    for leaf, of_leaf in zip(_leaves(optimizer), learning_rate):
+        leaf.learning_rate = of_leaf
+
+
+def _leaves(optimizer):
+    """The optimizers that update variables: one, or those inside of one."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return _leaves(optimizer.inner_optimizer)
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        return optimizer.optimizers
+    return [optimizer]
+
+
 def _copy_optimizer(optimizer):
-    """A fresh optimizer like the given one, with a settable learning rate."""
+    """A fresh optimizer like the given one, with settable learning rates."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return keras.optimizers.LossScaleOptimizer(
+            _copy_optimizer(optimizer.inner_optimizer),
+            optimizer.initial_scale,
+            optimizer.dynamic_growth_steps,
+            name=optimizer.name,
+        )
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        copies = {id(o): _copy_optimizer(o) for o in optimizer.optimizers}
+        given = optimizer._optimizer_map
+        return keras.optimizers.MultiOptimizer(
+            keras.optimizers.OptimizerMap(
+                copies[id(given.default_optimizer)],
+                {
+                    pattern: copies[id(of_pattern)]
+                    for pattern, of_pattern in given.items()
+                },
+            ),
+            optimizer.loss_scale_factor,
+            optimizer.name,
+        )
     config = optimizer.get_config()
     config["learning_rate"] = 0.0
     copy = optimizer.__class__.from_config(config)
     # Not part of the configuration, but of what the user asked for.
-    pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
-    if pattern is not None:
-        copy.exclude_from_weight_decay(var_names=[pattern.pattern])
+    for name in (
+        "_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"
+    ):
+        if hasattr(optimizer, name):
+            setattr(copy, name, getattr(optimizer, name))
     return copy

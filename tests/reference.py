@@ -69,10 +69,11 @@ def cross_entropy(y, logits):
 
 
 class SGD:
-    """`momentum` and `weight_decay` as in `keras.optimizers.SGD`, Nesterov."""
+    """`momentum` and `weight_decay` as in `keras.optimizers.SGD`."""
 
-    def __init__(self, momentum=0.0, weight_decay=0.0):
+    def __init__(self, momentum=0.0, weight_decay=0.0, nesterov=True):
         self.momentum = momentum
+        self.nesterov = nesterov
         self.weight_decay = weight_decay
         self.velocities = {}
 
@@ -81,7 +82,7 @@ class SGD:
         v = self.velocities.get(key, 0.0)
         v = self.momentum * v - rate * g
         self.velocities[key] = v
-        if self.momentum == 0:
+        if self.momentum == 0 or not self.nesterov:
             return w + v
         return w + self.momentum * v - rate * g
 
@@ -166,5 +167,90 @@ def features_replay(modules, optimizer, learning_rate, batches):
                     )
                     for j, w in enumerate(weights)
                 ]
+        delta = next_delta
+    return losses
+
+
+def features_replay_of_models(
+    models, optimizer, learning_rate, batches, loss
+):
+    """The same algorithm for any Keras models, run eagerly.
+
+    The formulas are those of Keras' layers, the algorithm is again written out.
+    What passes through a model is stored and differentiated like all the rest.
+
+    Args:
+        models: list of built Keras models, k = 1 … K, in any structure of
+            tensors; they hold the trained weights afterwards.
+        optimizer: as for `features_replay`.
+        learning_rate: as for `features_replay`.
+        batches: list of `(x, *more)`, x being a nest of arrays.
+        loss: function `(outputs, *more) -> scalar tensor`.
+
+    Returns:
+        List of the losses, those of layers included.
+    """
+    K = len(models)
+    rules = [optimizer() for _ in models]
+    queues = [collections.deque(maxlen=K - k + 1) for k in range(1, K + 1)]
+    delta = [None] * (K + 1)
+    losses = []
+    for t, (x, *more) in enumerate(batches):
+        # 1. Play, which alone moves averages and random numbers.
+        h = keras.tree.map_structure(tf.constant, x)
+        total = 0.0
+        for k, model in enumerate(models, start=1):
+            state = [v.numpy() for v in model.non_trainable_variables]
+            queues[k - 1].append((h, state))
+            h = model(h, training=True)
+            total += sum(model.losses)
+        losses.append(float(total + loss(h, *more)))
+        played_state = [
+            [v.numpy() for v in model.non_trainable_variables]
+            for model in models
+        ]
+
+        next_delta = [None] * (K + 1)
+        updates = []
+        for k, model in enumerate(models, start=1):
+            if t < K - k:
+                continue
+            x_replayed, state = queues[k - 1][0]
+            for variable, value in zip(model.non_trainable_variables, state):
+                variable.assign(value)
+            weights = [v.value for v in model.trainable_variables]
+            inputs = keras.tree.flatten(x_replayed)
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                # 2. Replay, 3. backward: <h̃_k, δ_k> has the right gradient.
+                h = model(x_replayed, training=True)
+                if k == K:
+                    objective = loss(h, *more)
+                else:
+                    objective = sum(
+                        tf.reduce_sum(tensor * of_tensor)
+                        for tensor, of_tensor in zip(
+                            keras.tree.flatten(h), delta[k]
+                        )
+                        if of_tensor is not None
+                    )
+                objective += sum(model.losses)
+            g, e = tape.gradient(objective, [weights, inputs])
+            updates.append((k, g))
+            next_delta[k - 1] = e
+        for model, state in zip(models, played_state):
+            for variable, value in zip(model.non_trainable_variables, state):
+                variable.assign(value)
+        # 4. Update.
+        for k, g in updates:
+            for i, variable in enumerate(models[k - 1].trainable_variables):
+                if g[i] is not None:
+                    gradient = tf.convert_to_tensor(g[i]).numpy()
+                    variable.assign(
+                        rules[k - 1](
+                            i, variable.numpy(), gradient, learning_rate(t)
+                        )
+                    )
+        # 5. Send.
         delta = next_delta
     return losses

@@ -340,7 +340,7 @@ class Algorithm(keras.Model):
         Args:
             gradients: list of K lists of tensors, g_k; `None` for a module
                 that is not to be updated.
-            learning_rate: scalar tensor, γ_t.
+            learning_rate: γ_t, of `self.optimizer.next_learning_rate()`.
         """
         for k, of_module in enumerate(gradients):
             if of_module is not None:
