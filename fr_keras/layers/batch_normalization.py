@@ -12,8 +12,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     kernel for each direction makes a small ResNet train 1.25 to 1.45 times
     faster on CPU. Arguments, weights and results (to rounding) are those of
     Keras' layer; whatever the kernel does not support (inputs that are not
-    `(batch, height, width, channels)` in float32, bfloat16 or float16, masks,
-    `renorm`, `synchronized`) is left to Keras.
+    `(batch, height, width, channels)` in float32, bfloat16 or float16, weights
+    that are not in float32, masks, `renorm`, `synchronized`) is left to Keras.
 
     Example:
 
@@ -30,6 +30,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             and len(inputs.shape) == 4
             and self.axis in (3, -1)
             and dtype in ("float32", "bfloat16", "float16")
+            and self.variable_dtype == "float32"
             and not self.renorm
             and not self.synchronized
         )
