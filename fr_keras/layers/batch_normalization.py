@@ -15,6 +15,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     `(batch, height, width, channels)` in float32, bfloat16 or float16, weights
     that are not in float32, masks, `renorm`, `synchronized`) is left to Keras.
 
+    XLA (`jit_compile=True`) computes the kernel's variance as E[x²] − E[x]²,
+    Keras' layer as E[(x − E[x])²]: where the mean of a channel is 100 times
+    its standard deviation, XLA's outputs are off by some percent, where it is
+    1000 times, they may be NaN.
+
     Example:
 
     ```python
