@@ -12,8 +12,13 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     kernel for each direction makes a small ResNet train 1.25 to 1.45 times
     faster on CPU. Arguments, weights and results (to rounding) are those of
     Keras' layer; whatever the kernel does not support (inputs that are not
-    `(batch, height, width, channels)` in float32, bfloat16 or float16, masks,
-    `renorm`, `synchronized`) is left to Keras.
+    `(batch, height, width, channels)` in float32, bfloat16 or float16, weights
+    that are not in float32, masks, `renorm`, `synchronized`) is left to Keras.
+
+    XLA (`jit_compile=True`) computes the kernel's variance as E[x²] − E[x]²,
+    Keras' layer as E[(x − E[x])²]: where the mean of a channel is 100 times
+    its standard deviation, XLA's outputs are off by some percent, where it is
+    1000 times, they may be NaN.
 
     Example:
 
@@ -30,6 +35,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             and len(inputs.shape) == 4
             and self.axis in (3, -1)
             and dtype in ("float32", "bfloat16", "float16")
+            and self.variable_dtype == "float32"
             and not self.renorm
             and not self.synchronized
         )
