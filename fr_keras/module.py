@@ -53,8 +53,6 @@ class Module:
         device: full device name.
 
     Attributes:
-        trainable_variables: list of the variables that are updated: those
-            that are trainable when the module is built with it being `None`.
         learns: bool, whether a backward pass has anything to do here.
         output_structure: nest of `None`, the structure of the output.
         replayed_state: list of the variables whose values in play a replay
@@ -72,7 +70,7 @@ class Module:
     def __init__(self, submodel, device):
         self.submodel = submodel
         self.device = device
-        self.trainable_variables = None
+        self._trainable_variables = None
         self.learns = True
         self.output_structure = None
         self.replayed_state = []
@@ -82,6 +80,22 @@ class Module:
             self._seed_generator = keras.random.SeedGenerator(
                 int(global_seed_generator().state.numpy().sum())
             )
+
+    @property
+    def trainable_variables(self):
+        """The variables that are updated.
+
+        They are those that are trainable when this is first asked, which is
+        when training begins; as in Keras, to freeze or unfreeze layers later
+        takes another `compile`.
+        """
+        if self._trainable_variables is None:
+            self._trainable_variables = list(self.submodel.trainable_variables)
+        return self._trainable_variables
+
+    def choose_trainable_variables_anew(self):
+        """Lets the next use of `trainable_variables` decide what they are."""
+        self._trainable_variables = None
 
     @property
     def loss_scale(self):
@@ -120,8 +134,6 @@ class Module:
                 "learn and belongs to the module before or after it. "
                 f"Received: module={self.submodel!r}"
             )
-        if self.trainable_variables is None:
-            self.trainable_variables = list(self.submodel.trainable_variables)
         flat_outputs = keras.tree.flatten(outputs)
         self._wiring = Wiring(
             self.submodel, len(moves), len(flat_outputs), is_last

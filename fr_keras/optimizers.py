@@ -2,6 +2,7 @@
 
 import keras
 import tensorflow as tf
+from keras.src.utils import tracking
 
 
 class ModuleOptimizers(keras.optimizers.Optimizer):
@@ -24,8 +25,8 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
     Attributes:
         shared: the optimizer that was given.
         per_module: list of the modules' optimizers, made by `build`.
-        optimizers: list of all optimizers that update variables, as of
-            `keras.optimizers.MultiOptimizer`.
+        optimizers: of a `keras.optimizers.MultiOptimizer` the optimizers that
+            it is made of, for callbacks; other optimizers do not have it.
 
     Raises:
         ValueError: for a `keras.optimizers.MultiOptimizer` without an
@@ -41,6 +42,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
                 f"a copy. Received: optimizer={optimizer!r} of a function"
             )
         self.shared = optimizer
+        self.use_ema = any(leaf.use_ema for leaf in _leaves(optimizer))
         self.per_module = []
         self._modules = modules
 
@@ -52,25 +54,41 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
                 variables of its module.
         """
         del variables
+        if self.built:
+            return
         for module in self._modules:
             with tf.device(module.device):
                 optimizer = _copy_optimizer(self.shared)
                 optimizer.build(module.trainable_variables)
-            for leaf in _leaves(optimizer):
-                if leaf.use_ema and leaf.built:
-                    # Zero until the first update, which may never come.
-                    for average, variable in zip(
-                        leaf._model_variables_moving_average,
-                        leaf._trainable_variables,
-                    ):
-                        average.assign(variable)
             module.optimizer = optimizer
             self.per_module.append(optimizer)
+        if self.use_ema:
+            self._collect_averages()
         self.built = True
+
+    @tracking.no_automatic_dependency_tracking
+    def _collect_averages(self):
+        """Shows averages of weights where `SwapEMAWeights` looks for them."""
+        leaves = [
+            leaf for optimizer in self.per_module
+            for leaf in _leaves(optimizer) if leaf.built and leaf.use_ema
+        ]
+        self._trainable_variables = [
+            variable for leaf in leaves for variable in leaf._trainable_variables
+        ]
+        self._model_variables_moving_average = [
+            average for leaf in leaves
+            for average in leaf._model_variables_moving_average
+        ]
+        # Not zero until the first update: it may never come.
+        for variable, average in zip(
+            self._trainable_variables, self._model_variables_moving_average
+        ):
+            average.assign(variable)
 
     @property
     def optimizers(self):
-        return [leaf for each in self.per_module for leaf in _leaves(each)]
+        return self.shared.optimizers
 
     @property
     def learning_rate(self):
@@ -90,6 +108,12 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             *self.shared.variables,
             *(v for optimizer in self.per_module for v in optimizer.variables),
         ]
+
+    def save_own_variables(self, store):
+        del store  # Keras saves the optimizers that are attributes of this.
+
+    def load_own_variables(self, store):
+        del store
 
     def next_learning_rate(self):
         """Returns γ_t and moves on to iteration t + 1.

@@ -1,11 +1,13 @@
 """Back-propagation over modules on devices: the locked baseline."""
 
+import keras
 import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
 from fr_keras.device_function import DeviceFunction
 
 
+@keras.saving.register_keras_serializable("fr_keras")
 class Backprop(Algorithm):
     """Trains K modules on K devices by back-propagation.
 

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import warnings
 
 import keras
 import tensorflow as tf
@@ -67,6 +68,12 @@ class Algorithm(keras.Model):
         for submodel, device in zip(submodels, self._devices):
             placement.move(submodel, device)
             self.modules_at_work.append(Module(submodel, device))
+        self.built = self._layers_are_built()
+
+    def _layers_are_built(self):
+        return all(
+            layer.built for layer in self._flatten_layers(include_self=False)
+        )
 
     @property
     def modules(self):
@@ -118,6 +125,42 @@ class Algorithm(keras.Model):
             outputs = submodel(outputs)
         return keras.Model(inputs, outputs, name=self.name)
 
+    def export(self, filepath, *args, **kwargs):
+        """Exports the network for serving, without `fr_keras`.
+
+        Args:
+            filepath: str, the directory of the SavedModel.
+            *args: as for `keras.Model.export`.
+            **kwargs: as for `keras.Model.export`.
+        """
+        return self._whole().export(filepath, *args, **kwargs)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "model": keras.saving.serialize_keras_object(self._network),
+            "num_modules": self.num_modules,
+            "devices": self._given_devices,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Makes a model that was saved, on the devices that are here."""
+        config = dict(config)
+        config["model"] = keras.saving.deserialize_keras_object(
+            config["model"], custom_objects=custom_objects
+        )
+        try:
+            placement.assign_devices(config["num_modules"], config["devices"])
+        except ValueError:
+            warnings.warn(
+                f"The model was trained on the devices {config['devices']}, "
+                "which are not here; it goes to those that are.",
+                stacklevel=2,
+            )
+            config["devices"] = None
+        return cls(**config)
+
     # Training.
 
     def compile(self, *args, jit_compile="auto", **kwargs):
@@ -148,8 +191,23 @@ class Algorithm(keras.Model):
                 self.optimizer, self.modules_at_work
             )
         for module in self.modules_at_work:
-            module.trainable_variables = None  # To be decided anew.
+            module.choose_trainable_variables_anew()
         self._age = None
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config:
+            config["jit_compile"] = self._xla_per_module
+        return config
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self._build_optimizer()
+
+    def _build_optimizer(self):
+        """Makes the optimizers' variables, where the layers have theirs."""
+        if not self.optimizer.built and self._layers_are_built():
+            self.optimizer.build(self.trainable_variables)
 
     def make_state(self):
         """Makes fresh state, like replay queues (hook).
@@ -221,6 +279,8 @@ class Algorithm(keras.Model):
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
+            # Now, so that callbacks can restore the state of optimizers.
+            self._build_optimizer()
             self._batch_spec = None
             self.train_function = labels.told_plainly(self._train_on_iterator)
 

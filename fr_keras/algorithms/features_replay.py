@@ -1,11 +1,13 @@
 """Features Replay (Huo, Gu, Huang, NeurIPS 2018, arXiv 1807.04511)."""
 
+import keras
 import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
 from fr_keras.replay_queue import ReplayQueue
 
 
+@keras.saving.register_keras_serializable("fr_keras")
 class FeaturesReplay(Algorithm):
     """Trains K modules whose backward passes run at the same time.
 
