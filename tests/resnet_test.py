@@ -139,7 +139,11 @@ class Plain:
 
     def convolution(self, x, name, strides=1):
         kernel = tf.convert_to_tensor(self.layer(name).kernel)
-        return tf.nn.conv2d(x, kernel, strides, "SAME")
+        border = kernel.shape[0] // 2
+        border = [border, border]
+        return tf.nn.conv2d(
+            x, kernel, strides, [[0, 0], border, border, [0, 0]]
+        )
 
     def normalization(self, x, name):
         # In the order of the layer's weights.

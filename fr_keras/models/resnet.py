@@ -87,11 +87,17 @@ def resnet(depth, num_classes, input_shape=(32, 32, 3)):
 
 
 def _convolution(x, channels, size, strides=1, name=None):
+    padding = "same"
+    if strides > 1 and size > 1:
+        # As in the authors' networks: centred on the pixels that the shortcut
+        # takes, while "same" would pad images of even size at one side only.
+        padding = "valid"
+        x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
     return keras.layers.Conv2D(
         channels,
         size,
         strides,
-        padding="same",
+        padding=padding,
         use_bias=False,
         kernel_initializer=keras.initializers.VarianceScaling(
             2.0, "fan_out", "untruncated_normal"
