@@ -149,18 +149,86 @@ def test_not_prepared_and_no_network(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "name, message",
-    [("nonsense", "Received: nonsense"), ("imdb_reviews", "images")],
+    [
+        ("nonsense", "Received: nonsense"),
+        ("", "Received: $"),
+        ("../digits", "Received: ../digits"),
+        ("digits/large", "BuilderConfig large not found"),
+        ("digits:9.9.9", "cannot be loaded at version 9.9.9"),
+        ("imdb_reviews", "images"),
+        # Told before a download of 150 GB.
+        ("imagenet2012", "one size. Received: shape \\(None, None, 3\\)"),
+    ],
 )
 def test_unfit_datasets(name, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         input_pipeline.load(name, str(tmp_path))
 
 
-def test_images_of_varying_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(input_pipeline, "_has_network", lambda: True)
-    with tfds.testing.mock_data(num_examples=2):
-        with pytest.raises(UsageError, match="one size"):
-            input_pipeline.load("tf_flowers", str(tmp_path))
+class Marked(tfds.core.GeneratorBasedBuilder):
+    """Three images of a split, the second of which has the label -1.
+
+    TFDS marks so what has no label, like the test set of a competition.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    unlabelled = None
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(8, 8, 1)),
+                    "label": tfds.features.ClassLabel(num_classes=10),
+                }
+            ),
+            supervised_keys=("image", "label"),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {
+            split: self._generate_examples(split) for split in ("train", "test")
+        }
+
+    def _generate_examples(self, split):
+        for i in range(3):
+            label = -1 if i == 1 and split == self.unlabelled else i
+            yield i, {"image": np.zeros((8, 8, 1), np.uint8), "label": label}
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_labels_outside_of_the_classes(split, tmp_path, monkeypatch):
+    monkeypatch.setattr(Marked, "unlabelled", split)
+    Marked(data_dir=tmp_path).download_and_prepare()
+    message = f"from 0 to 9. Received: -1, in the split '{split}'"
+    with pytest.raises(UsageError, match=message):
+        input_pipeline.load("marked", str(tmp_path))
+
+
+def test_damaged_data(tmp_path):
+    input_pipeline.load("digits", str(tmp_path))
+    for split in ("test", "train"):
+        (file,) = tmp_path.glob(f"digits/*/*-{split}.tfrecord-*")
+        file.write_bytes(file.read_bytes()[:-10])
+        with pytest.raises(UsageError, match="damaged: truncated record"):
+            input_pipeline.load("digits", str(tmp_path))
+
+
+def test_crop_must_not_miss_the_image(digits):
+    input_pipeline.train_batches(digits, 10, seed=0, crop_padding=7)
+    with pytest.raises(UsageError, match="8 and 8. Received: 8"):
+        input_pipeline.train_batches(digits, 10, seed=0, crop_padding=8)
+
+
+def test_empty_means_default(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        tfds.core.constants, "DATA_DIR", str(tmp_path / "default")
+    )
+    monkeypatch.chdir(tmp_path)
+    data = input_pipeline.load("digits", "", [], [])
+    assert [path.name for path in tmp_path.iterdir()] == ["default"]
+    np.testing.assert_array_equal(data.mean, digits.mean)
 
 
 def test_wrong_number_of_channels(digits, tmp_path):

@@ -1,6 +1,5 @@
-"""What goes wrong through no fault of the program: one line, status 2."""
+"""What goes wrong through no fault of the program: one line, no traceback."""
 
-import contextlib
 import sys
 
 import tensorflow_datasets as tfds
@@ -8,41 +7,68 @@ from absl import app, flags, logging
 
 
 class UsageError(Exception):
-    """A mistake of the user, told in one line."""
+    """A mistake of the user, told in one line; exit status 2."""
+
+    status = 2
+
+
+class Diverged(Exception):
+    """Training that failed, with nobody's mistake in sight; exit status 1."""
+
+    status = 1
 
 
 def run(main):
     """Runs a command line.
 
-    Wrong flags and `UsageError`s end it with one line on standard error and
-    exit status 2, without a traceback.
+    Wrong flags, `UsageError`, `Diverged` and Ctrl-C (status 130) end it with
+    one line on standard error, without a traceback.
 
     Args:
         main: callable without arguments.
     """
 
     def parse(argv):
-        with _told_in_one_line(flags.Error, UnicodeDecodeError):
-            unknown = flags.FLAGS(argv)[1:]
-            if unknown:
-                raise flags.Error(f"Unknown argument: {unknown[0]}")
+        _told_in_one_line(lambda: parse_flags(argv))
         return argv[:1]
 
     def run_main(argv):
         del argv
         logging.set_verbosity(logging.ERROR)
         tfds.disable_progress_bar()
-        with _told_in_one_line(UsageError):
-            main()
+        _told_in_one_line(main)
 
     app.run(run_main, flags_parser=parse)
 
 
-@contextlib.contextmanager
-def _told_in_one_line(*errors):
+def parse_flags(argv):
+    """Parses flags, of which nothing may be left over.
+
+    Args:
+        argv: list of strings, the name of the program first.
+
+    Raises:
+        UsageError: for a flag that is wrong or unknown.
+    """
     try:
-        yield
-    except errors as error:
-        text = " ".join(str(error).split())
-        print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {text}", file=sys.stderr)
-        sys.exit(2)
+        unknown = flags.FLAGS(argv)[1:]
+    except flags.Error as error:
+        raise UsageError(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--flagfile must be text: {error}") from error
+    if unknown:
+        raise UsageError(f"Unknown argument: {unknown[0]}")
+
+
+def _told_in_one_line(function):
+    try:
+        function()
+    except (UsageError, Diverged) as error:
+        _exit(" ".join(str(error).split()), error.status)
+    except KeyboardInterrupt:
+        _exit("interrupted", 130)
+
+
+def _exit(text, status):
+    print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {text}", file=sys.stderr)
+    sys.exit(status)

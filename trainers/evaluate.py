@@ -2,8 +2,8 @@ r"""Evaluates a trained network on its test set.
 
     python -m trainers.evaluate --workdir=runs/digits
 
-The experiment's flags are read from the working directory; flags given on the
-command line override them, for example --data_dir.
+The experiment is read from the working directory. Flags of trainers.train
+override it, above all those below.
 """
 
 import os
@@ -17,32 +17,29 @@ from trainers import errors, experiment, input_pipeline
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string(
-    "workdir", None, "Working directory of a finished run.", required=True
+    "workdir", None, "Working directory of a finished run. Required.",
+    required=True,
 )
-flags.adopt_module_key_flags(experiment)
+for name in ("batch_size", "data_dir", "devices", "num_modules"):
+    flags.declare_key_flag(name)
 
 
 def main():
-    flag_file = os.path.join(FLAGS.workdir, "flags.cfg")
-    model_file = os.path.join(FLAGS.workdir, "model.keras")
+    workdir = os.path.expanduser(FLAGS.workdir)
+    flag_file = os.path.join(workdir, "flags.cfg")
+    model_file = os.path.join(workdir, "model.keras")
     for file in (flag_file, model_file):
         if not os.path.isfile(file):
             raise errors.UsageError(
-                f"--workdir must hold a finished run. Received: {FLAGS.workdir}"
+                f"--workdir must hold a finished run. Received: {workdir}"
                 f", without {os.path.basename(file)}"
             )
-    # The command line comes last, so it overrides what the run was.
-    FLAGS([sys.argv[0], f"--flagfile={flag_file}", *sys.argv[1:]])
+    read_flags(flag_file)
     experiment.start()
     data = input_pipeline.load(
         FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std
     )
-    try:
-        network = keras.models.load_model(model_file, compile=False)
-    except (OSError, TypeError, ValueError) as error:
-        raise errors.UsageError(
-            f"{model_file} cannot be loaded: {error}"
-        ) from error
+    network = load_network(model_file, data)
     model = experiment.build_algorithm(network, steps_per_epoch=1)
     loss, accuracy = model.evaluate(
         input_pipeline.test_batches(data, FLAGS.batch_size), verbose=0
@@ -51,6 +48,48 @@ def main():
         f"Test accuracy {accuracy:.2%}, loss {loss:.4f} on "
         f"{data.num_test} images of {FLAGS.dataset}"
     )
+
+
+def read_flags(flag_file):
+    """Reads the flags of a run, which the command line overrides."""
+    try:
+        errors.parse_flags(
+            [sys.argv[0], f"--flagfile={flag_file}", *sys.argv[1:]]
+        )
+    except errors.UsageError as error:
+        raise errors.UsageError(f"{flag_file}: {error}") from error
+    for name in ("dataset", "mean", "std"):
+        # Defaults would evaluate another experiment than was run.
+        if FLAGS[name].using_default_value:
+            raise errors.UsageError(
+                f"{flag_file} must be as a run wrote it. Received: a file "
+                f"without --{name}"
+            )
+
+
+def load_network(model_file, data):
+    """Loads a trained network, which must fit the data."""
+    try:
+        network = keras.models.load_model(model_file, compile=False)
+    # A damaged file may fail anywhere in Keras, h5py and zipfile.
+    except Exception as error:
+        raise errors.UsageError(
+            f"{model_file} cannot be loaded: {error}"
+        ) from error
+    trained_on = *network.input_shape[1:], network.output_shape[-1]
+    received = *data.image_shape, data.num_classes
+    if trained_on != received:
+        raise errors.UsageError(
+            f"--dataset={FLAGS.dataset}: images and classes must be those that "
+            f"the network was trained on, {describe(trained_on)}. "
+            f"Received: {describe(received)}"
+        )
+    return network
+
+
+def describe(shape_and_classes):
+    *shape, classes = shape_and_classes
+    return f"{tuple(shape)} and {classes} classes"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import flags
 
@@ -12,29 +13,35 @@ from trainers.optimizer import CoupledSGD
 
 FLAGS = flags.FLAGS
 
+MODELS = {"resnet": fr_keras.models.resnet}
+
+# More than anyone means, so that a slip is told before it costs anything.
+_MANY = 1_000_000
+
 flags.DEFINE_enum(
     "algorithm", "features_replay", sorted(fr_keras.ALGORITHMS),
     "Training algorithm.",
 )
-flags.DEFINE_enum("model", "resnet", ["resnet"], "Family of networks.")
+flags.DEFINE_enum("model", "resnet", sorted(MODELS), "Family of networks.")
 flags.DEFINE_integer(
     "depth", 20,
-    f"Layers of the network, one of {fr_keras.models.RESNET_DEPTHS}.",
+    "Layers of the network: "
+    f"{', '.join(map(str, fr_keras.models.RESNET_DEPTHS))}.",
 )
 flags.DEFINE_integer(
     "num_modules", 4, "K, the number of modules the network is cut into.",
-    lower_bound=1,
+    lower_bound=1, upper_bound=1000,
 )
 flags.DEFINE_list(
     "devices", None,
-    "Devices of the modules, for example GPU:0,GPU:1; shared round-robin if "
-    "there are fewer than modules. Default: all GPUs, or else one logical CPU "
-    "device for each module.",
+    "Devices of the modules, for example GPU:0,GPU:1 or CPU:0,CPU:1; shared "
+    "round-robin if there are fewer than modules. Default: all GPUs, or else "
+    "one logical CPU device for each module.",
 )
 flags.DEFINE_string(
     "dataset", "digits",
-    "Image classification set: digits (prepared without a network) or the "
-    "name of any set of TensorFlow Datasets, like cifar10.",
+    "Image classification set: digits (prepared without a network) or any "
+    "set of TensorFlow Datasets, like cifar10 or cifar10:3.0.2.",
 )
 flags.DEFINE_string(
     "data_dir", None,
@@ -42,8 +49,8 @@ flags.DEFINE_string(
 )
 flags.DEFINE_list(
     "mean", None,
-    "Mean of every channel, pixels being 0 to 255. Default: measured on the "
-    "training set.",
+    "Mean of every channel, pixels being 0 to 255, for example "
+    "125.3,123.0,113.9. Default: measured on the training set.",
 )
 flags.DEFINE_list(
     "std", None, "Standard deviation of every channel, like --mean."
@@ -54,8 +61,14 @@ flags.DEFINE_integer(
     lower_bound=0,
 )
 flags.DEFINE_bool("flip", False, "Augmentation: flip at random, left-right.")
-flags.DEFINE_integer("batch_size", 128, "Examples per step.", lower_bound=1)
-flags.DEFINE_integer("epochs", 300, "Passes over the data.", lower_bound=1)
+flags.DEFINE_integer(
+    "batch_size", 128, "Examples per iteration.", lower_bound=1,
+    upper_bound=_MANY,
+)
+flags.DEFINE_integer(
+    "epochs", 300, "Passes over the training set.", lower_bound=1,
+    upper_bound=_MANY,
+)
 flags.DEFINE_float("learning_rate", 0.01, "Initial learning rate.")
 flags.DEFINE_list(
     "learning_rate_drops", [],
@@ -63,21 +76,18 @@ flags.DEFINE_list(
 )
 flags.DEFINE_float(
     "learning_rate_factor", 0.1,
-    "What the learning rate is multiplied by at each drop.",
+    "What the learning rate is multiplied by at each drop, at most 1.",
 )
-flags.DEFINE_float(
-    "momentum", 0.9, "Momentum of SGD.", lower_bound=0.0, upper_bound=1.0
-)
+flags.DEFINE_float("momentum", 0.9, "Momentum of SGD, from 0 to below 1.")
 flags.DEFINE_bool("nesterov", True, "Nesterov momentum.")
 flags.DEFINE_float(
     "weight_decay", 5e-4,
     "Weight decay, added to the gradient before momentum, as in the paper.",
-    lower_bound=0.0,
 )
 flags.DEFINE_integer(
     "steps_per_execution", 8,
     "Iterations in one graph; with several, they overlap across modules.",
-    lower_bound=1,
+    lower_bound=1, upper_bound=_MANY,
 )
 flags.DEFINE_integer(
     "seed", 0, "Seed of initialization, shuffling and augmentation.",
@@ -92,22 +102,22 @@ EXPERIMENT_FLAGS = (
 )
 
 
-@flags.validator(
-    "depth", f"--depth must be one of {fr_keras.models.RESNET_DEPTHS}"
-)
-def _is_known_depth(depth):
-    return depth in fr_keras.models.RESNET_DEPTHS
+def _validate(name, is_valid, message):
+    # (absl puts the flag and its value before the message.)
+    flags.register_validator(name, is_valid, message)
 
 
-@flags.validator("learning_rate", "--learning_rate must be positive and finite")
-def _is_positive(learning_rate):
-    return 0 < learning_rate < float("inf")
+def _are_numbers(values, above):
+    """Whether all are finite float32 numbers above a bound."""
+    try:
+        # A number too large for float32 becomes inf, without a warning.
+        with np.errstate(over="ignore"):
+            numbers = [np.float32(value) for value in values or []]
+    except ValueError:
+        return False
+    return all(above < number < float("inf") for number in numbers)
 
 
-@flags.validator(
-    "learning_rate_drops",
-    "--learning_rate_drops must be increasing epochs, like 150,225",
-)
 def _are_increasing_epochs(drops):
     try:
         drops = [int(epoch) for epoch in drops]
@@ -116,40 +126,73 @@ def _are_increasing_epochs(drops):
     return all(a < b for a, b in zip([0, *drops], drops))
 
 
-def _are_numbers(values, positive):
-    try:
-        numbers = [float(value) for value in values or []]
-    except ValueError:
-        return False
-    return all(
-        abs(number) < float("inf") and (number > 0 or not positive)
-        for number in numbers
-    )
-
-
-@flags.validator("mean", "--mean must be numbers, one for each channel")
-def _is_mean(mean):
-    return _are_numbers(mean, positive=False)
-
-
-@flags.validator("std", "--std must be positive numbers, one for each channel")
-def _is_std(std):
-    return _are_numbers(std, positive=True)
+# Written so that nan, which compares as false, is refused.
+_validate(
+    "depth",
+    lambda depth: depth in fr_keras.models.RESNET_DEPTHS,
+    f"must be one of {fr_keras.models.RESNET_DEPTHS}",
+)
+_validate(
+    "mean",
+    lambda mean: _are_numbers(mean, above=-float("inf")),
+    "must be numbers, one for each channel",
+)
+_validate(
+    "std",
+    lambda std: _are_numbers(std, above=0),
+    "must be positive numbers, one for each channel",
+)
+_validate(
+    "learning_rate",
+    lambda rate: 0 < rate < float("inf"),
+    "must be positive and finite",
+)
+_validate(
+    "learning_rate_drops",
+    _are_increasing_epochs,
+    "must be increasing epochs, like 150,225",
+)
+_validate(
+    "learning_rate_factor",
+    lambda factor: 0 < factor <= 1,
+    "must be positive and at most 1",
+)
+_validate(
+    "momentum",
+    lambda momentum: 0 <= momentum < 1,
+    "must be at least 0 and less than 1",
+)
+_validate(
+    "weight_decay",
+    lambda decay: 0 <= decay < float("inf"),
+    "must be at least 0 and finite",
+)
 
 
 def start():
     """Configures devices, before TensorFlow starts."""
-    if not FLAGS.devices and not tf.config.list_physical_devices("GPU"):
+    if FLAGS.devices:
+        on_cpus = any("CPU" in device.upper() for device in FLAGS.devices)
+    else:
+        on_cpus = not tf.config.list_physical_devices("GPU")
+    if on_cpus:
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0],
             [tf.config.LogicalDeviceConfiguration()] * FLAGS.num_modules,
         )
         # Modules work side by side, so their operations need not be split up.
-        cores = len(os.sched_getaffinity(0))
+        cores = _num_cores()
         tf.config.threading.set_intra_op_parallelism_threads(
             max(1, cores // FLAGS.num_modules)
         )
         tf.config.threading.set_inter_op_parallelism_threads(cores)
+
+
+def _num_cores():
+    """The cores that this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def build_network(image_shape, num_classes):
@@ -164,7 +207,7 @@ def build_network(image_shape, num_classes):
     """
     # Here and not earlier: preparing a dataset draws random numbers too.
     keras.utils.set_random_seed(FLAGS.seed)
-    return fr_keras.models.resnet(FLAGS.depth, num_classes, image_shape)
+    return MODELS[FLAGS.model](FLAGS.depth, num_classes, image_shape)
 
 
 def build_algorithm(network, steps_per_epoch):
@@ -187,8 +230,11 @@ def build_algorithm(network, steps_per_epoch):
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+    # A short trial of a long experiment ends before its drops.
     drops = [
-        int(epoch) * steps_per_epoch for epoch in FLAGS.learning_rate_drops
+        int(epoch) * steps_per_epoch
+        for epoch in FLAGS.learning_rate_drops
+        if int(epoch) < FLAGS.epochs
     ]
     model.compile(
         CoupledSGD(

@@ -1,6 +1,7 @@
 """From the name of a dataset to batches of normalized images."""
 
 import dataclasses
+import re
 import socket
 
 import numpy as np
@@ -11,6 +12,9 @@ from trainers import digits  # noqa: F401, registers the dataset `digits`.
 from trainers.errors import UsageError
 
 _SHUFFLE_BUFFER = 50_000
+
+# As TensorFlow Datasets names them: mnist, mnist:3.0.1, eurosat/rgb:2.0.0.
+_NAME = r"\w+(/[\w.+-]+)?(:[\w.*]+)?"
 
 
 @dataclasses.dataclass
@@ -45,11 +49,12 @@ def load(name, data_dir=None, mean=None, std=None):
     """Loads a dataset, preparing it first if need be.
 
     Args:
-        name: str, `"digits"` or any image-classification set of TFDS.
-        data_dir: str, where prepared datasets lie, or `None` for
+        name: str, `"digits"` or any image-classification set of TFDS, with
+            its configuration and version if need be.
+        data_dir: str, where prepared datasets lie; `None` or `""` for
             `~/tensorflow_datasets`.
-        mean: list of floats for each channel, or `None` to measure them on
-            the training set.
+        mean: list of floats for each channel; `None` or `[]` to measure them
+            on the training set.
         std: like `mean`.
 
     Returns:
@@ -57,17 +62,12 @@ def load(name, data_dir=None, mean=None, std=None):
 
     Raises:
         UsageError: if there is no such dataset, it does not consist of
-            labelled images of one size, or it cannot be prepared.
+            labelled images of one size, it cannot be prepared or is damaged.
     """
-    builder = _builder(name, data_dir)
-    _prepare(builder)
+    builder = _builder(name, data_dir or None)
+    _prepare(builder, name)
     features = builder.info.features
     image, label = features["image"], features["label"]
-    if None in image.shape:
-        raise UsageError(
-            f"--dataset={name}: images must all have one size. Received: "
-            f"shape {image.shape}"
-        )
     splits = builder.info.splits
     test_split = "test" if "test" in splits else "validation"
     for split in ("train", test_split):
@@ -76,12 +76,13 @@ def load(name, data_dir=None, mean=None, std=None):
                 f"--dataset={name}: must have a split 'train' and a split "
                 f"'test' or 'validation'. Received: {', '.join(splits)}"
             )
+        _check_labels(builder, split)
     train, test = (
         builder.as_dataset(split=split, as_supervised=True)
         for split in ("train", test_split)
     )
     measured = None, None
-    if mean is None or std is None:
+    if not mean or not std:
         measured = _mean_and_std(train)
     channels = image.shape[-1]
     return ImageData(
@@ -111,7 +112,16 @@ def train_batches(data, batch_size, seed, crop_padding=0, flip=False):
 
     Returns:
         `tf.data.Dataset` of `(float32 images, int labels)`.
+
+    Raises:
+        UsageError: if a crop could miss the image.
     """
+    if crop_padding >= min(data.image_shape[:2]):
+        raise UsageError(
+            "--crop_padding must be less than the height and width of the "
+            f"images, {data.image_shape[0]} and {data.image_shape[1]}. "
+            f"Received: {crop_padding}"
+        )
     batches = (
         data.train.cache()
         .shuffle(min(data.num_train, _SHUFFLE_BUFFER), seed=seed)
@@ -180,14 +190,18 @@ def _random_flip(images, seed):
 
 
 def _builder(name, data_dir):
+    unknown = (
+        "--dataset must be 'digits' or an image-classification set of "
+        f"TensorFlow Datasets. Received: {name}"
+    )
+    if not re.fullmatch(_NAME, name):
+        raise UsageError(unknown)
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError as error:
-        raise UsageError(
-            "--dataset must be 'digits' or an image-classification set of "
-            f"TensorFlow Datasets. Received: {name}"
-        ) from error
-    except (AssertionError, ImportError, OSError, ValueError) as error:
+        raise UsageError(unknown) from error
+    # TFDS has no exception of its own for what keeps a dataset from loading.
+    except Exception as error:
         raise UsageError(f"--dataset={name}: {error}") from error
     features = builder.info.features
     if not (
@@ -201,24 +215,29 @@ def _builder(name, data_dir):
             f"--dataset={name}: must consist of images with one class label "
             "each"
         )
+    if None in features["image"].shape:
+        raise UsageError(
+            f"--dataset={name}: images must all have one size. Received: "
+            f"shape {features['image'].shape}"
+        )
     return builder
 
 
-def _prepare(builder):
+def _prepare(builder, name):
     if builder.is_prepared():
         return
     if builder.name != "digits" and not _has_network():
         raise UsageError(
-            f"--dataset={builder.name}: not prepared in {builder.data_dir}, "
+            f"--dataset={name}: not prepared in {builder.data_dir}, "
             "and there is no network to download it. Run 'tfds build "
-            f"{builder.name}' on a machine with a network and copy its "
+            f"{name}' on a machine with a network and copy its "
             "tensorflow_datasets folder here (--data_dir says where it lies)"
         )
     try:
         builder.download_and_prepare()
     except OSError as error:
         raise UsageError(
-            f"--dataset={builder.name}: cannot be prepared in "
+            f"--dataset={name}: cannot be prepared in "
             f"{builder.data_dir}: {error}"
         ) from error
 
@@ -230,6 +249,32 @@ def _has_network():
     except OSError:
         return False
     return True
+
+
+def _check_labels(builder, split):
+    """Reads a split once, without decoding images, for damage is told here."""
+    classes = builder.info.features["label"].num_classes
+    labels = builder.as_dataset(
+        split=split,
+        decoders={"image": tfds.decode.SkipDecoding()},
+        as_supervised=True,
+    ).map(lambda _, label: label)
+    try:
+        for batch in labels.batch(10_000).as_numpy_iterator():
+            wrong = batch[(batch < 0) | (batch >= classes)]
+            if wrong.size:
+                raise UsageError(
+                    f"--dataset={builder.info.full_name}: labels must be from "
+                    f"0 to {classes - 1}. Received: {wrong[0]}, in the split "
+                    f"'{split}'"
+                )
+    except tf.errors.OpError as error:
+        # (What comes before braces names TensorFlow's own functions.)
+        reason = error.message.rpartition("}} ")[2]
+        raise UsageError(
+            f"--dataset={builder.info.full_name}: the data in "
+            f"{builder.data_dir} are damaged: {reason}"
+        ) from error
 
 
 def _mean_and_std(dataset):
@@ -246,7 +291,7 @@ def _mean_and_std(dataset):
 
 
 def _per_channel(name, given, measured, channels):
-    values = measured if given is None else [float(value) for value in given]
+    values = [float(value) for value in given or measured]
     if len(values) not in (1, channels):
         raise UsageError(
             f"--{name} must have one value for each of the {channels} "

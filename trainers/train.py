@@ -3,15 +3,26 @@ r"""Trains a network that is cut into modules.
     python -m trainers.train --flagfile=configs/digits_fr.cfg \
         --workdir=runs/digits
 
+configs/ holds the experiments. Flags that come later override earlier ones:
+
+    the network     --model --depth
+    its modules     --algorithm --num_modules --devices --steps_per_execution
+    the data        --dataset --data_dir --mean --std --crop_padding --flip
+    the training    --batch_size --epochs --seed --momentum --nesterov
+                    --weight_decay --learning_rate --learning_rate_drops
+                    --learning_rate_factor
+
 A run leaves in its working directory:
 
-    flags.cfg       the experiment; --flagfile=flags.cfg repeats it
+    flags.cfg            the experiment; --flagfile=WORKDIR/flags.cfg repeats it
     train/ validation/   TensorBoard event files
-    model.keras     the trained network, one plain Keras model
-    results.json    accuracy, losses and time
+    model.keras          the trained network, one plain Keras model
+    results.json         accuracy, losses and time
 """
 
+import contextlib
 import json
+import math
 import os
 import time
 
@@ -26,14 +37,15 @@ from trainers import errors, experiment, input_pipeline
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string(
-    "workdir", None, "Directory for the results; must be new or empty.",
+    "workdir", None,
+    "Directory for the results; must be new or empty. Required.",
     required=True,
 )
 flags.adopt_module_key_flags(experiment)
 
 
 def main():
-    make_workdir(FLAGS.workdir)
+    make_workdir()
     experiment.start()
     data = input_pipeline.load(
         FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std
@@ -41,6 +53,11 @@ def main():
     steps_per_epoch = -(-data.num_train // FLAGS.batch_size)
     network = experiment.build_network(data.image_shape, data.num_classes)
     model = experiment.build_algorithm(network, steps_per_epoch)
+    # After the network is built, which seeds TensorFlow.
+    train_batches = input_pipeline.train_batches(
+        data, FLAGS.batch_size, FLAGS.seed, FLAGS.crop_padding, FLAGS.flip
+    )
+    test_batches = input_pipeline.test_batches(data, FLAGS.batch_size)
     write_flags(data)
     print(
         f"{FLAGS.algorithm} on {FLAGS.dataset}: {network.name}, "
@@ -51,10 +68,8 @@ def main():
 
     start = time.monotonic()
     history = model.fit(
-        input_pipeline.train_batches(
-            data, FLAGS.batch_size, FLAGS.seed, FLAGS.crop_padding, FLAGS.flip
-        ),
-        validation_data=input_pipeline.test_batches(data, FLAGS.batch_size),
+        train_batches,
+        validation_data=test_batches,
         epochs=FLAGS.epochs,
         shuffle=False,  # The dataset does it.
         verbose=0,
@@ -63,11 +78,94 @@ def main():
             fr_keras.diagnostics.Throughput(data.num_train),
             keras.callbacks.TensorBoard(FLAGS.workdir, write_graph=False),
             keras.callbacks.LambdaCallback(on_epoch_end=print_epoch),
+            StopWhenDiverged(),
         ],
     ).history
     seconds = time.monotonic() - start
 
-    model.to_keras().save(os.path.join(FLAGS.workdir, "model.keras"))
+    results = write_results(history, seconds, model, network)
+    loss, test_loss = history["loss"][-1], history["val_loss"][-1]
+    if has_diverged(loss, test_loss):
+        raise errors.Diverged(
+            f"Training diverged in epoch {results['epochs']}: loss {loss:.4g}, "
+            f"test loss {test_loss:.4g}; a smaller --learning_rate may help. "
+            f"How it went is in {FLAGS.workdir}"
+        )
+    with whole_file("model.keras") as path:
+        model.to_keras().save(path)
+    print(f"Look at it with: tensorboard --logdir {FLAGS.workdir}")
+    print(
+        f"Test accuracy {results['test_accuracy']:.2%} after "
+        f"{results['epochs']} epochs in {seconds:.0f} s; results in "
+        f"{FLAGS.workdir}"
+    )
+
+
+def make_workdir():
+    """Makes the working directory, which must not hold anything yet."""
+    FLAGS.workdir = os.path.expanduser(FLAGS.workdir)
+    try:
+        os.makedirs(FLAGS.workdir, exist_ok=True)
+        if os.listdir(FLAGS.workdir):
+            raise errors.UsageError(
+                "--workdir must be new or empty, so that no other run is "
+                f"overwritten. Received: {FLAGS.workdir}"
+            )
+        probe = os.path.join(FLAGS.workdir, "probe")
+        open(probe, "w").close()
+        os.remove(probe)
+    except OSError as error:
+        raise errors.UsageError(
+            f"--workdir cannot be written to: {error}"
+        ) from error
+
+
+@contextlib.contextmanager
+def whole_file(name):
+    """Gives a path to write to, which becomes `name` once all is written."""
+    path = os.path.join(FLAGS.workdir, name)
+    part = os.path.join(FLAGS.workdir, f"part_of_{name}")
+    try:
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise errors.UsageError(f"{path} cannot be written: {error}") from error
+
+
+def write_flags(data):
+    """Writes the experiment as a flag file, measured normalization included."""
+    FLAGS.mean = [repr(float(value)) for value in data.mean]
+    FLAGS.std = [repr(float(value)) for value in data.std]
+    if FLAGS.data_dir:
+        # The run can then be evaluated from another directory.
+        FLAGS.data_dir = os.path.abspath(os.path.expanduser(FLAGS.data_dir))
+    lines = [
+        FLAGS[name].serialize()
+        for name in experiment.EXPERIMENT_FLAGS
+        if FLAGS[name].value not in (None, [], "")
+    ]
+    path = os.path.join(FLAGS.workdir, "flags.cfg")
+    try:
+        # Of two runs that found the directory empty, one is the first.
+        with open(path, "x") as file:
+            file.write("\n".join(lines) + "\n")
+    except OSError as error:
+        raise errors.UsageError(f"{path} cannot be written: {error}") from error
+
+
+def write_results(history, seconds, model, network):
+    """Writes `results.json`.
+
+    Args:
+        history: dict from the name of a log to its values in all epochs.
+        seconds: float, the time that training took.
+        model: the trained algorithm.
+        network: `keras.Model`, uncut.
+
+    Returns:
+        dict, what was written. Numbers that are not finite, for which JSON
+        has no word, are `None`.
+    """
     results = {
         "test_accuracy": history["val_accuracy"][-1],
         "test_loss": history["val_loss"][-1],
@@ -91,45 +189,15 @@ def main():
             "tensorflow": tf.__version__,
         },
     }
-    with open(os.path.join(FLAGS.workdir, "results.json"), "w") as file:
-        json.dump(results, file, indent=2)
-    print(f"Look at it with: tensorboard --logdir {FLAGS.workdir}")
-    print(
-        f"Test accuracy {results['test_accuracy']:.2%} after "
-        f"{results['epochs']} epochs in {seconds:.0f} s; results in "
-        f"{FLAGS.workdir}"
-    )
-
-
-def make_workdir(workdir):
-    """Makes the working directory, which must not hold anything yet."""
-    try:
-        os.makedirs(workdir, exist_ok=True)
-        if os.listdir(workdir):
-            raise errors.UsageError(
-                "--workdir must be new or empty, so that no other run is "
-                f"overwritten. Received: {workdir}"
-            )
-        probe = os.path.join(workdir, "flags.cfg")
-        open(probe, "w").close()
-        os.remove(probe)
-    except OSError as error:
-        raise errors.UsageError(
-            f"--workdir cannot be written to: {error}"
-        ) from error
-
-
-def write_flags(data):
-    """Writes the experiment as a flag file, measured normalization included."""
-    FLAGS.mean = [repr(float(value)) for value in data.mean]
-    FLAGS.std = [repr(float(value)) for value in data.std]
-    lines = [
-        FLAGS[name].serialize()
-        for name in experiment.EXPERIMENT_FLAGS
-        if FLAGS[name].value not in (None, [])
-    ]
-    with open(os.path.join(FLAGS.workdir, "flags.cfg"), "w") as file:
-        file.write("\n".join(lines) + "\n")
+    results = {
+        name: None
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for name, value in results.items()
+    }
+    with whole_file("results.json") as path, open(path, "w") as file:
+        json.dump(results, file, indent=2, allow_nan=False)
+    return results
 
 
 def short_name(device):
@@ -148,6 +216,19 @@ def print_epoch(epoch, logs):
         f"{logs['examples_per_second']:,.0f} images/s",
         flush=True,
     )
+
+
+def has_diverged(*losses):
+    return not all(math.isfinite(loss) for loss in losses)
+
+
+class StopWhenDiverged(keras.callbacks.Callback):
+    """Ends training after an epoch whose loss is no longer a number."""
+
+    # (Keras' TerminateOnNaN would wait for the numbers of every call.)
+    def on_epoch_end(self, epoch, logs=None):
+        if has_diverged(logs["loss"], logs["val_loss"]):
+            self.model.stop_training = True
 
 
 if __name__ == "__main__":
