@@ -17,8 +17,8 @@ def partition(model, num_modules, costs=None):
     The model may be cut anywhere. What skips over a module passes through it:
     it is one of the module's inputs and, unchanged, one of its outputs. So do
     inputs of the model that only a later module needs, and outputs that appear
-    early. A layer that is used more than once lies in one module, and every
-    module has weights.
+    early. A layer that is used more than once lies in one module if it has
+    weights or other state, like random numbers, and every module has weights.
 
     Among all such cuts of the order of execution the one is taken whose
     slowest module is fastest. One iteration of Features Replay costs module
@@ -192,14 +192,20 @@ class _Graph:
         return np.cumsum(count), np.cumsum(elements)
 
     def separated(self):
-        """Shared layers with weights: list of (layer, first, last call)."""
+        """Shared layers with state: list of (layer, first, last call).
+
+        State is weights, but also that of random number generators: modules
+        that share a variable would wait for each other, and only one of them
+        can have it on its device.
+        """
         calls = {}
         for i, node in enumerate(self.nodes):
             calls.setdefault(id(node.operation), []).append(i)
         return [
             (self.nodes[of_one[0]].operation, of_one[0], of_one[-1])
             for of_one in calls.values()
-            if len(of_one) > 1 and self.has_weights[of_one[0]]
+            if len(of_one) > 1
+            and getattr(self.nodes[of_one[0]].operation, "variables", ())
         ]
 
     def may_cut(self):

@@ -380,6 +380,30 @@ def test_layer_without_weights_may_be_used_in_several_modules():
     np.testing.assert_array_equal(run(partition(model, 2), x), model(x))
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: keras.layers.Dropout(0.5, seed=1, name="random"),
+        lambda: keras.Sequential(
+            [keras.Input((4,)), keras.layers.GaussianNoise(0.5)], name="random"
+        ),
+    ],
+)
+def test_layer_with_random_numbers_lies_in_one_module(make):
+    random = make()
+    inputs = keras.Input((4,))
+    x = random(inputs)
+    for _ in range(2):
+        x = keras.layers.Dense(4)(x)
+    model = keras.Model(inputs, keras.layers.Dense(4)(random(x)))
+
+    modules = partition(model, 2)
+
+    assert sum("random" in names(module) for module in modules) == 1
+    with pytest.raises(ValueError, match="at most 2.*'random'.*=3$"):
+        partition(model, 3)
+
+
 def test_branches_stay_together():
     """Depth first: one branch after the other, so that little crosses."""
     inputs = keras.Input((4,))
