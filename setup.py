@@ -43,6 +43,7 @@ setuptools.setup(
     extras_require={
         "gpu": [f"tensorflow[and-cuda]{TENSORFLOW_VERSIONS}"],
         "dev": [
+            "hypothesis>=6.100,<7",
             "pytest>=8,<10",
             "pytest-xdist>=3.5,<4",
             "ruff>=0.9,<0.18",

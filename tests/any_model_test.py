@@ -5,71 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import fr_keras
-from tests import reference
+from tests.comparison import BATCH, check
 
 layers = keras.layers
-BATCH, BATCHES = 4, 9
-RATE = 2.0**-4
-
-
-def momentum():
-    return keras.optimizers.SGD(RATE, momentum=0.875)
-
-
-def clones(modules):
-    """Copies of modules, not touched by the library afterwards."""
-    copies = []
-    for module in modules:
-        copy = keras.models.clone_model(module)
-        for ours, theirs in zip(copy.variables, module.variables):
-            ours.assign(theirs)
-        copies.append(copy)
-    return copies
-
-
-def check(
-    network, x, more, plain_loss, num_modules=3, rtol=1e-10, steps=4, fit=None,
-    **compiled,
-):
-    """Trains by the library and by the reference, and compares all state.
-
-    Args:
-        network: Keras model.
-        x: nest of arrays, all batches.
-        more: tuple of nests of arrays, what `plain_loss` takes.
-        plain_loss: function `(outputs, *more) -> scalar`, for the reference.
-        num_modules: int.
-        rtol: relative tolerance.
-        steps: int, iterations in one call.
-        fit: arguments of `fit` besides x.
-        **compiled: arguments of `compile`.
-    """
-    model = fr_keras.FeaturesReplay(network, num_modules)
-    expected = clones(model.modules)
-    batches = [
-        keras.tree.map_structure(
-            lambda array: array[i * BATCH : (i + 1) * BATCH], (x, *more)
-        )
-        for i in range(BATCHES)
-    ]
-    losses = reference.features_replay_of_models(
-        expected, lambda: reference.SGD(0.875, nesterov=False),
-        lambda t: RATE, batches, plain_loss,
-    )
-    model.compile(momentum(), steps_per_execution=steps, **compiled)
-    history = model.fit(x, batch_size=BATCH, shuffle=False, verbose=0, **fit)
-
-    np.testing.assert_allclose(
-        history.history["loss"][0], np.mean(losses), rtol=rtol
-    )
-    for module, copy in zip(model.modules, expected):
-        for ours, theirs in zip(module.variables, copy.variables):
-            error = np.max(np.abs(ours.numpy() - theirs.numpy()))
-            # (A bias before batch normalization stays zero but for rounding.)
-            scale = max(np.max(np.abs(theirs.numpy())), 1e-4)
-            assert error <= rtol * scale, (ours.path, error, scale)
-    return model
+BATCHES = 9
 
 
 def squares(outputs, y):
