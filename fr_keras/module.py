@@ -369,7 +369,9 @@ class Module:
             learning_rate: γ_t, as `ModuleOptimizers.next_learning_rate` has
                 it.
         """
-        if not gradients:
+        # The loss need not depend on this module's weights, if what they make
+        # is only compared, for instance; that of the others it does.
+        if all(gradient is None for gradient in gradients):
             return
         scale = self.loss_scale
         with tf.device(self.device):

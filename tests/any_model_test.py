@@ -170,6 +170,20 @@ def test_layer_used_twice(float64):
     )
 
 
+def test_weights_that_the_loss_does_not_depend_on(float64):
+    """What the first module makes is only compared."""
+    inputs = keras.Input((6,))
+    first = keras.Model(inputs, [inputs, layers.Dense(1)(inputs) > 0])
+    x, chosen = keras.Input((6,)), keras.Input((1,), dtype="bool")
+    outputs = layers.Dense(3)(keras.ops.where(chosen, x, -x))
+    second = keras.Model([x, chosen], outputs)
+    y = data(3)
+    check(
+        [first, second], data(6), (y,), squares, None, loss="mse",
+        fit={"y": y},
+    )
+
+
 def test_nested_models(float64):
     block = keras.Sequential(
         [keras.Input((6,)), layers.Dense(6), layers.BatchNormalization()]

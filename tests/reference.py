@@ -225,17 +225,18 @@ def features_replay_of_models(
                 # 2. Replay, 3. backward: <h̃_k, δ_k> has the right gradient.
                 h = model(x_replayed, training=True)
                 if k == K:
-                    objective = loss(h, *more)
+                    terms = [loss(h, *more)]
                 else:
-                    objective = sum(
+                    terms = [
                         tf.reduce_sum(tensor * of_tensor)
                         for tensor, of_tensor in zip(
                             keras.tree.flatten(h), delta[k]
                         )
                         if of_tensor is not None
-                    )
-                objective += sum(model.losses)
-            g, e = tape.gradient(objective, [weights, inputs])
+                    ]
+                terms += model.losses
+            # The gradient of the sum; of nothing, there is none.
+            g, e = tape.gradient(terms, [weights, inputs])
             updates.append((k, g))
             next_delta[k - 1] = e
         for model, state in zip(models, played_state):
