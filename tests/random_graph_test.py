@@ -254,7 +254,7 @@ def check_cuts(program):
 
 def check_training(program):
     model = build(program)
-    num_modules = 1 + program.choice % most_modules(model)
+    most = most_modules(model)
     y = data(model.output, NUM_EXAMPLES, program.choice + 1)
 
     def loss(outputs, y):
@@ -265,7 +265,7 @@ def check_training(program):
 
     check(
         model, data(model.input, NUM_EXAMPLES, program.choice), (y,), loss,
-        num_modules, steps=(1, 4)[program.choice // 10 % 2], rate=2.0**-7,
+        most - program.choice % most, steps=(1, 4)[program.choice // 10 % 2], rate=2.0**-7,
         fit={"y": y}, loss=keras.tree.map_structure(lambda _: "mse", y),
     )
 
