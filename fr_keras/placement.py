@@ -79,33 +79,37 @@ def _full_name(device):
     return local.replace(device_index=0).make_merged_spec(spec).to_string()
 
 
-def move(layer, device):
-    """Moves the variables of a layer to a device.
+def move(parts, device):
+    """Moves variables to a device.
 
-    The layer stays the same object, with the same values. Functions that were
-    traced with the variables in their old place must be traced anew; those
-    that `fit`, `evaluate` and `predict` of a Keras model keep are.
+    Whose variables they are stays the same object, with the same values. What
+    was traced with the variables in their old place must be traced anew, as is
+    done for `fit`, `evaluate` and `predict` of Keras models.
 
     Args:
-        layer: `keras.layers.Layer`. Variables that it does not have yet are
-            not moved: they will be where it is built.
+        parts: list of `keras.layers.Layer` or `keras.metrics.Metric`.
+            Variables that one does not have yet are not moved: they will be
+            where it is built.
         device: full device name.
 
     Example:
 
     ```python
-    fr_keras.placement.move(module, assign_devices(1, ["GPU:1"])[0])
+    (device,) = assign_devices(1, ["GPU:1"])
+    fr_keras.placement.move([module], device)
     ```
     """
-    for variable in layer.variables:
-        if variable.value.device != device:
-            with tf.device(device):
-                variable._initialize(tf.identity(variable.value))
-    for part in layer._flatten_layers():
-        if isinstance(part, keras.Model):
-            part.train_function = None
-            part.test_function = None
-            part.predict_function = None
+    for part in parts:
+        for variable in part.variables:
+            if variable.value.device != device:
+                with tf.device(device):
+                    variable._initialize(tf.identity(variable.value))
+        if isinstance(part, keras.layers.Layer):
+            for layer in part._flatten_layers():
+                if isinstance(layer, keras.Model):
+                    layer.train_function = None
+                    layer.test_function = None
+                    layer.predict_function = None
 
 
 def copy_model(model):
@@ -136,9 +140,10 @@ def copy_model(model):
             copy_state(model, copy)
     except Exception as error:
         raise ValueError(
-            f"Model '{model.name}' cannot be copied from its configuration; "
-            "give its classes `get_config`, or pass the modules yourself, as "
-            f"a list. Received: model={model!r} ({error})"
+            f"Model '{model.name}' must be one that Keras can copy from its "
+            "configuration: give its classes `get_config` (a list of modules "
+            f"need not be copied to be trained). Received: model={model!r} "
+            f"({error})"
         ) from error
     return copy
 

@@ -1,5 +1,7 @@
 """Any Keras model, against the reference for any model, in float64."""
 
+import operator
+
 import keras
 import numpy as np
 import pytest
@@ -48,10 +50,8 @@ def check(
     model = fr_keras.FeaturesReplay(network, num_modules)
     expected = clones(model.modules)
     batches = [
-        keras.tree.map_structure(
-            lambda array: array[i * BATCH : (i + 1) * BATCH], (x, *more)
-        )
-        for i in range(BATCHES)
+        keras.tree.map_structure(operator.itemgetter(batch), (x, *more))
+        for batch in np.split(np.arange(BATCH * BATCHES), BATCHES)
     ]
     losses = reference.features_replay_of_models(
         expected, lambda: reference.SGD(0.875, nesterov=False),

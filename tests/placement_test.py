@@ -270,7 +270,7 @@ def test_move(make):
     if isinstance(layer, keras.Model):
         layer.predict(x, verbose=0)
 
-    placement.move(layer, full(3))
+    placement.move([layer], full(3))
 
     assert devices_of(layer) == {full(3)}
     assert [id(v) for v in layer.variables] == variables
@@ -289,7 +289,7 @@ def test_move(make):
 
 def test_variables_made_later_are_made_elsewhere():
     layer = keras.layers.Dense(3)
-    placement.move(layer, full(3))
+    placement.move([layer], full(3))
     with tf.device(full(2)):
         layer.build((None, 4))
     assert devices_of(layer) == {full(2)}
@@ -297,7 +297,7 @@ def test_variables_made_later_are_made_elsewhere():
 
 def test_moved_variables_are_saved(tmp_path):
     model = residual()
-    placement.move(model, full(4))
+    placement.move([model], full(4))
     before = values(model)
     model.save_weights(tmp_path / "of.weights.h5")
     checkpoint = tf.train.Checkpoint(model=model).write(tmp_path / "checkpoint")
