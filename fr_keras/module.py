@@ -120,7 +120,7 @@ class Module:
         """
         scale = getattr(self.optimizer, "dynamic_scale", None)
         if scale is None:
-            scale = self.optimizer.loss_scale_factor
+            scale = getattr(self.optimizer, "loss_scale_factor", None)
         return None if scale is None else tf.convert_to_tensor(scale)
 
     def build(self, inputs, moves, is_last):

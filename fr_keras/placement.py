@@ -156,16 +156,20 @@ def copy_state(source, target):
         target: `keras.layers.Layer`.
 
     Raises:
-        ValueError: if the two do not have as many variables.
+        ValueError: if the two do not have as many weights.
     """
-    if len(source.variables) != len(target.variables):
+    if len(source.weights) != len(target.weights):
         raise ValueError(
-            f"Layer '{target.name}' must have the {len(source.variables)} "
-            f"variables of layer '{source.name}'. "
-            f"Received: {len(target.variables)} variables"
+            f"Layer '{target.name}' must have the {len(source.weights)} "
+            f"weights of layer '{source.name}'. "
+            f"Received: {len(target.weights)} weights"
         )
-    for theirs, ours in zip(source.variables, target.variables):
-        ours.assign(theirs)
+    theirs, ours = source.variables, target.variables
+    if len(theirs) != len(ours):
+        # Another random state: a dropout's rate was set to zero, for instance.
+        theirs, ours = source.weights, target.weights
+    for value, variable in zip(theirs, ours):
+        variable.assign(value)
     # What preprocessing layers learned in `adapt` is not all in variables.
     for theirs, ours in zip(
         source._flatten_layers(), target._flatten_layers()
