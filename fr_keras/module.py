@@ -91,7 +91,7 @@ class Module:
         self.observers = []
         with tf.device(device):
             self._seed_generator = keras.random.SeedGenerator(
-                int(global_seed_generator().state.numpy().sum())
+                int(global_seed_generator().next(ordered=False)[0])
             )
 
     @property

@@ -64,6 +64,7 @@ class Algorithm(keras.Model):
         # Keras tracks, saves and lists what is trained as a whole, so that its
         # weights do not depend on where it is cut.
         self._network = network
+        self._data_symbols = None
         self._given_devices = devices
         self._devices = placement.assign_devices(len(submodels), devices)
         self.modules_at_work = []
