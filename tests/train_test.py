@@ -79,7 +79,8 @@ def test_run_leaves_its_files(run):
     workdir, _ = run
     names = {path.name for path in workdir.iterdir()}
     assert names == {
-        "flags.cfg", "model.keras", "results.json", "train", "validation"
+        "flags.cfg", "model.keras", "modules.png", "results.json", "train",
+        "validation",
     }
     results = json.loads((workdir / "results.json").read_text())
     assert results["num_modules"] == 2
