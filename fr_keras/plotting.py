@@ -61,9 +61,9 @@ def plot_modules(modules, to_file="modules.png", costs=None):
     axes.set_xlim(0, picture.width)
     axes.set_ylim(picture.height, 0)
     picture.draw(axes)
+    # Long names of layers may go beyond the width: "tight" makes room.
     figure.savefig(
-        to_file, dpi=_DPI, facecolor="white", bbox_inches="tight",
-        pad_inches=_MARGIN,
+        to_file, dpi=_DPI, facecolor="white", bbox_inches="tight", pad_inches=0
     )
 
 
@@ -147,6 +147,8 @@ class _Picture:
             )
         )
         size = min(15 if text.isdigit() else 9, 60 * (bottom - top))
+        if size < 6:
+            return  # The text beside the box has the number too.
         axes.text(
             self._left + _BOX_WIDTH / 2, (top + bottom) / 2, text,
             ha="center", va="center_baseline", size=size,
