@@ -24,6 +24,7 @@ A run leaves in its working directory:
 import contextlib
 import functools
 import json
+import logging
 import math
 import os
 import time
@@ -154,6 +155,8 @@ def describe(network, model):
     """Prints what is trained, and draws it in `modules.png`."""
     print(f"{FLAGS.algorithm} on {FLAGS.dataset}: {network.name}", flush=True)
     model.summary(print_fn=functools.partial(print, flush=True))
+    # Its warnings are about caches of fonts.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with whole_file("modules.png") as path:
         fr_keras.plot_modules(model, path)
 
