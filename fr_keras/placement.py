@@ -45,6 +45,18 @@ def assign_devices(num_modules, devices=None):
     return tuple(names[k % len(names)] for k in range(num_modules))
 
 
+def short_name(device):
+    """Leaves out of a device name what is the same for all local devices.
+
+    Args:
+        device: full device name.
+
+    Returns:
+        str: `CPU:1` for `/job:localhost/replica:0/task:0/device:CPU:1`.
+    """
+    return device.removeprefix("/job:localhost/replica:0/task:0/device:")
+
+
 def default_num_modules(devices=None):
     """Number of modules when none is given: one for each device.
 

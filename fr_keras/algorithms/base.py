@@ -15,6 +15,7 @@ from fr_keras.device_function import DeviceFunction
 from fr_keras.module import ErrorGradient, Module, call_quietly
 from fr_keras.optimizers import ModuleOptimizers
 from fr_keras.partition import best_cut, split
+from fr_keras.summary import summary
 
 
 class Algorithm(keras.Model):
@@ -48,6 +49,9 @@ class Algorithm(keras.Model):
 
     # Iterations before all modules are updated; K - 1 for delayed methods.
     num_warmup_steps = 0
+
+    # Whether modules keep their inputs and compute their features again.
+    replays = False
 
     def __init__(self, model, num_modules=None, devices=None, **kwargs):
         if isinstance(model, (list, tuple)):
@@ -127,6 +131,46 @@ class Algorithm(keras.Model):
         for submodel in self.modules:
             outputs = submodel(outputs)
         return keras.Model(inputs, outputs, name=self.name)
+
+    def summary(
+        self,
+        line_length=None,
+        positions=None,
+        print_fn=None,
+        expand_nested=False,
+        show_trainable=False,
+        layer_range=None,
+    ):
+        """Prints a table of the modules, as `fr_keras.summary` does.
+
+        If asked for layers by one of the last three arguments, the layers
+        follow, as Keras prints them.
+
+        Args:
+            line_length: int, characters in a line, or `None` for 100 in the
+                table of the modules and what Keras chooses in that of layers.
+            positions: as for `keras.Model.summary`, for the table of layers.
+            print_fn: callable, called with each line, or `None` for `print`.
+            expand_nested: bool, whether to print all layers, those of nested
+                models too.
+            show_trainable: bool, whether to print all layers and whether each
+                is trainable.
+            layer_range: list of two names of layers, or regular expressions,
+                the first and the last layer to be printed.
+
+        Raises:
+            ValueError: if `layer_range` names no layers.
+        """
+        summary(self, None, print_fn or print, line_length or 100)
+        if not (expand_nested or show_trainable or layer_range):
+            return
+        parts = self._network
+        for part in parts if isinstance(parts, list) else [parts]:
+            if isinstance(part, keras.Model):
+                part.summary(
+                    line_length, positions, print_fn, expand_nested,
+                    show_trainable, layer_range,
+                )
 
     def export(self, filepath, *args, **kwargs):
         """Exports the network for serving, without `fr_keras`.

@@ -65,6 +65,8 @@ class FeaturesReplay(Algorithm):
     https://arxiv.org/abs/1807.04511).
     """
 
+    replays = True
+
     @property
     def num_warmup_steps(self):
         return self.num_modules - 1
