@@ -21,6 +21,7 @@ REQUIREMENTS = [
     # without declaring it for Python 3.9 and newer.
     "importlib_resources>=6,<8",
     "keras>=3.12,<3.16",
+    "matplotlib>=3.8,<4",
     "numpy>=1.26,<3",
     "scikit-learn>=1.5,<2",
     "tensorboard>=2.20,<2.22",

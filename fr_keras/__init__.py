@@ -12,6 +12,8 @@ if keras.backend.backend() != "tensorflow":
 from fr_keras import diagnostics, layers, models
 from fr_keras.algorithms import ALGORITHMS, Backprop, FeaturesReplay
 from fr_keras.partition import partition
+from fr_keras.plotting import plot_modules
+from fr_keras.summary import summary
 
 __version__ = "0.1.0"
 
@@ -23,4 +25,6 @@ __all__ = [
     "layers",
     "models",
     "partition",
+    "plot_modules",
+    "summary",
 ]

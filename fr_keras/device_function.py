@@ -42,10 +42,15 @@ class DeviceFunction:
         with tf.device(self._device):
             return self._function(*args)
 
-    def output_spec(self, *args):
-        """What the function returns, a nest of `tf.TensorSpec`.
+    def trace(self, *args):
+        """Traces the function, for calls to come.
 
         Args:
             *args: nests of `tf.TensorSpec`.
+
+        Returns:
+            Tuple `(outputs, graph)`: a nest of `tf.TensorSpec`, and the
+            `tf.Graph`.
         """
-        return self._function.get_concrete_function(*args).structured_outputs
+        concrete = self._function.get_concrete_function(*args)
+        return concrete.structured_outputs, concrete.graph

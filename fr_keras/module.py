@@ -1,6 +1,8 @@
 """One module at work: a submodel on its device, with its own optimizer."""
 
+import re
 import typing
+import warnings
 
 import keras
 import tensorflow as tf
@@ -8,6 +10,19 @@ from keras.src.random.seed_generator import global_seed_generator
 
 from fr_keras.optimizers import set_learning_rate
 from fr_keras.wiring import Wiring
+
+
+def call_quietly(submodel, inputs, **kwargs):
+    """Calls a submodel without Keras' warning about masks at its input.
+
+    Keras takes a Functional model for a layer that ignores masks, while it
+    hands them to its layers.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", f"Layer '{re.escape(submodel.name)}'.*masking"
+        )
+        return submodel(inputs, **kwargs)
 
 
 class Features(typing.NamedTuple):
@@ -54,7 +69,6 @@ class Module:
 
     Attributes:
         learns: bool, whether a backward pass has anything to do here.
-        output_structure: nest of `None`, the structure of the output.
         replayed_state: list of the variables whose values in play a replay
             must use, known after the first `forward`. That is all state that
             moves, above all that of random number generators, but for the
@@ -72,13 +86,12 @@ class Module:
         self.device = device
         self._trainable_variables = None
         self.learns = True
-        self.output_structure = None
         self.replayed_state = []
         self.optimizer = None
         self.observers = []
         with tf.device(device):
             self._seed_generator = keras.random.SeedGenerator(
-                int(global_seed_generator().state.numpy().sum())
+                int(global_seed_generator().next(ordered=False)[0])
             )
 
     @property
@@ -107,7 +120,7 @@ class Module:
         """
         scale = getattr(self.optimizer, "dynamic_scale", None)
         if scale is None:
-            scale = self.optimizer.loss_scale_factor
+            scale = getattr(self.optimizer, "loss_scale_factor", None)
         return None if scale is None else tf.convert_to_tensor(scale)
 
     def build(self, inputs, moves, is_last):
@@ -122,18 +135,9 @@ class Module:
 
         Returns:
             Tuple `(outputs, moves)` like the arguments, for the next module.
-
-        Raises:
-            ValueError: if the submodel has no weights.
         """
         with tf.device(self.device):
             outputs = self.submodel(inputs)
-        if not self.submodel.weights:
-            raise ValueError(
-                "Every module must have weights: one without has nothing to "
-                "learn and belongs to the module before or after it. "
-                f"Received: module={self.submodel!r}"
-            )
         flat_outputs = keras.tree.flatten(outputs)
         self._wiring = Wiring(
             self.submodel, len(moves), len(flat_outputs), is_last
@@ -143,7 +147,7 @@ class Module:
             lambda _: None,
             [None] * len(used) if self._wiring.passed else inputs,
         )
-        self.output_structure = keras.tree.map_structure(
+        self._output_structure = keras.tree.map_structure(
             lambda _: None, outputs
         )
         self._num_inputs = len(moves)
@@ -196,6 +200,19 @@ class Module:
         return Features(
             self._wiring.output(features.tensors, made.tensors),
             self._wiring.output(features.masks, made.masks),
+        )
+
+    def packed(self, outputs):
+        """The whole output in the submodel's own structure, masks included.
+
+        Args:
+            outputs: `Features`.
+
+        Returns:
+            Nest of tensors.
+        """
+        return keras.tree.pack_sequence_as(
+            self._output_structure, _masked(outputs)
         )
 
     def received(self, delta):
@@ -273,10 +290,7 @@ class Module:
             value)` of all state that moved (moving averages, random number
             generators), to be given to `commit`.
         """
-        for tensor, mask in zip(*x):
-            if mask is not None:
-                tensor._keras_mask = mask
-        inputs = keras.tree.pack_sequence_as(self._input_structure, x.tensors)
+        inputs = keras.tree.pack_sequence_as(self._input_structure, _masked(x))
         # Layers without a seed generator of their own share a global one. Each
         # module has another in its place, so that it waits for no other.
         everyones = global_seed_generator().state
@@ -288,7 +302,7 @@ class Module:
         with tf.device(self.device):
             with keras.StatelessScope(known, collect_losses=True) as scope:
                 seed = scope.get_current_value(everyones)
-                made = self._wiring.core(inputs, training=True)
+                made = call_quietly(self._wiring.core, inputs, training=True)
             penalties = [
                 weight.regularizer(weight)
                 for weight in self.trainable_variables
@@ -383,3 +397,11 @@ class Module:
                 ])
             set_learning_rate(self.optimizer, learning_rate)
             self.optimizer.apply(gradients, self.trainable_variables)
+
+
+def _masked(features):
+    """The tensors, each with its mask where Keras looks for it."""
+    for tensor, mask in zip(*features):
+        if mask is not None:
+            tensor._keras_mask = mask
+    return features.tensors

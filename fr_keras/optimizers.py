@@ -74,7 +74,8 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             for leaf in _leaves(optimizer) if leaf.built and leaf.use_ema
         ]
         self._trainable_variables = [
-            variable for leaf in leaves for variable in leaf._trainable_variables
+            variable for leaf in leaves
+            for variable in leaf._trainable_variables
         ]
         self._model_variables_moving_average = [
             average for leaf in leaves

@@ -45,6 +45,18 @@ def assign_devices(num_modules, devices=None):
     return tuple(names[k % len(names)] for k in range(num_modules))
 
 
+def short_name(device):
+    """Leaves out of a device name what is the same for all local devices.
+
+    Args:
+        device: full device name.
+
+    Returns:
+        str: `CPU:1` for `/job:localhost/replica:0/task:0/device:CPU:1`.
+    """
+    return device.removeprefix("/job:localhost/replica:0/task:0/device:")
+
+
 def default_num_modules(devices=None):
     """Number of modules when none is given: one for each device.
 
@@ -79,33 +91,37 @@ def _full_name(device):
     return local.replace(device_index=0).make_merged_spec(spec).to_string()
 
 
-def move(layer, device):
-    """Moves the variables of a layer to a device.
+def move(parts, device):
+    """Moves variables to a device.
 
-    The layer stays the same object, with the same values. Functions that were
-    traced with the variables in their old place must be traced anew; those
-    that `fit`, `evaluate` and `predict` of a Keras model keep are.
+    Whose variables they are stays the same object, with the same values. What
+    was traced with the variables in their old place must be traced anew, as is
+    done for `fit`, `evaluate` and `predict` of Keras models.
 
     Args:
-        layer: `keras.layers.Layer`. Variables that it does not have yet are
-            not moved: they will be where it is built.
+        parts: list of `keras.layers.Layer` or `keras.metrics.Metric`.
+            Variables that one does not have yet are not moved: they will be
+            where it is built.
         device: full device name.
 
     Example:
 
     ```python
-    fr_keras.placement.move(module, assign_devices(1, ["GPU:1"])[0])
+    (device,) = assign_devices(1, ["GPU:1"])
+    fr_keras.placement.move([module], device)
     ```
     """
-    for variable in layer.variables:
-        if variable.value.device != device:
-            with tf.device(device):
-                variable._initialize(tf.identity(variable.value))
-    for part in layer._flatten_layers():
-        if isinstance(part, keras.Model):
-            part.train_function = None
-            part.test_function = None
-            part.predict_function = None
+    for part in parts:
+        for variable in part.variables:
+            if variable.value.device != device:
+                with tf.device(device):
+                    variable._initialize(tf.identity(variable.value))
+        if isinstance(part, keras.layers.Layer):
+            for layer in part._flatten_layers():
+                if isinstance(layer, keras.Model):
+                    layer.train_function = None
+                    layer.test_function = None
+                    layer.predict_function = None
 
 
 def copy_model(model):
@@ -136,9 +152,10 @@ def copy_model(model):
             copy_state(model, copy)
     except Exception as error:
         raise ValueError(
-            f"Model '{model.name}' cannot be copied from its configuration; "
-            "give its classes `get_config`, or pass the modules yourself, as "
-            f"a list. Received: model={model!r} ({error})"
+            f"Model '{model.name}' must be one that Keras can copy from its "
+            "configuration: give its classes `get_config` (a list of modules "
+            f"need not be copied to be trained). Received: model={model!r} "
+            f"({error})"
         ) from error
     return copy
 
@@ -151,16 +168,20 @@ def copy_state(source, target):
         target: `keras.layers.Layer`.
 
     Raises:
-        ValueError: if the two do not have as many variables.
+        ValueError: if the two do not have as many weights.
     """
-    if len(source.variables) != len(target.variables):
+    if len(source.weights) != len(target.weights):
         raise ValueError(
-            f"Layer '{target.name}' must have the {len(source.variables)} "
-            f"variables of layer '{source.name}'. "
-            f"Received: {len(target.variables)} variables"
+            f"Layer '{target.name}' must have the {len(source.weights)} "
+            f"weights of layer '{source.name}'. "
+            f"Received: {len(target.weights)} weights"
         )
-    for theirs, ours in zip(source.variables, target.variables):
-        ours.assign(theirs)
+    theirs, ours = source.variables, target.variables
+    if len(theirs) != len(ours):
+        # Another random state: a dropout's rate was set to zero, for instance.
+        theirs, ours = source.weights, target.weights
+    for value, variable in zip(theirs, ours):
+        variable.assign(value)
     # What preprocessing layers learned in `adapt` is not all in variables.
     for theirs, ours in zip(
         source._flatten_layers(), target._flatten_layers()

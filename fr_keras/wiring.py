@@ -29,27 +29,12 @@ class Wiring:
     """
 
     def __init__(self, submodel, num_inputs, num_outputs, is_last):
-        self.core = submodel
-        self.used = list(range(num_inputs))
-        self.passed = {}
-        if type(submodel) is Functional and not is_last:
-            place = {id(t): j for j, t in enumerate(submodel.inputs)}
-            self.passed = {
-                i: place[id(tensor)]
-                for i, tensor in enumerate(submodel.outputs)
-                if id(tensor) in place
-            }
+        self.used, self.passed = led_around(
+            submodel, num_inputs, num_outputs, is_last
+        )
         self.made = [i for i in range(num_outputs) if i not in self.passed]
+        self.core = submodel
         if self.passed:
-            needed = {
-                id(tensor)
-                for nodes in submodel._nodes_by_depth.values()
-                for node in nodes
-                for tensor in node.input_tensors
-            }
-            self.used = [
-                j for j, t in enumerate(submodel.inputs) if id(t) in needed
-            ]
             self.core = keras.Model(
                 [submodel.inputs[j] for j in self.used],
                 [submodel.outputs[i] for i in self.made],
@@ -60,3 +45,34 @@ class Wiring:
         output = dict(zip(self.made, made))
         output |= {i: inputs[j] for i, j in self.passed.items()}
         return [output[i] for i in range(len(output))]
+
+
+def led_around(submodel, num_inputs, num_outputs, is_last):
+    """Which inputs a submodel uses, and what passes through it.
+
+    Args:
+        submodel: as for `Wiring`, as are the others.
+        num_inputs: int.
+        num_outputs: int.
+        is_last: bool.
+
+    Returns:
+        Tuple `(used, passed)`, the attributes of `Wiring`.
+    """
+    used, passed = list(range(num_inputs)), {}
+    if type(submodel) is Functional and not is_last:
+        place = {id(t): j for j, t in enumerate(submodel.inputs)}
+        passed = {
+            i: place[id(tensor)]
+            for i, tensor in enumerate(submodel.outputs)
+            if id(tensor) in place
+        }
+    if passed:
+        needed = {
+            id(tensor)
+            for nodes in submodel._nodes_by_depth.values()
+            for node in nodes
+            for tensor in node.input_tensors
+        }
+        used = [j for j, t in enumerate(submodel.inputs) if id(t) in needed]
+    return used, passed

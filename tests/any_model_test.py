@@ -1,5 +1,6 @@
 """Any Keras model, against the reference for any model, in float64."""
 
+
 import keras
 import numpy as np
 import pytest

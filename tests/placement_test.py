@@ -232,6 +232,16 @@ def test_subclassed_model_that_cannot_be_copied():
         placement.copy_model(model)
 
 
+def test_copy_of_a_dropout_that_was_turned_off():
+    """Made without dropout, the copy has no random state."""
+    model = layers_of_all_kinds()
+    model.get_layer("dropout").rate = 0.0
+    copy = placement.copy_model(model)
+    assert_equal([np.array(v) for v in copy.weights], [
+        np.array(v) for v in model.weights
+    ])
+
+
 def test_copy_of_adapted_preprocessing():
     """What layers learn in `adapt` is partly in no variable."""
     normalize = keras.layers.Normalization()
@@ -270,7 +280,7 @@ def test_move(make):
     if isinstance(layer, keras.Model):
         layer.predict(x, verbose=0)
 
-    placement.move(layer, full(3))
+    placement.move([layer], full(3))
 
     assert devices_of(layer) == {full(3)}
     assert [id(v) for v in layer.variables] == variables
@@ -289,7 +299,7 @@ def test_move(make):
 
 def test_variables_made_later_are_made_elsewhere():
     layer = keras.layers.Dense(3)
-    placement.move(layer, full(3))
+    placement.move([layer], full(3))
     with tf.device(full(2)):
         layer.build((None, 4))
     assert devices_of(layer) == {full(2)}
@@ -297,7 +307,7 @@ def test_variables_made_later_are_made_elsewhere():
 
 def test_moved_variables_are_saved(tmp_path):
     model = residual()
-    placement.move(model, full(4))
+    placement.move([model], full(4))
     before = values(model)
     model.save_weights(tmp_path / "of.weights.h5")
     checkpoint = tf.train.Checkpoint(model=model).write(tmp_path / "checkpoint")
@@ -329,6 +339,6 @@ def test_copy_state_between_unlike_layers():
     target.build((None, 4))
     with pytest.raises(
         ValueError,
-        match="'target' must have the 2 variables of layer 'source'.*: 1 var",
+        match="'target' must have the 2 weights of layer 'source'.*: 1 weig",
     ):
         placement.copy_state(source, target)

@@ -263,9 +263,10 @@ def check_training(program):
             for a, b in zip(keras.tree.flatten(outputs), keras.tree.flatten(y))
         )
 
+    num_modules = most - program.choice % most
     check(
         model, data(model.input, NUM_EXAMPLES, program.choice), (y,), loss,
-        most - program.choice % most, steps=(1, 4)[program.choice // 10 % 2], rate=2.0**-7,
+        num_modules, steps=(1, 4)[program.choice // 10 % 2], rate=2.0**-7,
         fit={"y": y}, loss=keras.tree.map_structure(lambda _: "mse", y),
     )
 

@@ -75,11 +75,22 @@ def test_run_ends_with_its_result(run):
     assert f"tensorboard --logdir {workdir}" in done.stdout
 
 
+def test_run_begins_with_its_modules(run):
+    _, done = run
+    first, header, *_ = done.stdout[done.stdout.index("features_"):].split("\n")
+    assert first == "features_replay on digits: resnet20"
+    assert header.startswith("module  device  layers  parameters")
+    for k in (1, 2):
+        assert re.search(rf"^ +{k}  CPU:{k - 1} ", done.stdout, re.MULTILINE)
+    assert "Balance: module " in done.stdout
+
+
 def test_run_leaves_its_files(run):
     workdir, _ = run
     names = {path.name for path in workdir.iterdir()}
     assert names == {
-        "flags.cfg", "model.keras", "results.json", "train", "validation"
+        "flags.cfg", "model.keras", "modules.png", "results.json", "train",
+        "validation",
     }
     results = json.loads((workdir / "results.json").read_text())
     assert results["num_modules"] == 2
@@ -160,7 +171,7 @@ def slow(*case):
     [
         # (More of them in experiment_test.py and input_pipeline_test.py.)
         (["--learning_rate=nan"], "--learning_rate"),
-        (["--num_modules=1000"], "22 places"),
+        (["--num_modules=1000"], "38 places"),
         (["--dataset=cifar10"], "tfds build cifar10"),
         slow(["--algorithm=magic"], "algorithm"),
         slow(["--devices=GPU:7"], "GPU:7"),

@@ -14,6 +14,7 @@ configs/ holds the experiments. Flags that come later override earlier ones:
 
 A run leaves in its working directory:
 
+    modules.png          a picture of the modules
     flags.cfg            the experiment; --flagfile=WORKDIR/flags.cfg repeats it
     train/ validation/   TensorBoard event files
     model.keras          the trained network, one plain Keras model
@@ -21,7 +22,9 @@ A run leaves in its working directory:
 """
 
 import contextlib
+import functools
 import json
+import logging
 import math
 import os
 import time
@@ -59,12 +62,7 @@ def main():
     )
     test_batches = input_pipeline.test_batches(data, FLAGS.batch_size)
     write_flags(data)
-    print(
-        f"{FLAGS.algorithm} on {FLAGS.dataset}: {network.name}, "
-        f"{network.count_params():,} parameters, in {model.num_modules} "
-        f"modules on {', '.join(map(short_name, model.devices))}",
-        flush=True,
-    )
+    describe(network, model)
 
     start = time.monotonic()
     history = model.fit(
@@ -153,6 +151,16 @@ def write_flags(data):
         raise errors.UsageError(f"{path} cannot be written: {error}") from error
 
 
+def describe(network, model):
+    """Prints what is trained, and draws it in `modules.png`."""
+    print(f"{FLAGS.algorithm} on {FLAGS.dataset}: {network.name}", flush=True)
+    model.summary(print_fn=functools.partial(print, flush=True))
+    # Its warnings are about caches of fonts.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    with whole_file("modules.png") as path:
+        fr_keras.plot_modules(model, path)
+
+
 def write_results(history, seconds, model, network):
     """Writes `results.json`.
 
@@ -198,11 +206,6 @@ def write_results(history, seconds, model, network):
     with whole_file("results.json") as path, open(path, "w") as file:
         json.dump(results, file, indent=2, allow_nan=False)
     return results
-
-
-def short_name(device):
-    """`CPU:1` instead of `/job:localhost/replica:0/task:0/device:CPU:1`."""
-    return device.removeprefix("/job:localhost/replica:0/task:0/device:")
 
 
 def print_epoch(epoch, logs):

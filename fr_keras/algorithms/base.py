@@ -1,7 +1,9 @@
 """What all algorithms share: a `keras.Model` made of modules on devices."""
 
+import contextlib
 import functools
 import itertools
+import re
 import warnings
 
 import keras
@@ -10,9 +12,10 @@ import tensorflow as tf
 from fr_keras import labels, placement
 from fr_keras.batch_spec import BatchSpec, standardize_batch
 from fr_keras.device_function import DeviceFunction
-from fr_keras.module import ErrorGradient, Module
+from fr_keras.module import ErrorGradient, Module, call_quietly
 from fr_keras.optimizers import ModuleOptimizers
 from fr_keras.partition import best_cut, split
+from fr_keras.summary import summary
 
 
 class Algorithm(keras.Model):
@@ -47,6 +50,9 @@ class Algorithm(keras.Model):
     # Iterations before all modules are updated; K - 1 for delayed methods.
     num_warmup_steps = 0
 
+    # Whether modules keep their inputs and compute their features again.
+    replays = False
+
     def __init__(self, model, num_modules=None, devices=None, **kwargs):
         if isinstance(model, (list, tuple)):
             submodels = _check_modules(model, num_modules)
@@ -62,11 +68,12 @@ class Algorithm(keras.Model):
         # Keras tracks, saves and lists what is trained as a whole, so that its
         # weights do not depend on where it is cut.
         self._network = network
+        self._data_symbols = None
         self._given_devices = devices
         self._devices = placement.assign_devices(len(submodels), devices)
         self.modules_at_work = []
         for submodel, device in zip(submodels, self._devices):
-            placement.move(submodel, device)
+            placement.move([submodel], device)
             self.modules_at_work.append(Module(submodel, device))
         self.built = self._layers_are_built()
 
@@ -124,6 +131,46 @@ class Algorithm(keras.Model):
         for submodel in self.modules:
             outputs = submodel(outputs)
         return keras.Model(inputs, outputs, name=self.name)
+
+    def summary(
+        self,
+        line_length=None,
+        positions=None,
+        print_fn=None,
+        expand_nested=False,
+        show_trainable=False,
+        layer_range=None,
+    ):
+        """Prints a table of the modules, as `fr_keras.summary` does.
+
+        If asked for layers by one of the last three arguments, the layers
+        follow, as Keras prints them.
+
+        Args:
+            line_length: int, characters in a line, or `None` for 100 in the
+                table of the modules and what Keras chooses in that of layers.
+            positions: as for `keras.Model.summary`, for the table of layers.
+            print_fn: callable, called with each line, or `None` for `print`.
+            expand_nested: bool, whether to print all layers, those of nested
+                models too.
+            show_trainable: bool, whether to print all layers and whether each
+                is trainable.
+            layer_range: list of two names of layers, or regular expressions,
+                the first and the last layer to be printed.
+
+        Raises:
+            ValueError: if `layer_range` names no layers.
+        """
+        summary(self, None, print_fn or print, line_length or 100)
+        if not (expand_nested or show_trainable or layer_range):
+            return
+        parts = self._network
+        for part in parts if isinstance(parts, list) else [parts]:
+            if isinstance(part, keras.Model):
+                part.summary(
+                    line_length, positions, print_fn, expand_nested,
+                    show_trainable, layer_range,
+                )
 
     def export(self, filepath, *args, **kwargs):
         """Exports the network for serving, without `fr_keras`.
@@ -184,7 +231,9 @@ class Algorithm(keras.Model):
         Compiling again begins the training anew: fresh optimizers, and no
         features or error gradients left from before.
         """
-        super().compile(*args, jit_compile=False, **kwargs)
+        with tf.device(self._devices[-1]):  # For the metrics' variables.
+            super().compile(*args, jit_compile=False, **kwargs)
+        placement.move(self.metrics, self._devices[-1])
         self._xla_per_module = jit_compile is True
         if self.optimizer is not None:
             self.optimizer = ModuleOptimizers(
@@ -310,10 +359,12 @@ class Algorithm(keras.Model):
         self._trace = functools.cache(self._make_trace)
         symbols = batches[0] if self.run_eagerly else spec.symbols()
         self._build_modules(symbols[0])
-        with tf.device(self._devices[-1]):
-            if self.run_eagerly:
-                self.optimizer.build(self.trainable_variables)
-            else:
+        self._build_optimizer()
+        if not self.trainable_variables:
+            warnings.warn("The model has no trainable weights.", stacklevel=2)
+        if not self.run_eagerly:
+            fits = self._fits(symbols[1], self._output_symbols)
+            with tf.device(self._devices[-1]), fits:
                 self._symbolic_build(data_batch=symbols)
         if self._age is None:
             with tf.device("CPU:0"):
@@ -326,6 +377,10 @@ class Algorithm(keras.Model):
         # control edge between them, and then splits the IdentityN up.
         last = self.modules_at_work[-1]
         self._learn = self._on_device(last, self._learn_batch)
+        # Apart, since nobody waits for it, and XLA cannot compile all metrics.
+        self._count = DeviceFunction(
+            self._count_batch, last.device, run_eagerly=self.run_eagerly
+        )
         self._update = self.on_devices(Module.update)
         self.make_functions()
 
@@ -333,12 +388,47 @@ class Algorithm(keras.Model):
         """Builds all modules for data like `x`, one after the other."""
         outputs, moves = x, [False] * len(keras.tree.flatten(x))
         self._moves = []
-        for module in self.modules_at_work:
-            is_last = module is self.modules_at_work[-1]
-            outputs, moves = module.build(outputs, moves, is_last)
+        owner = {}
+        for k, module in enumerate(self.modules_at_work, start=1):
+            inputs = outputs
+            try:
+                outputs, moves = module.build(
+                    inputs, moves, is_last=(k == self.num_modules)
+                )
+            except Exception as error:
+                below = f"the output of module {k - 1}" if k > 1 else "the data"
+                raise ValueError(
+                    f"Module {k}, '{module.submodel.name}', must take {below} "
+                    f"({_plain(error)}). Received: {_shapes(inputs)}"
+                ) from error
+            if not module.submodel.weights:
+                raise ValueError(
+                    "Every module must have weights: one without has nothing "
+                    "to learn and belongs to the module before or after it. "
+                    f"Received: module {k}, '{module.submodel.name}'"
+                )
             self._moves.append(moves)
+            for variable in module.submodel.variables:
+                if owner.setdefault(id(variable), k) != k:
+                    raise ValueError(
+                        "A layer must belong to one module only. Received: "
+                        f"'{variable.path}' in modules "
+                        f"{owner[id(variable)]} and {k}"
+                    )
         self._data_symbols = x
         self._output_symbols = outputs
+
+    @contextlib.contextmanager
+    def _fits(self, y, y_pred):
+        """Says plainly when loss or metrics do not fit what they are given."""
+        try:
+            yield
+        except Exception as error:
+            raise ValueError(
+                "The loss and the metrics must fit the model's output and the "
+                f"labels ({_plain(error)}). Received: loss={self.loss!r}, "
+                f"output {_shapes(y_pred)} and labels {_shapes(y)}"
+            ) from error
 
     def _make_trace(self, num_steps, age):
         """Traces `num_steps` iterations on tensors of any batch size."""
@@ -375,24 +465,28 @@ class Algorithm(keras.Model):
             Tuple `(gradients, sent)`: g_K, a list of tensors, and e_K, the
             `ErrorGradient` of `x`.
         """
-        gradients, sent = self._learn(x, y, sample_weight, losses_below)
+        gradients, sent, outputs, losses = self._learn(x, y, sample_weight)
+        self._count(losses + losses_below, y, outputs, sample_weight)
         return gradients, self.modules_at_work[-1].sent(sent)
 
-    def _learn_batch(self, x, y, sample_weight, losses_below):
+    def _learn_batch(self, x, y, sample_weight):
+        """Forward and backward pass of the last module."""
         module = self.modules_at_work[-1]
         with tf.GradientTape() as tape:
             module.watch(tape, x)
             outputs, losses, moved = module.forward(x)
-            y_pred = keras.tree.pack_sequence_as(
-                module.output_structure, outputs.tensors
-            )
             loss = self.compute_loss(
-                y=y, y_pred=y_pred, sample_weight=sample_weight
+                y=y, y_pred=module.packed(outputs), sample_weight=sample_weight
             )
         module.commit(moved)
         losses = [loss, *losses]
-        self._report(losses + losses_below, None, y, y_pred, sample_weight)
-        return module.backward(tape, x, losses)
+        gradients, sent = module.backward(tape, x, losses)
+        return gradients, sent, outputs, losses
+
+    def _count_batch(self, losses, y, outputs, sample_weight):
+        """Counts a batch in the loss and the metrics."""
+        y_pred = self.modules_at_work[-1].packed(outputs)
+        self._report(losses, None, y, y_pred, sample_weight)
 
     def update(self, gradients, learning_rate):
         """Updates the modules, each on its device by its own optimizer.
@@ -417,7 +511,9 @@ class Algorithm(keras.Model):
         outputs = inputs
         for module in self.modules_at_work:
             with tf.device(module.device):
-                outputs = module.submodel(outputs, training=training)
+                outputs = call_quietly(
+                    module.submodel, outputs, training=training
+                )
         return outputs
 
     def make_test_function(self, force=False):
@@ -457,7 +553,7 @@ class Algorithm(keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         y_pred = self(x, training=False)
         labels.check(self.loss, y, y_pred)
-        with tf.device(self._devices[-1]):
+        with tf.device(self._devices[-1]), self._fits(y, y_pred):
             loss = self.compute_loss(
                 y=y, y_pred=y_pred, sample_weight=sample_weight, training=False
             )
@@ -470,6 +566,18 @@ class Algorithm(keras.Model):
         batch_size = tf.shape(tf.nest.flatten(y_pred)[0])[0]
         self._loss_tracker.update_state(total, sample_weight=batch_size)
         return self.compute_metrics(x, y, y_pred, sample_weight)
+
+
+def _shapes(nest):
+    """A nest of tensors, told by its shapes."""
+    return keras.tree.map_structure(
+        lambda x: None if x is None else tuple(x.shape), nest
+    )
+
+
+def _plain(error):
+    """An error's text in one line, without colours."""
+    return " ".join(re.sub("\x1b\\[[0-9;]*m", "", str(error)).split())
 
 
 def _check_modules(modules, num_modules):
@@ -491,12 +599,4 @@ def _check_modules(modules, num_modules):
             f"`model` is a list of {len(modules)} modules, so `num_modules` "
             f"must be {len(modules)} or None. Received: {num_modules=}"
         )
-    owner = {}
-    for k, module in enumerate(modules, start=1):
-        for layer in module._flatten_layers():
-            if owner.setdefault(id(layer), k) != k and layer.weights:
-                raise ValueError(
-                    "A layer must belong to one module only. Received: layer "
-                    f"'{layer.name}' in modules {owner[id(layer)]} and {k}"
-                )
     return list(modules)

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from fr_keras import replayable
 from fr_keras.algorithms.base import Algorithm
 from fr_keras.replay_queue import ReplayQueue
 
@@ -64,6 +65,8 @@ class FeaturesReplay(Algorithm):
     https://arxiv.org/abs/1807.04511).
     """
 
+    replays = True
+
     @property
     def num_warmup_steps(self):
         return self.num_modules - 1
@@ -92,7 +95,8 @@ class FeaturesReplay(Algorithm):
         for k in self._all_but_last:
             module = self.modules_at_work[k]
             used = module.used(features)
-            made, state, _ = self._play[k].output_spec(used)
+            (made, state, _), graph = self._play[k].trace(used)
+            replayable.check(graph, module.submodel)
             features = module.output(features, made)
             self._replay_queues[k].build((used, state))
             self._deltas[k].build(self.delta_spec(k, features))

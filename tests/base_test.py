@@ -1,0 +1,224 @@
+"""What all algorithms have in common: making one, and mistakes."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import fr_keras
+
+layers = keras.layers
+ALGORITHMS = list(fr_keras.ALGORITHMS.values())
+
+
+def net():
+    return keras.Sequential(
+        [keras.Input((6,)), *(layers.Dense(5) for _ in range(3))]
+    )
+
+
+def ones(*shape):
+    return np.ones(shape, "float32")
+
+
+class Subclassed(keras.Model):
+    def __init__(self, units=5, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(units)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_attributes(algorithm):
+    model = algorithm(net(), num_modules=3, devices=["CPU:4", "CPU:2"])
+    assert model.num_modules == 3
+    assert isinstance(model.modules, tuple) and len(model.modules) == 3
+    assert all(isinstance(module, keras.Model) for module in model.modules)
+    assert [device[-5:] for device in model.devices] == [
+        "CPU:4", "CPU:2", "CPU:4"
+    ]
+    for module, device in zip(model.modules, model.devices):
+        assert {v.value.device for v in module.variables} == {device}
+
+
+def test_number_of_modules_is_that_of_devices():
+    twice_the_same = fr_keras.FeaturesReplay(net(), devices=["CPU:1"] * 2)
+    assert twice_the_same.num_modules == 1
+    deep = keras.Sequential(
+        [keras.Input((4,)), *(layers.Dense(4) for _ in range(9))]
+    )
+    assert fr_keras.FeaturesReplay(deep).num_modules == 8
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_user_made_modules(algorithm):
+    """Layers, Sequential, Functional and subclassed models, built or not."""
+    inputs = keras.Input((5,))
+    built = Subclassed(4)
+    built(ones(2, 5))
+    modules = [
+        layers.Dense(5),
+        Subclassed(5),
+        keras.Model(inputs, layers.Dense(5)(inputs)),
+        keras.Sequential([layers.Dense(5), layers.ReLU()]),
+        built,
+    ]
+    model = algorithm(modules)
+    model.compile("sgd", "mse", steps_per_execution=2)
+    before = model.modules
+    model.fit(ones(24, 6), ones(24, 4), batch_size=4, verbose=0)
+    assert model.modules == before == tuple(modules)
+    for module, device in zip(model.modules, model.devices):
+        assert {v.value.device for v in module.variables} == {device}
+
+
+def test_modules_that_pass_nests():
+    class Split(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = layers.Dense(3), layers.Dense(2)
+
+        def call(self, x):
+            return {"a": self.a(x), "more": (self.b(x), x)}
+
+    class Join(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(4)
+
+        def call(self, x):
+            b, given = x["more"]
+            return self.dense(tf.concat([x["a"], b, given], -1))
+
+    model = fr_keras.FeaturesReplay([layers.Dense(5), Split(), Join()])
+    model.compile("sgd", "mse", steps_per_execution=3)
+    history = model.fit(
+        ones(24, 6), ones(24, 4), batch_size=4, epochs=5, verbose=0
+    )
+    assert history.history["loss"][-1] < 0.5 * history.history["loss"][0]
+
+
+def trained(modules, loss="mse", x=(8, 6), y=(8, 5), **options):
+    model = fr_keras.FeaturesReplay(modules, **options)
+    model.compile("sgd", loss)
+    model.fit(ones(*x), ones(*y), verbose=0)
+
+
+def shared():
+    layer = layers.Dense(6)
+    return [keras.Sequential([layer]), keras.Sequential([layers.ReLU(), layer])]
+
+
+MISTAKES = {
+    "no model": (
+        lambda: fr_keras.FeaturesReplay("resnet", 2),
+        TypeError, "Sequential and Functional.*Received: model='resnet'",
+    ),
+    "subclassed model": (
+        lambda: fr_keras.FeaturesReplay(Subclassed(), 2),
+        TypeError, "as a list in place of.*Received: model=<Subclassed",
+    ),
+    "empty list": (
+        lambda: fr_keras.FeaturesReplay([]),
+        ValueError, r"non-empty list.*Received: model=\[\]",
+    ),
+    "no layer in the list": (
+        lambda: fr_keras.FeaturesReplay([layers.Dense(3), "dense"]),
+        ValueError, "models or layers.*Received: a list with 'dense'",
+    ),
+    "other number of modules": (
+        lambda: fr_keras.FeaturesReplay([layers.Dense(3)], 2),
+        ValueError, "list of 1 modules.*Received: num_modules=2",
+    ),
+    "zero modules": (
+        lambda: fr_keras.FeaturesReplay(net(), 0),
+        ValueError, "at least 1. Received: num_modules=0",
+    ),
+    "too many modules": (
+        lambda: fr_keras.FeaturesReplay(net(), 4),
+        ValueError, "2 places.*at most 3. Received: num_modules=4",
+    ),
+    "unknown device": (
+        lambda: fr_keras.FeaturesReplay(net(), 2, devices=["GPU:0"]),
+        ValueError, "available devices.*Received: device='GPU:0'",
+    ),
+    "shared layer": (
+        lambda: trained(shared(), y=(8, 6)),
+        ValueError, "one module only. Received: .*kernel' in modules 1 and 2",
+    ),
+    "no weights": (
+        lambda: trained([layers.Dense(5), layers.ReLU()]),
+        ValueError, "must have weights.*Received: module 2, 're_lu",
+    ),
+    "modules that do not chain": (
+        lambda: trained([
+            layers.Dense(4, name="first"),
+            keras.Sequential([keras.Input((5,)), layers.Dense(5)], name="next"),
+        ]),
+        ValueError,
+        r"Module 2, 'next', must take the output of module 1 .*"
+        r"Received: \(None, 4\)$",
+    ),
+    "data of another shape": (
+        lambda: trained(net(), x=(8, 7), num_modules=2),
+        ValueError, r"Module 1, .* take the data .*Received: \(None, 7\)$",
+    ),
+    "labels of another shape": (
+        lambda: trained(net(), y=(8, 4), num_modules=2),
+        ValueError,
+        r"must fit.*loss='mse', output \(None, 5\) and labels \(None, 4\)$",
+    ),
+    "loss of an unknown output": (
+        lambda: trained(net(), loss={"other": "mse"}, num_modules=2),
+        ValueError, "must fit.*Received: loss=.*'other'",
+    ),
+    "no loss": (
+        lambda: trained(net(), loss=None, num_modules=2),
+        ValueError, "`loss` argument in `compile",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(MISTAKES))
+def test_mistake(name):
+    make, error, message = MISTAKES[name]
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize("label", [-1, 5])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model, *batch: model.fit(*batch, verbose=0),
+        lambda model, *batch: model.evaluate(*batch, verbose=0),
+        lambda model, *batch: model.train_on_batch(*batch),
+        lambda model, *batch: model.test_on_batch(*batch),
+        lambda model, *batch: model.fit(
+            batch[0], np.zeros(8, int), validation_data=batch, verbose=0
+        ),
+    ],
+)
+def test_labels_outside_the_classes(use, label):
+    model = fr_keras.FeaturesReplay(net(), 2)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    labels = np.zeros(8, int)
+    labels[3] = label
+    with pytest.raises(
+        ValueError, match=f"from 0 to 4.*Received: a label of {label}$"
+    ):
+        use(model, ones(8, 6), labels)
+
+
+def test_labels_of_evaluation_do_not_fit():
+    model = fr_keras.FeaturesReplay(net(), 2)
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"labels \(None, 4\)$"):
+        model.evaluate(ones(8, 6), ones(8, 4), verbose=0)
+
+
+def test_without_compile():
+    with pytest.raises(ValueError, match="compile"):
+        fr_keras.FeaturesReplay(net(), 2).fit(ones(8, 6), ones(8, 5))
