@@ -9,7 +9,9 @@ import pytest
 import fr_keras
 from tests import applications
 
-BATCH = 2
+# Of two examples with 1x1 pixels, batch normalization makes noise: in the deep
+# EfficientNets gradients overflow, in stock Keras too.
+BATCH = 8
 FAST = ("MobileNet", "MobileNetV3Small")
 
 
@@ -55,7 +57,8 @@ def check_training(model, x, y):
     firsts = [module.trainable_variables[0] for module in model.modules]
     before = [variable.numpy() for variable in firsts]
     model.compile(
-        keras.optimizers.SGD(2.0**-10), "sparse_categorical_crossentropy",
+        keras.optimizers.SGD(2.0**-7, global_clipnorm=1.0),
+        "sparse_categorical_crossentropy",
         steps_per_execution=model.num_modules,
     )
     history = model.fit(x, y, batch_size=BATCH, verbose=0)

@@ -254,6 +254,7 @@ def check_cuts(program):
 
 def check_training(program):
     model = build(program)
+    hypothesis.assume(model.weights)  # What made the output may have none.
     most = most_modules(model)
     y = data(model.output, NUM_EXAMPLES, program.choice + 1)
 
