@@ -103,9 +103,7 @@ class Algorithm(ModuleTrainer):
         inputs = first.input if getattr(first, "inputs", None) else None
         if inputs is None and self._data_symbols is not None:
             inputs = keras.tree.map_structure(
-                lambda x: keras.Input(
-                    batch_shape=(None, *x.shape[1:]), dtype=x.dtype
-                ),
+                lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype),
                 self._data_symbols,
             )
         if inputs is None:
@@ -176,6 +174,7 @@ class Algorithm(ModuleTrainer):
             "model": keras.saving.serialize_keras_object(self._network),
             "num_modules": self.num_modules,
             "devices": self._given_devices,
+            "data": keras.saving.serialize_keras_object(self._data_symbols),
         }
 
     @classmethod
@@ -194,7 +193,10 @@ class Algorithm(ModuleTrainer):
                 stacklevel=2,
             )
             config["devices"] = None
-        return cls(**config)
+        data = config.pop("data")
+        model = cls(**config)
+        model._data_symbols = keras.saving.deserialize_keras_object(data)
+        return model
 
 
 def _check_modules(modules, num_modules):

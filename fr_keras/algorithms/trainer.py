@@ -181,7 +181,12 @@ class ModuleTrainer(keras.Model):
         self._batch_spec = spec
         self._trace = functools.cache(self._make_trace)
         symbols = batches[0] if self.run_eagerly else spec.symbols()
-        self._data_symbols = symbols[0]
+        self._data_symbols = keras.tree.map_structure(
+            lambda x: keras.KerasTensor(
+                (None, *x.shape[1:]), keras.backend.standardize_dtype(x.dtype)
+            ),
+            symbols[0],
+        )
         self._output_symbols, self._moves = chain.build(
             self.modules_at_work, symbols[0]
         )
