@@ -276,7 +276,7 @@ class ModuleTrainer(keras.Model):
                 y=y, y_pred=module.packed(outputs), sample_weight=sample_weight
             )
         module.commit(moved)
-        losses = [loss, *losses]
+        losses = _given(loss, losses)
         gradients, sent = module.backward(tape, x, losses)
         return gradients, sent, outputs, losses
 
@@ -334,17 +334,12 @@ class ModuleTrainer(keras.Model):
             training: not used.
 
         Returns:
-            Scalar tensor.
+            Scalar tensor, or `None` if no loss was given.
         """
         del x, training
-        loss = None
-        if self._compile_loss is not None:
-            loss = self._compile_loss(y, y_pred, sample_weight)
-        if loss is None:
-            raise ValueError(
-                "No loss to compute. Provide a `loss` argument in `compile()`."
-            )
-        return loss
+        if self._compile_loss is None:
+            return None
+        return self._compile_loss(y, y_pred, sample_weight)
 
     def test_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -354,7 +349,7 @@ class ModuleTrainer(keras.Model):
             loss = self.compute_loss(
                 y=y, y_pred=y_pred, sample_weight=sample_weight, training=False
             )
-            losses = [loss, *self.losses]
+            losses = _given(loss, self.losses)
             return self._report(losses, x, y, y_pred, sample_weight)
 
     def _report(self, losses, x, y, y_pred, sample_weight):
@@ -364,3 +359,14 @@ class ModuleTrainer(keras.Model):
         batch_size = tf.shape(tf.nest.flatten(y_pred)[0])[0]
         self._loss_tracker.update_state(total, sample_weight=batch_size)
         return self.compute_metrics(x, y, y_pred, sample_weight)
+
+
+def _given(loss, losses):
+    """All losses: that of `compile`, if there is one, and those of layers."""
+    losses = losses if loss is None else [loss, *losses]
+    if not losses:
+        raise ValueError(
+            "No loss to compute. Provide a `loss` argument in `compile()`, or "
+            "call `add_loss` in the last module."
+        )
+    return losses
