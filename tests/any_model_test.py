@@ -1,6 +1,5 @@
 """Any Keras model, against the reference for any model, in float64."""
 
-
 import keras
 import numpy as np
 import pytest
@@ -65,6 +64,46 @@ def test_losses_of_layers(float64):
     )
     y = data(3)
     check(network, data(6), (y,), squares, loss="mse", fit={"y": y})
+
+
+def test_only_losses_of_layers(float64):
+    """An autoencoder that needs neither labels nor a loss of `compile`."""
+
+    class Reconstruction(layers.Layer):
+        def call(self, x, decoded):
+            self.add_loss(keras.ops.mean((x - decoded) ** 2))
+            return decoded
+
+    inputs = keras.Input((6,))
+    code = layers.Dense(3, activation="tanh")(layers.Dense(5)(inputs))
+    decoded = layers.Dense(6)(layers.Dense(5, activation="tanh")(code))
+    network = keras.Model(inputs, Reconstruction()(inputs, decoded))
+    check(network, data(6), (), lambda outputs: 0.0, fit={})
+
+
+def unet():
+    inputs = keras.Input((8, 8, 2))
+    x, skips = inputs, []
+    for channels in (3, 4):
+        x = layers.Conv2D(channels, 3, padding="same", activation="tanh")(x)
+        skips.append(x)
+        x = layers.AveragePooling2D(2)(x)
+    x = layers.Conv2D(5, 3, padding="same", activation="tanh")(x)
+    for channels in (4, 3):
+        x = layers.Conv2DTranspose(channels, 2, strides=2)(x)
+        x = layers.Concatenate()([x, skips.pop()])
+        x = layers.Conv2D(channels, 3, padding="same", activation="tanh")(x)
+    return keras.Model(inputs, layers.Conv2D(1, 1)(x))
+
+
+def test_unet(float64):
+    """Skips from the first modules to the last."""
+    y = data(8, 8, 1)
+
+    def loss(outputs, y):
+        return tf.reduce_mean((outputs - y) ** 2)
+
+    check(unet(), data(8, 8, 2), (y,), loss, 4, loss="mse", fit={"y": y})
 
 
 def skips():

@@ -143,8 +143,15 @@ def test_each_module_is_updated_by_a_stock_optimizer(name):
             np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", list(MAKERS))
-@pytest.mark.parametrize("run_eagerly", [False, True])
+def in_graphs(name):
+    fast = name in ("adam", "accumulation", "loss_scale", "multi")
+    return pytest.param(name, False, marks=[pytest.mark.slow] * (not fast))
+
+
+@pytest.mark.parametrize(
+    "name, run_eagerly",
+    [(name, True) for name in MAKERS] + [in_graphs(name) for name in MAKERS],
+)
 def test_one_module_is_stock_keras(name, run_eagerly):
     """In graphs TensorFlow may reorder products; the operations are the same.
     """

@@ -225,7 +225,7 @@ def features_replay_of_models(
                 # 2. Replay, 3. backward: <h̃_k, δ_k> has the right gradient.
                 h = model(x_replayed, training=True)
                 if k == K:
-                    terms = [loss(h, *more)]
+                    terms = [tf.convert_to_tensor(loss(h, *more))]
                 else:
                     terms = [
                         tf.reduce_sum(tensor * of_tensor)

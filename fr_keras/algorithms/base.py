@@ -1,57 +1,45 @@
 """What all algorithms share: a `keras.Model` made of modules on devices."""
 
-import contextlib
-import functools
-import itertools
-import re
 import warnings
 
 import keras
-import tensorflow as tf
 
-from fr_keras import labels, placement
-from fr_keras.batch_spec import BatchSpec, standardize_batch
-from fr_keras.device_function import DeviceFunction
-from fr_keras.module import ErrorGradient, Module, call_quietly
-from fr_keras.optimizers import ModuleOptimizers
+from fr_keras import placement
+from fr_keras.algorithms.trainer import ModuleTrainer
+from fr_keras.module import Module
 from fr_keras.partition import best_cut, split
 from fr_keras.summary import summary
 
 
-class Algorithm(keras.Model):
+class Algorithm(ModuleTrainer):
     """A network cut into K modules on K devices, and a way to train it.
 
     A subclass says how the iterations of its method go (`make_functions` and
-    `train_steps`); the rest is here: construction, `compile`, the training
-    function that `fit` and `train_on_batch` call, evaluation and prediction
-    with the modules as one plain network.
+    `train_steps`, see `fr_keras.algorithms.trainer.ModuleTrainer`).
 
     Args:
         model: Sequential or Functional `keras.Model` to be cut (see
             `fr_keras.partition`), or a list of ready-made modules
-            (`keras.Model`s), the output of one being the input of the next.
-            A model that is cut stays as it is: what is trained is a copy on
-            the modules' devices, which `to_keras` gives back. Ready-made
-            modules are trained themselves, if they lie on their devices.
+            (`keras.Model`s or layers of any kind), the output of one being
+            the input of the next. A model that is cut stays as it is: what is
+            trained is a copy on the modules' devices, which `to_keras` gives
+            back. Ready-made modules are moved to their devices and trained
+            themselves.
         num_modules: int, K, or `None` for one module per device.
         devices: list of device names, or `None` for the GPUs there are, else
             the logical CPU devices (see `fr_keras.placement.assign_devices`).
 
     Attributes:
-        modules: tuple of K `keras.Model`s.
+        modules: tuple of K `keras.Model`s (or the layers that were given).
         devices: tuple of K full device names.
         num_modules: int, K.
 
     Raises:
-        ValueError: if the model cannot be cut into that many modules, two
-            modules share a layer, or a device does not exist.
+        ValueError: if the model cannot be cut into that many modules, Keras
+            cannot copy it, or a device does not exist.
+        TypeError: if `model` is neither a Sequential or Functional model nor
+            a list.
     """
-
-    # Iterations before all modules are updated; K - 1 for delayed methods.
-    num_warmup_steps = 0
-
-    # Whether modules keep their inputs and compute their features again.
-    replays = False
 
     def __init__(self, model, num_modules=None, devices=None, **kwargs):
         if isinstance(model, (list, tuple)):
@@ -115,9 +103,7 @@ class Algorithm(keras.Model):
         inputs = first.input if getattr(first, "inputs", None) else None
         if inputs is None and self._data_symbols is not None:
             inputs = keras.tree.map_structure(
-                lambda x: keras.Input(
-                    batch_shape=(None, *x.shape[1:]), dtype=x.dtype
-                ),
+                lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype),
                 self._data_symbols,
             )
         if inputs is None:
@@ -188,6 +174,7 @@ class Algorithm(keras.Model):
             "model": keras.saving.serialize_keras_object(self._network),
             "num_modules": self.num_modules,
             "devices": self._given_devices,
+            "data": keras.saving.serialize_keras_object(self._data_symbols),
         }
 
     @classmethod
@@ -206,378 +193,10 @@ class Algorithm(keras.Model):
                 stacklevel=2,
             )
             config["devices"] = None
-        return cls(**config)
-
-    # Training.
-
-    def compile(self, *args, jit_compile="auto", **kwargs):
-        """Configures the model for training.
-
-        The arguments are those of `keras.Model.compile`, and mean the same,
-        except:
-
-        Args:
-            optimizer: every module gets a copy of its own. A schedule is
-                evaluated at the number of the iteration, the same for all
-                modules; `clipnorm` and `global_clipnorm` act on each module
-                by itself, so that no module waits for another.
-            steps_per_execution: int, U. One call of the training function
-                runs U iterations in one graph, in which the work of different
-                modules overlaps (for the methods that allow it). The numbers
-                are those of U single steps.
-            jit_compile: `True` compiles every module by itself with XLA, for
-                its own device. `"auto"`, the default, and `False` do not.
-
-        Compiling again begins the training anew: fresh optimizers, and no
-        features or error gradients left from before.
-        """
-        with tf.device(self._devices[-1]):  # For the metrics' variables.
-            super().compile(*args, jit_compile=False, **kwargs)
-        placement.move(self.metrics, self._devices[-1])
-        self._xla_per_module = jit_compile is True
-        if self.optimizer is not None:
-            self.optimizer = ModuleOptimizers(
-                self.optimizer, self.modules_at_work
-            )
-        for module in self.modules_at_work:
-            module.choose_trainable_variables_anew()
-        self._age = None
-
-    def get_compile_config(self):
-        config = super().get_compile_config()
-        if config:
-            config["jit_compile"] = self._xla_per_module
-        return config
-
-    def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self._build_optimizer()
-
-    def _build_optimizer(self):
-        """Makes the optimizers' variables, where the layers have theirs."""
-        if not self.optimizer.built and self._layers_are_built():
-            self.optimizer.build(self.trainable_variables)
-
-    def make_state(self):
-        """Makes fresh state, like replay queues (hook).
-
-        Called before the first training step after `compile`, when the
-        modules are built.
-        """
-
-    def make_functions(self):
-        """Makes the functions that `train_steps` calls (hook).
-
-        Called after `make_state`, and again when batches of a new kind come.
-        """
-
-    def train_steps(self, batches, age):
-        """Runs a few iterations; traced into one graph (hook).
-
-        Args:
-            batches: list of `(x, y, sample_weight)`, one for each iteration.
-            age: int, the number of iterations that were run before, at most
-                `num_warmup_steps`.
-        """
-        raise NotImplementedError
-
-    def on_devices(self, function):
-        """Makes a function of one module work on every module's device.
-
-        Args:
-            function: callable `function(module, *nests)`.
-
-        Returns:
-            List of `DeviceFunction`s `(*nests)`, one for each module.
-        """
-        return [
-            self._on_device(module, functools.partial(function, module))
-            for module in self.modules_at_work
-        ]
-
-    def _on_device(self, module, function):
-        return DeviceFunction(
-            function, module.device, self._xla_per_module, self.run_eagerly
-        )
-
-    def data_spec(self):
-        """What the first module takes: `Features` of `tf.TensorSpec`."""
-        x, _, _ = self._batch_spec.structure
-        return tf.function(
-            self.modules_at_work[0].standardize, autograph=False
-        ).get_concrete_function(x).structured_outputs
-
-    def delta_spec(self, k, features):
-        """What the error gradient of a module's features looks like.
-
-        Args:
-            k: int, the number of the module, from 0.
-            features: `Features` of `tf.TensorSpec`, its output.
-
-        Returns:
-            `ErrorGradient` of `tf.TensorSpec`.
-        """
-        scale = self.modules_at_work[-1].loss_scale
-        return ErrorGradient(
-            [
-                spec if moves else None
-                for spec, moves in zip(features.tensors, self._moves[k])
-            ],
-            None if scale is None else tf.TensorSpec.from_tensor(scale),
-        )
-
-    def make_train_function(self, force=False):
-        if self.train_function is None or force:
-            # Now, so that callbacks can restore the state of optimizers.
-            self._build_optimizer()
-            self._batch_spec = None
-            self.train_function = labels.told_plainly(self._train_on_iterator)
-
-    def _train_on_iterator(self, iterator):
-        """Runs up to `steps_per_execution` iterations; returns the logs."""
-        batches = [
-            standardize_batch(batch)
-            for batch in itertools.islice(iterator, self.steps_per_execution)
-        ]
-        if not batches:
-            raise StopIteration
-        self._prepare_for(batches)
-        age = min(int(self._age), self.num_warmup_steps)
-        if self.run_eagerly:
-            return self._train_on_batches(batches, age)
-        tensors = [t for b in batches for t in self._batch_spec.flatten(b)]
-        return self._trace(len(batches), age)(*tensors)
-
-    def _prepare_for(self, batches):
-        """Builds what depends on the kind of batches, when it is new."""
-        spec = self._batch_spec or BatchSpec(batches[0])
-        for batch in batches:
-            spec = spec.union(batch)
-        if spec is self._batch_spec:
-            return
-        self._batch_spec = spec
-        self._trace = functools.cache(self._make_trace)
-        symbols = batches[0] if self.run_eagerly else spec.symbols()
-        self._build_modules(symbols[0])
-        self._build_optimizer()
-        if not self.trainable_variables:
-            warnings.warn("The model has no trainable weights.", stacklevel=2)
-        if not self.run_eagerly:
-            fits = self._fits(symbols[1], self._output_symbols)
-            with tf.device(self._devices[-1]), fits:
-                self._symbolic_build(data_batch=symbols)
-        if self._age is None:
-            with tf.device("CPU:0"):
-                self._age = tf.Variable(0, dtype=tf.int64, trainable=False)
-            self.make_state()
-        # Gradients and update are two functions on purpose. In one, the update
-        # of a weight can overtake the computation of e_k, which reads it:
-        # TensorFlow's dependency optimizer takes the IdentityN through which
-        # Keras passes all gradients for an ordering of the two and drops the
-        # control edge between them, and then splits the IdentityN up.
-        last = self.modules_at_work[-1]
-        self._learn = self._on_device(last, self._learn_batch)
-        # Apart, since nobody waits for it, and XLA cannot compile all metrics.
-        self._count = DeviceFunction(
-            self._count_batch, last.device, run_eagerly=self.run_eagerly
-        )
-        self._update = self.on_devices(Module.update)
-        self.make_functions()
-
-    def _build_modules(self, x):
-        """Builds all modules for data like `x`, one after the other."""
-        outputs, moves = x, [False] * len(keras.tree.flatten(x))
-        self._moves = []
-        owner = {}
-        for k, module in enumerate(self.modules_at_work, start=1):
-            inputs = outputs
-            try:
-                outputs, moves = module.build(
-                    inputs, moves, is_last=(k == self.num_modules)
-                )
-            except Exception as error:
-                below = f"the output of module {k - 1}" if k > 1 else "the data"
-                raise ValueError(
-                    f"Module {k}, '{module.submodel.name}', must take {below} "
-                    f"({_plain(error)}). Received: {_shapes(inputs)}"
-                ) from error
-            if not module.submodel.weights:
-                raise ValueError(
-                    "Every module must have weights: one without has nothing "
-                    "to learn and belongs to the module before or after it. "
-                    f"Received: module {k}, '{module.submodel.name}'"
-                )
-            self._moves.append(moves)
-            for variable in module.submodel.variables:
-                if owner.setdefault(id(variable), k) != k:
-                    raise ValueError(
-                        "A layer must belong to one module only. Received: "
-                        f"'{variable.path}' in modules "
-                        f"{owner[id(variable)]} and {k}"
-                    )
-        self._data_symbols = x
-        self._output_symbols = outputs
-
-    @contextlib.contextmanager
-    def _fits(self, y, y_pred):
-        """Says plainly when loss or metrics do not fit what they are given."""
-        try:
-            yield
-        except Exception as error:
-            raise ValueError(
-                "The loss and the metrics must fit the model's output and the "
-                f"labels ({_plain(error)}). Received: loss={self.loss!r}, "
-                f"output {_shapes(y_pred)} and labels {_shapes(y)}"
-            ) from error
-
-    def _make_trace(self, num_steps, age):
-        """Traces `num_steps` iterations on tensors of any batch size."""
-
-        def run(*tensors):
-            tensors = iter(tensors)
-            batches = [self._batch_spec.pack(tensors) for _ in range(num_steps)]
-            return self._train_on_batches(batches, age)
-
-        specs = self._batch_spec.tensor_specs() * num_steps
-        return tf.function(run, autograph=False).get_concrete_function(*specs)
-
-    def _train_on_batches(self, batches, age):
-        for _, y, _ in batches:
-            labels.check(self.loss, y, self._output_symbols)
-        self.train_steps(batches, age)
-        self._age.assign_add(len(batches))
-        with tf.device(self._devices[-1]):
-            return self.get_metrics_result()
-
-    def learn(self, x, y, sample_weight, losses_below):
-        """The last module's part of an iteration, the same in all methods.
-
-        Forward pass, loss, backward pass and metrics.
-
-        Args:
-            x: `Features`, h_{K-1}.
-            y: nest of tensors, the labels.
-            sample_weight: nest of tensors or `None`.
-            losses_below: list of scalar tensors, the losses of the layers of
-                the other modules, which are reported but not differentiated.
-
-        Returns:
-            Tuple `(gradients, sent)`: g_K, a list of tensors, and e_K, the
-            `ErrorGradient` of `x`.
-        """
-        gradients, sent, outputs, losses = self._learn(x, y, sample_weight)
-        self._count(losses + losses_below, y, outputs, sample_weight)
-        return gradients, self.modules_at_work[-1].sent(sent)
-
-    def _learn_batch(self, x, y, sample_weight):
-        """Forward and backward pass of the last module."""
-        module = self.modules_at_work[-1]
-        with tf.GradientTape() as tape:
-            module.watch(tape, x)
-            outputs, losses, moved = module.forward(x)
-            loss = self.compute_loss(
-                y=y, y_pred=module.packed(outputs), sample_weight=sample_weight
-            )
-        module.commit(moved)
-        losses = [loss, *losses]
-        gradients, sent = module.backward(tape, x, losses)
-        return gradients, sent, outputs, losses
-
-    def _count_batch(self, losses, y, outputs, sample_weight):
-        """Counts a batch in the loss and the metrics."""
-        y_pred = self.modules_at_work[-1].packed(outputs)
-        self._report(losses, None, y, y_pred, sample_weight)
-
-    def update(self, gradients, learning_rate):
-        """Updates the modules, each on its device by its own optimizer.
-
-        Args:
-            gradients: list of K lists of tensors, g_k; `None` for a module
-                that is not to be updated.
-            learning_rate: γ_t, of `self.optimizer.next_learning_rate()`.
-        """
-        for k, of_module in enumerate(gradients):
-            if of_module is not None:
-                self._update[k](of_module, learning_rate)
-
-    # Loss, evaluation, prediction.
-
-    def build(self, input_shape=None):
-        """Does nothing: the modules are built with the first batch."""
-        del input_shape
-        self.built = True
-
-    def call(self, inputs, training=None):
-        outputs = inputs
-        for module in self.modules_at_work:
-            with tf.device(module.device):
-                outputs = call_quietly(
-                    module.submodel, outputs, training=training
-                )
-        return outputs
-
-    def make_test_function(self, force=False):
-        if self.test_function is None or force:
-            super().make_test_function(force=True)
-            self.test_function = labels.told_plainly(self.test_function)
-
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        """The loss that was given to `compile`.
-
-        Unlike that of other Keras models, it leaves out the losses of the
-        layers (regularizers, `add_loss`): each belongs to its module.
-
-        Args:
-            x: not used.
-            y: nest of tensors, the labels.
-            y_pred: nest of tensors, the output of the last module.
-            sample_weight: nest of tensors or `None`.
-            training: not used.
-
-        Returns:
-            Scalar tensor.
-        """
-        del x, training
-        loss = None
-        if self._compile_loss is not None:
-            loss = self._compile_loss(y, y_pred, sample_weight)
-        if loss is None:
-            raise ValueError(
-                "No loss to compute. Provide a `loss` argument in `compile()`."
-            )
-        return loss
-
-    def test_step(self, data):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        y_pred = self(x, training=False)
-        labels.check(self.loss, y, y_pred)
-        with tf.device(self._devices[-1]), self._fits(y, y_pred):
-            loss = self.compute_loss(
-                y=y, y_pred=y_pred, sample_weight=sample_weight, training=False
-            )
-            losses = [loss, *self.losses]
-            return self._report(losses, x, y, y_pred, sample_weight)
-
-    def _report(self, losses, x, y, y_pred, sample_weight):
-        """Counts a batch in the metrics; returns the logs."""
-        total = keras.ops.sum(losses) if len(losses) > 1 else losses[0]
-        batch_size = tf.shape(tf.nest.flatten(y_pred)[0])[0]
-        self._loss_tracker.update_state(total, sample_weight=batch_size)
-        return self.compute_metrics(x, y, y_pred, sample_weight)
-
-
-def _shapes(nest):
-    """A nest of tensors, told by its shapes."""
-    return keras.tree.map_structure(
-        lambda x: None if x is None else tuple(x.shape), nest
-    )
-
-
-def _plain(error):
-    """An error's text in one line, without colours."""
-    return " ".join(re.sub("\x1b\\[[0-9;]*m", "", str(error)).split())
+        data = config.pop("data")
+        model = cls(**config)
+        model._data_symbols = keras.saving.deserialize_keras_object(data)
+        return model
 
 
 def _check_modules(modules, num_modules):
