@@ -24,8 +24,9 @@ train: $(INSTALLED)  ## train on the digits; ARGS="..." adds flags
 test: $(INSTALLED)  ## run the tests
 	$(BIN)/python -m pytest -n 2 -q
 
+# A file in one process: the largest networks need 14 GB each.
 slow-test: $(INSTALLED)  ## run the tests that take long
-	$(BIN)/python -m pytest -m slow -n 2
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 lint: $(INSTALLED)  ## check the style
 	$(BIN)/ruff check fr_keras trainers tests setup.py
