@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,7 +73,10 @@ def test_run_ends_with_its_result(run):
         rf"results in {workdir}",
         last,
     )
-    assert f"tensorboard --logdir {workdir}" in done.stdout
+    shown = re.search(r"Look at it with: (\S+) --logdir (.+)", done.stdout)
+    assert shown.group(2) == str(workdir)
+    # As it stands, in a shell where no environment is active.
+    assert shutil.which(shown.group(1)) or (ROOT / shown.group(1)).is_file()
 
 
 def test_run_begins_with_its_modules(run):

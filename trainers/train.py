@@ -27,6 +27,8 @@ import json
 import logging
 import math
 import os
+import shutil
+import sys
 import time
 
 import keras
@@ -91,11 +93,21 @@ def main():
         )
     with whole_file("model.keras") as path:
         model.to_keras().save(path)
-    print(f"Look at it with: tensorboard --logdir {FLAGS.workdir}")
+    print(f"Look at it with: {tensorboard()} --logdir {FLAGS.workdir}")
     print(
         f"Test accuracy {results['test_accuracy']:.2%} after "
         f"{results['epochs']} epochs in {seconds:.0f} s; results in "
         f"{FLAGS.workdir}"
+    )
+
+
+def tensorboard():
+    """The command that starts TensorBoard from the shell of the user."""
+    if shutil.which("tensorboard"):
+        return "tensorboard"
+    # Of an environment that is not active, as after `make train`.
+    return os.path.relpath(
+        os.path.join(os.path.dirname(sys.executable), "tensorboard")
     )
 
 
