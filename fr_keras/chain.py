@@ -1,8 +1,27 @@
 """A chain of modules: the output of one is the input of the next."""
 
+import dataclasses
 import re
 
 import keras
+
+
+@dataclasses.dataclass
+class Chain:
+    """What goes through modules that were built. (No tuple or dict: as an
+    attribute of a Keras model that would be wrapped.)
+
+    Attributes:
+        data: nest of `keras.KerasTensor`, what the first module takes, for
+            batches of any size.
+        outputs: nest of `keras.KerasTensor` or tensors, what the last gives.
+        differentiable: list of one list of bool for each module: for each
+            tensor of its output, whether it has an error gradient.
+    """
+
+    data: object
+    outputs: object = None
+    differentiable: list | None = None
 
 
 def build(modules, x):
@@ -13,22 +32,20 @@ def build(modules, x):
         x: nest of `keras.KerasTensor` or of tensors, data for the first.
 
     Returns:
-        Tuple `(outputs, moves)`: the output of the last module, a nest, and
-        for each module a list of bool, for each tensor of its output whether
-        it has an error gradient.
+        `Chain`.
 
     Raises:
         ValueError: if a module cannot take the output of the one below, has
             no weights, or shares some with another.
     """
-    outputs, moves = x, [False] * len(keras.tree.flatten(x))
-    all_moves = []
+    outputs, differentiable = x, [False] * len(keras.tree.flatten(x))
+    of_all = []
     owner = {}
     for k, module in enumerate(modules, start=1):
         inputs = outputs
         try:
-            outputs, moves = module.build(
-                inputs, moves, is_last=(k == len(modules))
+            outputs, differentiable = module.build(
+                inputs, differentiable, is_last=(k == len(modules))
             )
         except Exception as error:
             below = f"the output of module {k - 1}" if k > 1 else "the data"
@@ -42,7 +59,7 @@ def build(modules, x):
                 "learn and belongs to the module before or after it. "
                 f"Received: module {k}, '{module.submodel.name}'"
             )
-        all_moves.append(moves)
+        of_all.append(differentiable)
         for variable in module.submodel.variables:
             if owner.setdefault(id(variable), k) != k:
                 raise ValueError(
@@ -50,7 +67,13 @@ def build(modules, x):
                     f"'{variable.path}' in modules {owner[id(variable)]} "
                     f"and {k}"
                 )
-    return outputs, all_moves
+    data = keras.tree.map_structure(
+        lambda x: keras.KerasTensor(
+            (None, *x.shape[1:]), keras.backend.standardize_dtype(x.dtype)
+        ),
+        x,
+    )
+    return Chain(data, outputs, of_all)
 
 
 def shapes(nest):

@@ -75,7 +75,7 @@ class Graph:
                 array[stop + 1] -= amount
         return np.cumsum(count), np.cumsum(elements)
 
-    def separated(self):
+    def shared_layers(self):
         """Shared layers with state: list of (layer, first, last call).
 
         State is weights, but also that of random number generators: modules
@@ -95,7 +95,7 @@ class Graph:
     def may_cut(self):
         """For every place 0 … n, whether no shared layer is separated."""
         allowed = np.ones(len(self.nodes) + 1, bool)
-        for _, first, last in self.separated():
+        for _, first, last in self.shared_layers():
             allowed[first + 1 : last + 1] = False
         return allowed
 

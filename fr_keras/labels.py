@@ -16,15 +16,19 @@ def check(loss, y, y_pred):
         loss: the `loss` that was given to `compile`.
         y: nest of tensors, the labels.
         y_pred: nest of tensors (or specs), the output of the model.
+
+    Returns:
+        The operation, or `None` if there is nothing to check (or, run
+        eagerly, nothing left).
     """
     classes = _num_classes(loss, y_pred)
     if classes is None or not isinstance(y, tf.Tensor):
-        return
+        return None
     with tf.device("CPU:0"):
         y = tf.cast(y, tf.int64)
         lowest, highest = tf.reduce_min(y), tf.reduce_max(y)
         wrong = tf.where(lowest < 0, lowest, highest)
-        tf.raw_ops.Assert(
+        return tf.raw_ops.Assert(
             condition=(wrong >= 0) & (wrong < classes),
             data=[_MESSAGE, classes, wrong],
         )

@@ -123,24 +123,25 @@ class Module:
             scale = getattr(self.optimizer, "loss_scale_factor", None)
         return None if scale is None else tf.convert_to_tensor(scale)
 
-    def build(self, inputs, moves, is_last):
+    def build(self, inputs, differentiable, is_last):
         """Builds the submodel on its device, where that is not done yet.
 
         Args:
             inputs: nest of `keras.KerasTensor`, or of tensors.
-            moves: list of bool, for each tensor of the input whether it
-                depends on trainable variables below, so that it has an error
-                gradient.
+            differentiable: list of bool, for each tensor of the input
+                whether it depends on trainable variables below, so that it
+                has an error gradient.
             is_last: bool, whether the output is that of the network.
 
         Returns:
-            Tuple `(outputs, moves)` like the arguments, for the next module.
+            Tuple `(outputs, differentiable)` like the arguments, for the next
+            module.
         """
         with tf.device(self.device):
             outputs = self.submodel(inputs)
         flat_outputs = keras.tree.flatten(outputs)
         self._wiring = Wiring(
-            self.submodel, len(moves), len(flat_outputs), is_last
+            self.submodel, len(differentiable), len(flat_outputs), is_last
         )
         used, made = self._wiring.used, self._wiring.made
         self._input_structure = keras.tree.map_structure(
@@ -150,16 +151,18 @@ class Module:
         self._output_structure = keras.tree.map_structure(
             lambda _: None, outputs
         )
-        self._num_inputs = len(moves)
-        self._watched = [i for i, j in enumerate(used) if moves[j]]
+        self._num_inputs = len(differentiable)
+        self._watched = [i for i, j in enumerate(used) if differentiable[j]]
         self.learns = bool(self.trainable_variables or self._watched)
-        above = self._wiring.output(moves, [self.learns] * len(made))
         above = [
-            moves and tf.as_dtype(output.dtype).is_floating
-            for moves, output in zip(above, flat_outputs)
+            depends and tf.as_dtype(output.dtype).is_floating
+            for depends, output in zip(
+                self._wiring.output(differentiable, [self.learns] * len(made)),
+                flat_outputs,
+            )
         ]
         # The network's outputs are differentiated through the loss.
-        self._moving = [
+        self._differentiated = [
             i for i, j in enumerate(made) if above[j] and not is_last
         ]
         return outputs, above
@@ -225,7 +228,7 @@ class Module:
             List of tensors, for `backward`.
         """
         made = [delta.tensors[j] for j in self._wiring.made]
-        return [made[i] for i in self._moving]
+        return [made[i] for i in self._differentiated]
 
     def sent(self, gradients, delta=None):
         """e_k, the error gradient of the whole input.
@@ -293,22 +296,22 @@ class Module:
         inputs = keras.tree.pack_sequence_as(self._input_structure, _masked(x))
         # Layers without a seed generator of their own share a global one. Each
         # module has another in its place, so that it waits for no other.
-        everyones = global_seed_generator().state
+        shared_seed = global_seed_generator().state
         own = self._seed_generator.state
-        known = [(everyones, own)] + [
-            (everyones if variable is own else variable, value)
+        known = [(shared_seed, own)] + [
+            (shared_seed if variable is own else variable, value)
             for variable, value in state
         ]
         with tf.device(self.device):
             with keras.StatelessScope(known, collect_losses=True) as scope:
-                seed = scope.get_current_value(everyones)
+                seed = scope.get_current_value(shared_seed)
                 made = call_quietly(self._wiring.core, inputs, training=True)
             penalties = [
                 weight.regularizer(weight)
                 for weight in self.trainable_variables
                 if weight.regularizer is not None
             ]
-        new_seed = scope.get_current_value(everyones)
+        new_seed = scope.get_current_value(shared_seed)
         new_values = [
             (variable, scope.get_current_value(variable))
             for variable in self.submodel.non_trainable_variables
@@ -360,7 +363,7 @@ class Module:
         scale = self.loss_scale
         with tf.device(self.device):
             gradients, sent = tape.gradient(
-                [*(made.tensors[i] for i in self._moving), *losses],
+                [*(made.tensors[i] for i in self._differentiated), *losses],
                 ([v.value for v in self.trainable_variables], inputs),
                 output_gradients=[*delta] + [
                     tf.ones_like(loss)

@@ -1,5 +1,7 @@
 """Cutting: a Keras model into K modules that, chained, are the model."""
 
+import numbers
+
 import keras
 import numpy as np
 
@@ -75,7 +77,9 @@ def best_cut(model, num_modules, costs=None):
         ValueError: as `partition`.
         TypeError: as `partition`.
     """
-    if isinstance(num_modules, bool) or not isinstance(num_modules, int):
+    if isinstance(num_modules, bool) or not isinstance(
+        num_modules, numbers.Integral
+    ):
         raise ValueError(
             "`num_modules` must be an integer. "
             f"Received: num_modules={num_modules!r}"
@@ -156,7 +160,7 @@ def _too_many(model, num_modules, graph, num_places):
         "every module having weights, so `num_modules` must be at most "
         f"{num_places + 1}."
     )
-    shared = [layer.name for layer, _, _ in graph.separated()]
+    shared = [layer.name for layer, _, _ in graph.shared_layers()]
     if shared:
         message += (
             " A layer that is used more than once lies in one module: "

@@ -1,5 +1,7 @@
 """What all algorithms have in common: making one, and mistakes."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -217,6 +219,120 @@ def test_labels_of_evaluation_do_not_fit():
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match=r"labels \(None, 4\)$"):
         model.evaluate(ones(8, 6), ones(8, 4), verbose=0)
+
+
+def compiled(network=None, loss="mse", **options):
+    model = fr_keras.FeaturesReplay(network or net(), 2)
+    model.compile("sgd", loss, **options)
+    return model
+
+
+@pytest.mark.parametrize("fits_before", [0, 1])
+@pytest.mark.parametrize("run_eagerly", [False, True])
+@pytest.mark.parametrize("x, y", [((8, 7), (8, 5)), ((8, 6), (8, 4))])
+def test_mistake_is_told_again_and_nothing_is_lost(
+    fits_before, run_eagerly, x, y
+):
+    """The same words each time, and good batches go on as before."""
+    model, other = compiled(run_eagerly=run_eagerly), compiled()
+    for ours, theirs in zip(model.variables, other.variables):
+        theirs.assign(ours)
+    good = ones(8, 6), ones(8, 5)
+    for _ in range(fits_before):
+        model.fit(*good, verbose=0)
+        other.fit(*good, verbose=0)
+    before = [v.numpy() for v in model.variables]
+    messages = set()
+    for _ in range(3):
+        with pytest.raises(Exception) as mistake:
+            model.fit(ones(*x), ones(*y), verbose=0)
+        messages.add(re.sub(r"_\d+", "", str(mistake.value)))
+        if not run_eagerly:
+            assert mistake.type is ValueError
+            assert "Received: " in str(mistake.value)
+            for variable, value in zip(model.variables, before):
+                np.testing.assert_array_equal(variable.numpy(), value)
+    if not run_eagerly:
+        assert len(messages) == 1, messages
+        model.fit(*good, verbose=0)
+        other.fit(*good, verbose=0)
+        for ours, theirs in zip(model.variables, other.variables):
+            np.testing.assert_allclose(
+                ours.numpy(), theirs.numpy(), rtol=1e-6
+            )
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_wrong_labels_change_nothing(steps):
+    """However many good batches the call has before the wrong one."""
+    model = compiled(
+        loss="sparse_categorical_crossentropy", steps_per_execution=steps
+    )
+    x, labels = ones(24, 6), np.zeros(24, int)
+    model.fit(x, labels, batch_size=4, verbose=0)
+    before = [v.numpy() for v in model.variables]
+    iterations = int(model.optimizer.iterations)
+    labels[4 * (steps - 1)] = 9  # In the first call, and there in the last.
+    with pytest.raises(ValueError, match="a label of 9$"):
+        model.fit(x, labels, batch_size=4, shuffle=False, verbose=0)
+    for variable, value in zip(model.variables, before):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    assert int(model.optimizer.iterations) == iterations
+    labels[:] = 0
+    model.fit(x, labels, batch_size=4, verbose=0)
+    assert int(model.optimizer.iterations) == iterations + 6
+
+
+def test_modules_that_another_model_has_moved():
+    modules = [layers.Dense(5), layers.Dense(5)]
+    model = fr_keras.FeaturesReplay(modules, devices=["CPU:0", "CPU:1"])
+    model.compile("sgd", "mse")
+    data = ones(8, 6), ones(8, 5)
+    model.fit(*data, verbose=0)
+    fr_keras.FeaturesReplay(modules, devices=["CPU:4", "CPU:5"])
+    for use in (
+        lambda: model.fit(*data, verbose=0),
+        lambda: model.evaluate(*data, verbose=0),
+        lambda: model.predict(data[0], verbose=0),
+    ):
+        with pytest.raises(ValueError, match="Module 1 .*moved.*on .*CPU:4$"):
+            use()
+    model.compile("sgd", "mse")
+    before = [v.numpy() for v in model.variables]
+    model.fit(*data, batch_size=4, verbose=0)
+    for variable, value in zip(model.variables, before):
+        assert (variable.numpy() != value).any()
+
+
+def test_modules_built_by_predict_lie_on_their_devices():
+    for use in ("predict", "evaluate"):
+        model = fr_keras.FeaturesReplay([layers.Dense(5), layers.Dense(5)])
+        model.compile("sgd", "mse")
+        if use == "predict":
+            model.predict(ones(8, 6), verbose=0)
+        else:
+            model.evaluate(ones(8, 6), ones(8, 5), verbose=0)
+        for module, device in zip(model.modules, model.devices):
+            assert {v.value.device for v in module.variables} == {device}
+
+
+def test_scope_of_a_strategy():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope(), pytest.raises(ValueError, match="`devices`.*Rec"):
+        fr_keras.FeaturesReplay(net(), 2)
+
+
+def test_no_steps_per_execution():
+    with pytest.raises(ValueError, match="Received: steps_per_execution=0$"):
+        compiled(steps_per_execution=0)
+
+
+def test_no_optimizer():
+    model = fr_keras.FeaturesReplay(net(), 2)
+    model.compile(None, "mse")
+    assert model.evaluate(ones(8, 6), ones(8, 5), verbose=0) > 0
+    with pytest.raises(ValueError, match="Received: optimizer=None"):
+        model.fit(ones(8, 6), ones(8, 5), verbose=0)
 
 
 def test_without_compile():

@@ -211,6 +211,33 @@ def test_export_serves_without_fr_keras(make, tmp_path):
     )
 
 
+@keras.saving.register_keras_serializable("saving_test")
+class Both(keras.Model):
+    """Takes a dict."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.a, self.b = layers.Dense(4), layers.Dense(4)
+
+    def call(self, x):
+        return self.a(x["a"]) + self.b(x["b"])
+
+
+def test_modules_that_take_a_dict(tmp_path):
+    model = fr_keras.FeaturesReplay([Both(), layers.Dense(3)])
+    x, y = data()
+    x = {"a": x, "b": x[:, :2]}
+    model.compile("sgd", "mse")
+    model.fit(x, y, batch_size=4, verbose=0)
+    expected = model.predict(x, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for network in (model.to_keras(), loaded, loaded.to_keras()):
+        np.testing.assert_allclose(
+            network.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6
+        )
+
+
 def test_to_keras_of_unknown_input():
     model = fr_keras.FeaturesReplay([Block(), layers.Dense(3)])
     with pytest.raises(ValueError, match="known input.*Received: modules.0."):

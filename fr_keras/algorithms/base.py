@@ -3,9 +3,11 @@
 import warnings
 
 import keras
+import tensorflow as tf
 
 from fr_keras import placement
 from fr_keras.algorithms.trainer import ModuleTrainer
+from fr_keras.chain import Chain
 from fr_keras.module import Module
 from fr_keras.partition import best_cut, split
 from fr_keras.summary import summary
@@ -36,12 +38,19 @@ class Algorithm(ModuleTrainer):
 
     Raises:
         ValueError: if the model cannot be cut into that many modules, Keras
-            cannot copy it, or a device does not exist.
+            cannot copy it, a device does not exist, or this is the scope of a
+            `tf.distribute` strategy.
         TypeError: if `model` is neither a Sequential or Functional model nor
             a list.
     """
 
     def __init__(self, model, num_modules=None, devices=None, **kwargs):
+        if tf.distribute.has_strategy():
+            raise ValueError(
+                "Modules go to devices by `devices`, not by a strategy of "
+                "tf.distribute: make the model outside of its scope. "
+                f"Received: strategy={tf.distribute.get_strategy()!r}"
+            )
         if isinstance(model, (list, tuple)):
             submodels = _check_modules(model, num_modules)
             network = list(submodels)
@@ -56,7 +65,7 @@ class Algorithm(ModuleTrainer):
         # Keras tracks, saves and lists what is trained as a whole, so that its
         # weights do not depend on where it is cut.
         self._network = network
-        self._data_symbols = None
+        self._chain = None
         self._given_devices = devices
         self._devices = placement.assign_devices(len(submodels), devices)
         self.modules_at_work = []
@@ -101,10 +110,10 @@ class Algorithm(ModuleTrainer):
             return self._network
         first = self.modules[0]
         inputs = first.input if getattr(first, "inputs", None) else None
-        if inputs is None and self._data_symbols is not None:
+        if inputs is None and self._chain is not None:
             inputs = keras.tree.map_structure(
                 lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype),
-                self._data_symbols,
+                self._chain.data,
             )
         if inputs is None:
             raise ValueError(
@@ -174,7 +183,9 @@ class Algorithm(ModuleTrainer):
             "model": keras.saving.serialize_keras_object(self._network),
             "num_modules": self.num_modules,
             "devices": self._given_devices,
-            "data": keras.saving.serialize_keras_object(self._data_symbols),
+            # Unknown before training begins.
+            "data": self._chain
+            and keras.saving.serialize_keras_object(self._chain.data),
         }
 
     @classmethod
@@ -195,7 +206,8 @@ class Algorithm(ModuleTrainer):
             config["devices"] = None
         data = config.pop("data")
         model = cls(**config)
-        model._data_symbols = keras.saving.deserialize_keras_object(data)
+        if data is not None:
+            model._chain = Chain(keras.saving.deserialize_keras_object(data))
         return model
 
 

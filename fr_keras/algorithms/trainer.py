@@ -7,6 +7,7 @@ import warnings
 
 import keras
 import tensorflow as tf
+from keras.src.backend import compute_output_spec
 
 from fr_keras import chain, labels, placement
 from fr_keras.batch_spec import BatchSpec, standardize_batch
@@ -54,9 +55,17 @@ class ModuleTrainer(keras.Model):
         Compiling again begins the training anew: fresh optimizers, and no
         features or error gradients left from before.
         """
+        for module in self.modules_at_work:
+            # Where they are already, unless another model took them.
+            placement.move([module.submodel], module.device)
         with tf.device(self.devices[-1]):  # For the metrics' variables.
             super().compile(*args, jit_compile=False, **kwargs)
         placement.move(self.metrics, self.devices[-1])
+        if self.steps_per_execution < 1:
+            raise ValueError(
+                "`steps_per_execution` must be at least 1. Received: "
+                f"steps_per_execution={self.steps_per_execution}"
+            )
         self._xla_per_module = jit_compile is True
         if self.optimizer is not None:
             self.optimizer = ModuleOptimizers(
@@ -143,13 +152,21 @@ class ModuleTrainer(keras.Model):
         scale = self.modules_at_work[-1].loss_scale
         return ErrorGradient(
             [
-                spec if moves else None
-                for spec, moves in zip(features.tensors, self._moves[k])
+                spec if differentiable else None
+                for spec, differentiable in zip(
+                    features.tensors, self._chain.differentiable[k]
+                )
             ],
             None if scale is None else tf.TensorSpec.from_tensor(scale),
         )
 
     def make_train_function(self, force=False):
+        self._check_places()
+        if self.optimizer is None:
+            raise ValueError(
+                "Training needs an optimizer; give one to `compile`. "
+                "Received: optimizer=None"
+            )
         if self.train_function is None or force:
             # Now, so that callbacks can restore the state of optimizers.
             self._build_optimizer()
@@ -173,30 +190,53 @@ class ModuleTrainer(keras.Model):
 
     def _prepare_for(self, batches):
         """Builds what depends on the kind of batches, when it is new."""
-        spec = self._batch_spec or BatchSpec(batches[0])
+        spec = self._batch_spec
         for batch in batches:
-            spec = spec.union(batch)
+            if spec is not None and spec.covers(batch):
+                continue
+            alone = BatchSpec(batch)
+            if spec is not None:
+                # What is open in the two together can hide what is wrong here.
+                self._check_batch(alone)
+            spec = alone if spec is None else spec.union(batch)
         if spec is self._batch_spec:
             return
+        try:
+            self._prepare(spec, batches[0])
+        except Exception:
+            self._batch_spec = None  # The next batch is looked at anew.
+            raise
+
+    def _check_batch(self, spec):
+        """Checks that modules and loss can take batches of one more kind."""
+        if self.run_eagerly:
+            return  # It will be seen at once.
+        x, y, sample_weight = spec.symbols()
+        self._batch_spec = None  # Modules are being built for this kind.
+        outputs = chain.build(self.modules_at_work, x).outputs
+        self._check_loss(y, outputs, sample_weight)
+
+    def _check_loss(self, y, y_pred, sample_weight):
+        """Checks that the loss can be computed, from symbolic tensors."""
+        with self._fits(y, y_pred):
+            compute_output_spec(
+                self.compute_loss, None, y, y_pred, sample_weight
+            )
+
+    def _prepare(self, spec, batch):
         self._batch_spec = spec
         self._trace = functools.cache(self._make_trace)
-        symbols = batches[0] if self.run_eagerly else spec.symbols()
-        self._data_symbols = keras.tree.map_structure(
-            lambda x: keras.KerasTensor(
-                (None, *x.shape[1:]), keras.backend.standardize_dtype(x.dtype)
-            ),
-            symbols[0],
-        )
-        self._output_symbols, self._moves = chain.build(
-            self.modules_at_work, symbols[0]
-        )
+        symbols = batch if self.run_eagerly else spec.symbols()
+        self._chain = chain.build(self.modules_at_work, symbols[0])
         self._build_optimizer()
         if not self.trainable_variables:
             warnings.warn("The model has no trainable weights.", stacklevel=2)
         if not self.run_eagerly:
-            fits = self._fits(symbols[1], self._output_symbols)
-            with tf.device(self.devices[-1]), fits:
-                self._symbolic_build(data_batch=symbols)
+            _, y, sample_weight = symbols
+            with tf.device(self.devices[-1]):
+                self._check_loss(y, self._chain.outputs, sample_weight)
+                with self._fits(y, self._chain.outputs):
+                    self._symbolic_build(data_batch=symbols)
         if self._age is None:
             with tf.device("CPU:0"):
                 self._age = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -239,9 +279,13 @@ class ModuleTrainer(keras.Model):
         return tf.function(run, autograph=False).get_concrete_function(*specs)
 
     def _train_on_batches(self, batches, age):
-        for _, y, _ in batches:
-            labels.check(self.loss, y, self._output_symbols)
-        self.train_steps(batches, age)
+        checks = [
+            labels.check(self.loss, y, self._chain.outputs)
+            for _, y, _ in batches
+        ]
+        # Before anything is changed: wrong labels leave the model as it was.
+        with tf.control_dependencies([c for c in checks if c is not None]):
+            self.train_steps(batches, age)
         self._age.assign_add(len(batches))
         with tf.device(self.devices[-1]):
             return self.get_metrics_result()
@@ -313,7 +357,24 @@ class ModuleTrainer(keras.Model):
                 )
         return outputs
 
+    def _check_places(self):
+        """Checks that no other model has moved the modules elsewhere."""
+        for k, module in enumerate(self.modules_at_work, start=1):
+            for variable in module.submodel.variables:
+                if variable.value.device != module.device:
+                    raise ValueError(
+                        f"Module {k} must be on {module.device}, but another "
+                        "model that is made of it has moved it; `compile` "
+                        f"takes it back. Received: '{variable.path}' on "
+                        f"{variable.value.device}"
+                    )
+
+    def make_predict_function(self, force=False):
+        self._check_places()
+        super().make_predict_function(force)
+
     def make_test_function(self, force=False):
+        self._check_places()
         if self.test_function is None or force:
             super().make_test_function(force=True)
             self.test_function = labels.told_plainly(self.test_function)
