@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from fr_keras import nests
+
 
 def standardize_batch(batch):
     """Unpacks what an iterator yields.
@@ -81,8 +83,7 @@ class BatchSpec:
 
     def flatten(self, batch):
         """The dense tensors of a batch of this kind, as a list."""
-        leaves = tf.nest.flatten(batch, expand_composites=True)
-        return [leaf for leaf in leaves if leaf is not None]
+        return nests.flatten(batch)
 
     def pack(self, tensors):
         """The batch that consists of the given dense tensors.
@@ -93,12 +94,7 @@ class BatchSpec:
         Returns:
             Nest like the batches of this kind.
         """
-        leaves = tf.nest.flatten(self.structure, expand_composites=True)
-        return tf.nest.pack_sequence_as(
-            self.structure,
-            [None if leaf is None else next(tensors) for leaf in leaves],
-            expand_composites=True,
-        )
+        return nests.pack(self.structure, tensors)
 
     def tensor_specs(self):
         """List of `tf.TensorSpec`, one for each tensor of `flatten`."""

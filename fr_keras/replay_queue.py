@@ -4,6 +4,8 @@ import collections
 
 import tensorflow as tf
 
+from fr_keras import nests
+
 
 class ReplayQueue(tf.Module):
     """A queue of nested tensors in `tf.Variable`s on one device.
@@ -60,7 +62,7 @@ class ReplayQueue(tf.Module):
                         trainable=False,
                         name=f"{self.name}_{i}_{j}",
                     )
-                    for j, leaf in enumerate(_tensors(spec))
+                    for j, leaf in enumerate(nests.flatten(spec))
                 ]
                 for i in range(self.length)
             ]
@@ -80,12 +82,12 @@ class ReplayQueue(tf.Module):
         with tf.device(self.device):
             for slot in self._slots[self.length - count:]:
                 tensors = []
-                for variable, leaf in zip(slot, _tensors(self._spec)):
+                for variable, leaf in zip(slot, nests.flatten(self._spec)):
                     tensor = variable.read_value()
                     if not tf.executing_eagerly():
                         tensor.set_shape(leaf.shape)
                     tensors.append(tensor)
-                entries.append(_packed(self._spec, tensors))
+                entries.append(nests.pack(self._spec, tensors))
         return entries
 
     def store(self, entries):
@@ -107,22 +109,5 @@ class ReplayQueue(tf.Module):
         slots = self._slots[self.length - len(entries):]
         with tf.device(self.device):
             for slot, entry in zip(slots, entries):
-                for variable, tensor in zip(slot, _tensors(entry)):
+                for variable, tensor in zip(slot, nests.flatten(entry)):
                     variable.assign(tensor, read_value=False)
-
-
-def _tensors(nest):
-    """The dense tensors of a nest, as a list; `None` is left out."""
-    leaves = tf.nest.flatten(nest, expand_composites=True)
-    return [leaf for leaf in leaves if leaf is not None]
-
-
-def _packed(spec, tensors):
-    """A nest like `spec` with other tensors."""
-    tensors = iter(tensors)
-    leaves = tf.nest.flatten(spec, expand_composites=True)
-    return tf.nest.pack_sequence_as(
-        spec,
-        [None if leaf is None else next(tensors) for leaf in leaves],
-        expand_composites=True,
-    )
