@@ -15,12 +15,15 @@ class Chain:
         data: nest of `keras.KerasTensor`, what the first module takes, for
             batches of any size.
         outputs: nest of `keras.KerasTensor` or tensors, what the last gives.
+        features: list of one flat list of the same for each module, its
+            output.
         differentiable: list of one list of bool for each module: for each
             tensor of its output, whether it has an error gradient.
     """
 
     data: object
     outputs: object = None
+    features: list | None = None
     differentiable: list | None = None
 
 
@@ -39,7 +42,7 @@ def build(modules, x):
             no weights, or shares some with another.
     """
     outputs, differentiable = x, [False] * len(keras.tree.flatten(x))
-    of_all = []
+    features, of_all = [], []
     owner = {}
     for k, module in enumerate(modules, start=1):
         inputs = outputs
@@ -59,6 +62,7 @@ def build(modules, x):
                 "learn and belongs to the module before or after it. "
                 f"Received: module {k}, '{module.submodel.name}'"
             )
+        features.append(keras.tree.flatten(outputs))
         of_all.append(differentiable)
         for variable in module.submodel.variables:
             if owner.setdefault(id(variable), k) != k:
@@ -73,7 +77,7 @@ def build(modules, x):
         ),
         x,
     )
-    return Chain(data, outputs, of_all)
+    return Chain(data, outputs, features, of_all)
 
 
 def shapes(nest):

@@ -73,6 +73,7 @@ class Module:
             must use, known after the first `forward`. That is all state that
             moves, above all that of random number generators, but for the
             averages of batch normalization, which training only writes.
+        averages: list of these averages, known after the first `forward`.
         optimizer: the module's own `keras.optimizers.Optimizer`, set by
             `fr_keras.optimizers.ModuleOptimizers`.
         observers: list of callables `observe(module, gradients)`, called while
@@ -87,6 +88,7 @@ class Module:
         self._trainable_variables = None
         self.learns = True
         self.replayed_state = []
+        self.averages = []
         self.optimizer = None
         self.observers = []
         with tf.device(device):
@@ -161,10 +163,7 @@ class Module:
                 flat_outputs,
             )
         ]
-        # The network's outputs are differentiated through the loss.
-        self._differentiated = [
-            i for i, j in enumerate(made) if above[j] and not is_last
-        ]
+        self._differentiated = [i for i, j in enumerate(made) if above[j]]
         return outputs, above
 
     # What is led around the submodel.
@@ -193,6 +192,27 @@ class Module:
             [features.masks[j] for j in self._wiring.used],
         )
 
+    def open_spec(self, spec):
+        """Opens the dimensions that the submodel leaves open in its input.
+
+        Args:
+            spec: `Features` of `tf.TypeSpec`, the used part of the input.
+
+        Returns:
+            The same, as it would be for any batch; where it is not known what
+            the submodel takes, as it was.
+        """
+        inputs = getattr(self.submodel, "inputs", None)
+        if not inputs:
+            return spec
+        return spec._replace(tensors=[
+            tf.TensorSpec(inputs[j].shape, tensor.dtype)
+            if isinstance(tensor, tf.TensorSpec)
+            and tensor.shape.rank == len(inputs[j].shape)
+            else tensor
+            for j, tensor in zip(self._wiring.used, spec.tensors)
+        ])
+
     def output(self, features, made):
         """The whole output, `Features`: what was made and what passes.
 
@@ -217,6 +237,17 @@ class Module:
         return keras.tree.pack_sequence_as(
             self._output_structure, _masked(outputs)
         )
+
+    def differentiated(self, made):
+        """The tensors of `made` that have an error gradient.
+
+        Args:
+            made: `Features`, what `forward` made.
+
+        Returns:
+            List of tensors.
+        """
+        return [made.tensors[i] for i in self._differentiated]
 
     def received(self, delta):
         """The part of δ_k that belongs to what the submodel makes.
@@ -319,6 +350,7 @@ class Module:
         moved = [(var, value) for var, value in new_values if value is not None]
         averages = self._written_only()
         self.replayed_state = [v for v, _ in moved if id(v) not in averages]
+        self.averages = [v for v, _ in moved if id(v) in averages]
         tensors = keras.tree.flatten(made)
         masks = [getattr(tensor, "_keras_mask", None) for tensor in tensors]
         return Features(tensors, masks), [*scope.losses, *penalties], moved
@@ -343,7 +375,9 @@ class Module:
             for variable, value in moved:
                 variable.assign(value)
 
-    def backward(self, tape, x, losses, made=None, delta=()):
+    def backward(
+        self, tape, x, losses, made=None, delta=(), loss_weight=1.0
+    ):
         """Backward pass of one module, by the chain rule.
 
         Args:
@@ -353,6 +387,7 @@ class Module:
             made: `Features`, what `forward` made; not needed of the last
                 module, where it goes into the losses.
             delta: list of tensors, δ_k as `received` returns it.
+            loss_weight: float, the weight of the losses.
 
         Returns:
             Tuple `(gradients, sent)`: g_k, a list with one tensor for each
@@ -363,12 +398,14 @@ class Module:
         scale = self.loss_scale
         with tf.device(self.device):
             gradients, sent = tape.gradient(
-                [*(made.tensors[i] for i in self._differentiated), *losses],
+                [*(self.differentiated(made) if made else []), *losses],
                 ([v.value for v in self.trainable_variables], inputs),
                 output_gradients=[*delta] + [
-                    tf.ones_like(loss)
-                    if scale is None
-                    else tf.cast(scale, loss.dtype)
+                    loss_weight * (
+                        tf.ones_like(loss)
+                        if scale is None
+                        else tf.cast(scale, loss.dtype)
+                    )
                     for loss in losses
                 ],
             )

@@ -49,15 +49,29 @@ class ReplayQueue(tf.Module):
             spec: nest like one entry of objects with `shape` and `dtype`, a
                 dimension of unknown length being `None`; or of `None`, where
                 entries have `None` too.
+
+        Raises:
+            ValueError: if entries would no longer be like those before.
         """
-        self._spec = spec
+        before, self._spec = self._spec, spec
         if self._slots is not None:
+            old, new = (
+                [leaf.dtype.name for leaf in nests.flatten(like)]
+                for like in (before, spec)
+            )
+            if old != new:
+                raise ValueError(
+                    "What is kept from one iteration to the next must have "
+                    f"the same tensors in all of them, here {old}; `compile` "
+                    "again to train on batches of another kind. Received: "
+                    f"{new}"
+                )
             return
         with tf.device(self.device):
             self._slots = [
                 [
                     tf.Variable(
-                        tf.zeros([0], leaf.dtype),
+                        _nothing(leaf.dtype),
                         shape=tf.TensorShape(None),
                         trainable=False,
                         name=f"{self.name}_{i}_{j}",
@@ -111,3 +125,12 @@ class ReplayQueue(tf.Module):
             for slot, entry in zip(slots, entries):
                 for variable, tensor in zip(slot, nests.flatten(entry)):
                     variable.assign(tensor, read_value=False)
+
+
+def _nothing(dtype):
+    """What a variable holds before anything was stored."""
+    if dtype == tf.variant:  # A list of tensors, as loops keep them.
+        return tf.raw_ops.EmptyTensorList(
+            element_shape=[0], max_num_elements=0, element_dtype=tf.float32
+        )
+    return tf.zeros([0], dtype)

@@ -9,87 +9,16 @@ import pytest
 import fr_keras
 from fr_keras.algorithms.features_replay import replay
 from fr_keras.module import Features, Module
-from tests import reference
-
-BATCH, EXAMPLES, EPOCHS = 8, 53, 4  # 7 batches, the last of 5; 28 iterations.
-
-
-def dense_net():
-    layers = keras.layers
-    return keras.Sequential(
-        [keras.Input((6,))]
-        + [layers.Dense(9, activation="tanh") for _ in range(6)]
-        + [layers.Dense(4)]
-    )
-
-
-def convolutional_net():
-    layers = keras.layers
-    net = [keras.Input((5, 5, 2))]
-    for _ in range(5):
-        net += [
-            layers.Conv2D(4, 3, padding="same", use_bias=False),
-            fr_keras.layers.FusedBatchNormalization(),
-            layers.ReLU(),
-        ]
-    return keras.Sequential(
-        net + [layers.GlobalAveragePooling2D(), layers.Dense(4)]
-    )
-
-
-# Keras rounds constants to float32 on their way into a float64 graph, so these
-# are all exact in float32. name: (Keras optimizer, rule of the reference,
-# learning rate at t)
-OPTIMIZERS = {
-    "sgd": (
-        lambda: keras.optimizers.SGD(0.1),
-        lambda: reference.SGD(),
-        lambda t: 0.1,
-    ),
-    "nesterov": (
-        lambda: keras.optimizers.SGD(
-            0.05, momentum=0.875, nesterov=True, weight_decay=2**-7
-        ),
-        lambda: reference.SGD(momentum=0.875, weight_decay=2**-7),
-        lambda t: 0.05,
-    ),
-    "adam": (
-        lambda: keras.optimizers.Adam(0.01, 0.875, 1 - 2**-7, 2**-20),
-        lambda: reference.Adam(0.875, 1 - 2**-7, 2**-20),
-        lambda t: 0.01,
-    ),
-    "schedule": (
-        lambda: keras.optimizers.Adam(
-            keras.optimizers.schedules.PiecewiseConstantDecay(
-                [2, 12], [2**-5, 2**-6, 2**-8]
-            ),
-            0.875, 1 - 2**-7, 2**-20,
-        ),
-        lambda: reference.Adam(0.875, 1 - 2**-7, 2**-20),
-        lambda t: 2**-5 if t <= 2 else 2**-6 if t <= 12 else 2**-8,
-    ),
-}
-
-
-def data(net):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(EXAMPLES, *net.input_shape[1:]))
-    return x, rng.integers(0, 4, EXAMPLES)
-
-
-def train(model, x, y, optimizer, steps_per_execution=1, epochs=EPOCHS):
-    model.compile(
-        optimizer,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        steps_per_execution=steps_per_execution,
-    )
-    return model.fit(
-        x, y, batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0
-    )
-
-
-def values(modules):
-    return [v.numpy() for m in modules for v in m.variables]
+from tests import agreement, reference
+from tests.agreement import (
+    BATCH,
+    OPTIMIZERS,
+    convolutional_net,
+    data,
+    dense_net,
+    train,
+    values,
+)
 
 
 def cases():
@@ -111,44 +40,33 @@ def cases():
     "num_modules, net, optimizer, steps", list(cases())
 )
 def test_agrees_with_reference(float64, num_modules, net, optimizer, steps):
-    keras_optimizer, rule, learning_rate = OPTIMIZERS[optimizer]
-    net = net()
-    x, y = data(net)
-    batches = [
-        (x[i : i + BATCH], y[i : i + BATCH]) for i in range(0, EXAMPLES, BATCH)
-    ]
-    model = fr_keras.FeaturesReplay(net, num_modules)
-    expected = [reference.PlainModule(m.layers) for m in model.modules]
-
-    expected_losses = reference.features_replay(
-        expected, rule, learning_rate, batches * EPOCHS
-    )
-    history = train(model, x, y, keras_optimizer(), steps)
-
-    for module, plain in zip(model.modules, expected):
-        assert_close(module.trainable_variables, sum(plain.weights, []))
-        assert_close(module.non_trainable_variables, sum(plain.statistics, []))
-    # The reported loss of an epoch is the mean over its examples.
-    np.testing.assert_allclose(
-        history.history["loss"],
-        np.average(
-            np.reshape(expected_losses, [EPOCHS, len(batches)]),
-            axis=1,
-            weights=[len(labels) for _, labels in batches],
-        ),
-        rtol=1e-10,
+    agreement.check(
+        fr_keras.FeaturesReplay, reference.features_replay, num_modules, net,
+        optimizer, steps,
     )
 
 
-def assert_close(variables, expected):
-    assert len(variables) == len(expected)
-    for variable, value in zip(variables, expected):
-        error = np.max(np.abs(variable.numpy() - np.array(value)))
-        assert error <= 1e-10 * np.max(np.abs(value)), variable.path
+@pytest.mark.parametrize("num_modules", [1, 2, 4])
+def test_gradient_shrink(float64, num_modules):
+    def shrunk(*args):
+        return reference.features_replay(*args, gradient_shrink=0.75)
+
+    agreement.check(
+        fr_keras.FeaturesReplay, shrunk, num_modules, convolutional_net,
+        "nesterov", steps=5, gradient_shrink=0.75,
+    )
 
 
+@pytest.mark.parametrize("shrink", [0, -0.5, 1.5, float("nan")])
+def test_bad_gradient_shrink(shrink):
+    with pytest.raises(ValueError, match=f"Received: .*={shrink}"):
+        fr_keras.FeaturesReplay(dense_net(), 2, gradient_shrink=shrink)
+
+
+# GPipe splits batches, which changes the order of sums.
 @pytest.mark.parametrize(
-    "algorithm", [fr_keras.FeaturesReplay, fr_keras.Backprop]
+    "algorithm", [fr_keras.Backprop, fr_keras.DDG, fr_keras.DNI,
+                  fr_keras.FeaturesReplay]
 )
 @pytest.mark.parametrize("net", [dense_net, convolutional_net])
 def test_one_module_is_stock_keras_bit_for_bit(algorithm, net):
@@ -222,7 +140,7 @@ def test_update_does_not_overtake_error_gradient(repetition):
     module = Module(eager, model.devices[0])
     stored = Features([keras.ops.convert_to_tensor(x)], [None])
     module.build(stored.tensors[0], [False], is_last=False)
-    gradients, _ = replay(module, stored, [], module.received(delta))
+    gradients, _ = replay(module, (stored, []), module.received(delta))
 
     model.train_on_batch(x, y)
 

@@ -1,4 +1,4 @@
-"""Features Replay a second time: plain, slow, independent of the library.
+"""The algorithms a second time: plain, slow, independent of the library.
 
 Section by section the algorithm of the paper: Python loops, deques, float64,
 no `tf.function`, no Keras training, optimizers written out. Only the layers'
@@ -37,13 +37,13 @@ class PlainModule:
 
     def _layer(self, i, layer, weights, x, move_statistics):
         if isinstance(layer, keras.layers.Dense):
-            x = tf.matmul(x, weights[0]) + weights[1]
+            x = tf.matmul(x, weights[0]) + sum(weights[1:])
             tanh = layer.activation is keras.activations.tanh
             return tf.tanh(x) if tanh else x
         if isinstance(layer, keras.layers.Conv2D):
-            return tf.nn.conv2d(x, weights[0], 1, "SAME")
+            return tf.nn.conv2d(x, weights[0], 1, "SAME") + sum(weights[1:])
         if isinstance(layer, keras.layers.ReLU):
-            return tf.maximum(x, 0.0)
+            return tf.nn.relu(x)
         if isinstance(layer, keras.layers.GlobalAveragePooling2D):
             return tf.reduce_mean(x, [1, 2])
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -104,7 +104,63 @@ class Adam:
         return w - corrected * m / (np.sqrt(v) + self.epsilon)
 
 
-def features_replay(modules, optimizer, learning_rate, batches):
+def update(module, rule, gradients, rate):
+    """One step of a rule.
+
+    Args:
+        module: `PlainModule`.
+        rule: `(key, weight, gradient, rate) -> weight`.
+        gradients: list of tensors, in the order of the module's weights.
+        rate: float, γ_t.
+    """
+    gradients = iter(gradients)
+    for i, weights in enumerate(module.weights):
+        module.weights[i] = [
+            tf.constant(
+                rule((i, j), w.numpy(), next(gradients).numpy(), rate)
+            )
+            for j, w in enumerate(weights)
+        ]
+
+
+def delayed_backprop(modules, optimizer, learning_rate, batches, delays):
+    """Back-propagation through the whole network, applied late.
+
+    Module k is updated at iteration t by its part of the gradient at w^{t-d_k},
+    d_k being its delay; not before there is one.
+
+    Args:
+        modules: as for `features_replay`, as are the next three.
+        optimizer: function.
+        learning_rate: function.
+        batches: list.
+        delays: list of int, d_k.
+
+    Returns:
+        List of the losses.
+    """
+    rules = [optimizer() for _ in modules]
+    gradients, losses = [], []
+    for t, (x, y) in enumerate(batches):
+        weights = [sum(module.weights, []) for module in modules]
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            h = tf.constant(x)
+            for module in modules:
+                h = module.forward(module.weights, h, move_statistics=True)
+            loss = cross_entropy(y, h)
+        losses.append(float(loss))
+        gradients.append(tape.gradient(loss, weights))
+        for k, module in enumerate(modules):
+            if t >= delays[k]:
+                g = gradients[t - delays[k]][k]
+                update(module, rules[k], g, learning_rate(t))
+    return losses
+
+
+def features_replay(
+    modules, optimizer, learning_rate, batches, gradient_shrink=1.0
+):
     """Runs the algorithm; the modules hold the trained weights afterwards.
 
     Args:
@@ -113,6 +169,7 @@ def features_replay(modules, optimizer, learning_rate, batches):
             rule is `(key, weight, gradient, rate) -> weight`.
         learning_rate: function `t -> γ_t`.
         batches: list of `(x, y)`.
+        gradient_shrink: float, β, by which e is multiplied when it is sent.
 
     Returns:
         List of the losses f(h_K^t, y^t).
@@ -152,21 +209,10 @@ def features_replay(modules, optimizer, learning_rate, batches):
             *g, e = tape.gradient(objective, [*flat, x_replayed])
             updates.append((k, g))
             # 5. Send.
-            next_delta[k - 1] = e
+            next_delta[k - 1] = gradient_shrink * e
         # 4. Update.
         for k, g in updates:
-            module = modules[k - 1]
-            gradients = iter(g)
-            for i, weights in enumerate(module.weights):
-                module.weights[i] = [
-                    tf.constant(
-                        rules[k - 1](
-                            (i, j), w.numpy(), next(gradients).numpy(),
-                            learning_rate(t),
-                        )
-                    )
-                    for j, w in enumerate(weights)
-                ]
+            update(modules[k - 1], rules[k - 1], g, learning_rate(t))
         delta = next_delta
     return losses
 

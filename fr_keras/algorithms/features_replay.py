@@ -1,5 +1,7 @@
 """Features Replay (Huo, Gu, Huang, NeurIPS 2018, arXiv 1807.04511)."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -42,8 +44,15 @@ class FeaturesReplay(Algorithm):
     module 4         P B B   P B B   P B B
     ```
 
-    The arguments, attributes and errors are those of `Algorithm`
+    Other arguments, attributes and errors are those of `Algorithm`
     (`fr_keras/algorithms/base.py`).
+
+    Args:
+        gradient_shrink: float, β: every error gradient is multiplied by it
+            when it is sent down, so that module k sees its own times
+            β^(K - k). Below 1 it is *gradient shrinking* ([Zhuang et al.](
+            https://arxiv.org/abs/1906.09108), against delays; with 1 the
+            algorithm is that of the paper.
 
     Example:
 
@@ -67,6 +76,23 @@ class FeaturesReplay(Algorithm):
 
     replays = True
 
+    def __init__(
+        self, model, num_modules=None, devices=None, gradient_shrink=1.0,
+        **kwargs,
+    ):
+        if not 0 < gradient_shrink <= 1:
+            raise ValueError(
+                "`gradient_shrink` must be above 0 and at most 1. "
+                f"Received: {gradient_shrink=}"
+            )
+        super().__init__(model, num_modules, devices, **kwargs)
+        self.gradient_shrink = gradient_shrink
+
+    def get_config(self):
+        return {
+            **super().get_config(), "gradient_shrink": self.gradient_shrink
+        }
+
     @property
     def num_warmup_steps(self):
         return self.num_modules - 1
@@ -87,19 +113,25 @@ class FeaturesReplay(Algorithm):
         ]
 
     def make_functions(self):
-        self._play = self.on_devices(play)
-        self._replay = self.on_devices(replay)
-        if self.run_eagerly:
-            return  # The queues take what comes.
-        features = self.data_spec()
-        for k in self._all_but_last:
-            module = self.modules_at_work[k]
-            used = module.used(features)
-            (made, state, _), graph = self._play[k].trace(used)
+        modules = self.modules_at_work
+        self._play = self.on_devices(
+            functools.partial(play, module) for module in modules
+        )
+        self._replay = self.on_devices(
+            functools.partial(replay, module) for module in modules
+        )
+        for module, graph in zip(modules, self._build_queues()):
             replayable.check(graph, module.submodel)
-            features = module.output(features, made)
-            self._replay_queues[k].build((used, state))
+
+    def _build_queues(self):
+        """Makes room for what plays keep; returns the plays' graphs."""
+        if self.run_eagerly:
+            return []  # The queues take what comes.
+        traced = self.trace_features(self._play)
+        for k, (features, kept, _) in enumerate(traced):
+            self._replay_queues[k].build(kept)
             self._deltas[k].build(self.delta_spec(k, features))
+        return [graph for _, _, graph in traced]
 
     @property
     def _all_but_last(self):
@@ -144,8 +176,8 @@ class FeaturesReplay(Algorithm):
         features, losses = [modules[0].standardize(x)], []
         for k in self._all_but_last:
             used = modules[k].used(features[k])
-            made, state, own_losses = self._play[k](used)
-            queues[k].append((used, state))
+            made, kept, own_losses = self._play[k](used)
+            queues[k].append(kept)
             features.append(modules[k].output(features[k], made))
             losses.extend(own_losses)
 
@@ -153,21 +185,31 @@ class FeaturesReplay(Algorithm):
         sent = [None] * self.num_modules
         for k in self._all_but_last:
             if self._has_delta(k, t):
-                used, state = queues[k].popleft()
+                kept = queues[k].popleft()
                 if not modules[k].learns:
                     continue
                 delta = modules[k].rescaled(deltas[k])
                 # Others wait for this module's play, nobody for its replay.
                 with tf.control_dependencies(features[k + 1].tensors):
                     gradients[k], own = self._replay[k](
-                        used, state, modules[k].received(delta)
+                        kept, modules[k].received(delta)
                     )
                 sent[k] = modules[k].sent(own, delta)
         gradients[-1], sent[-1] = self.learn(
             features[-1], y, sample_weight, losses
         )
         self.update(gradients, learning_rate)
-        return sent[1:]
+        return [self._shrunk(k, delta) for k, delta in enumerate(sent)][1:]
+
+    def _shrunk(self, k, delta):
+        """β times what module k (from 0) sends down."""
+        if delta is None or self.gradient_shrink == 1:
+            return delta
+        with tf.device(self.devices[k]):
+            return delta._replace(tensors=[
+                None if tensor is None else tensor * self.gradient_shrink
+                for tensor in delta.tensors
+            ])
 
 
 def play(module, x):
@@ -180,32 +222,33 @@ def play(module, x):
         x: `fr_keras.module.Features`, the used part of h_{k-1}.
 
     Returns:
-        Tuple `(made, state, losses)`: `Features`, what the module makes of
-        h_k; the state from which it was computed, a list of tensors; and the
-        losses of its layers.
+        Tuple `(made, kept, losses)`: `Features`, what the module makes of
+        h_k; what a replay needs, `x` and the state from which it was played
+        (a list of tensors); and the losses of its layers.
     """
     made, losses, moved = module.forward(x)
     state = [tf.identity(variable) for variable in module.replayed_state]
     module.commit(moved)
-    return made, state, losses
+    return made, (x, state), losses
 
 
-def replay(module, x, state, delta):
+def replay(module, kept, delta, loss_weight=1.0):
     """Replay of a stored input and backward pass from δ_k.
 
     The module's state stays as it is: it moved when the input was played.
 
     Args:
         module: `fr_keras.module.Module`.
-        x: `fr_keras.module.Features`, the used part of the stored h_{k-1}.
-        state: list of tensors, as `play` returned it for `x`.
+        kept: tuple `(x, state)`, as `play` returned it.
         delta: list of tensors, δ_k as `Module.received` returns it.
+        loss_weight: float, the weight of the losses of the module's layers.
 
     Returns:
         Tuple `(gradients, sent)`: g_k, a list of tensors, and the
         `fr_keras.module.ErrorGradient` of `x`.
     """
+    x, state = kept
     with tf.GradientTape() as tape:
         module.watch(tape, x)
         made, losses, _ = module.forward(x, zip(module.replayed_state, state))
-    return module.backward(tape, x, losses, made, delta)
+    return module.backward(tape, x, losses, made, delta, loss_weight)

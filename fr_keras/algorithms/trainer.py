@@ -12,7 +12,7 @@ from keras.src.backend import compute_output_spec
 from fr_keras import chain, labels, placement
 from fr_keras.batch_spec import BatchSpec, standardize_batch
 from fr_keras.device_function import DeviceFunction
-from fr_keras.module import ErrorGradient, Module, call_quietly
+from fr_keras.module import ErrorGradient, call_quietly
 from fr_keras.optimizers import ModuleOptimizers
 
 
@@ -90,6 +90,16 @@ class ModuleTrainer(keras.Model):
         if not self.optimizer.built and self._layers_are_built():
             self.optimizer.build(self.trainable_variables)
 
+    def check_data(self, x):
+        """Refuses batches that the method cannot train on (hook).
+
+        Args:
+            x: nest of tensors, what the first module takes.
+
+        Raises:
+            ValueError: in one line, what is expected and what came.
+        """
+
     def make_state(self):
         """Makes fresh state, like replay queues (hook).
 
@@ -113,31 +123,46 @@ class ModuleTrainer(keras.Model):
         """
         raise NotImplementedError
 
-    def on_devices(self, function):
-        """Makes a function of one module work on every module's device.
+    def on_devices(self, functions):
+        """Makes functions of the modules work on the modules' devices.
 
         Args:
-            function: callable `function(module, *nests)`.
+            functions: iterable of callables on nests of tensors, one for each
+                module, from the first up.
 
         Returns:
-            List of `DeviceFunction`s `(*nests)`, one for each module.
+            List of `DeviceFunction`s.
         """
         return [
-            self._on_device(module, functools.partial(function, module))
-            for module in self.modules_at_work
+            DeviceFunction(
+                function, device, self._xla_per_module, self.run_eagerly
+            )
+            for function, device in zip(functions, self.devices)
         ]
 
-    def _on_device(self, module, function):
-        return DeviceFunction(
-            function, module.device, self._xla_per_module, self.run_eagerly
-        )
+    def trace_features(self, functions):
+        """Traces what makes features, in all modules but the last.
 
-    def data_spec(self):
-        """What the first module takes: `Features` of `tf.TensorSpec`."""
+        Args:
+            functions: list of `DeviceFunction`s, one for each module, which
+                take the used features and return what the module makes of
+                them, what it keeps of it, and the losses of its layers.
+
+        Returns:
+            List of tuples `(features, kept, graph)`, one for each module but
+            the last: nests of `tf.TensorSpec`, the module's whole output and
+            what it keeps, and the `tf.Graph`.
+        """
         x, _, _ = self._batch_spec.structure
-        return tf.function(
+        features = tf.function(
             self.modules_at_work[0].standardize, autograph=False
         ).get_concrete_function(x).structured_outputs
+        traced = []
+        for module, function in zip(self.modules_at_work[:-1], functions):
+            (made, kept, _), graph = function.trace(module.used(features))
+            features = module.output(features, made)
+            traced.append((features, kept, graph))
+        return traced
 
     def delta_spec(self, k, features):
         """What the error gradient of a module's features looks like.
@@ -181,6 +206,8 @@ class ModuleTrainer(keras.Model):
         ]
         if not batches:
             raise StopIteration
+        for x, _, _ in batches:
+            self.check_data(x)
         self._prepare_for(batches)
         age = min(int(self._age), self.num_warmup_steps)
         if self.run_eagerly:
@@ -247,12 +274,17 @@ class ModuleTrainer(keras.Model):
         # Keras passes all gradients for an ordering of the two and drops the
         # control edge between them, and then splits the IdentityN up.
         last = self.modules_at_work[-1]
-        self._learn = self._on_device(last, self._learn_batch)
+        self._learn = DeviceFunction(
+            self._learn_batch, last.device, self._xla_per_module,
+            self.run_eagerly,
+        )
         # Apart, since nobody waits for it, and XLA cannot compile all metrics.
         self._count = DeviceFunction(
             self._count_batch, last.device, run_eagerly=self.run_eagerly
         )
-        self._update = self.on_devices(Module.update)
+        self._update = self.on_devices(
+            module.update for module in self.modules_at_work
+        )
         self.make_functions()
 
     @contextlib.contextmanager
@@ -320,7 +352,7 @@ class ModuleTrainer(keras.Model):
                 y=y, y_pred=module.packed(outputs), sample_weight=sample_weight
             )
         module.commit(moved)
-        losses = _given(loss, losses)
+        losses = given(loss, losses)
         gradients, sent = module.backward(tape, x, losses)
         return gradients, sent, outputs, losses
 
@@ -410,7 +442,7 @@ class ModuleTrainer(keras.Model):
             loss = self.compute_loss(
                 y=y, y_pred=y_pred, sample_weight=sample_weight, training=False
             )
-            losses = _given(loss, self.losses)
+            losses = given(loss, self.losses)
             return self._report(losses, x, y, y_pred, sample_weight)
 
     def _report(self, losses, x, y, y_pred, sample_weight):
@@ -422,7 +454,7 @@ class ModuleTrainer(keras.Model):
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
 
-def _given(loss, losses):
+def given(loss, losses):
     """All losses: that of `compile`, if there is one, and those of layers."""
     losses = losses if loss is None else [loss, *losses]
     if not losses:

@@ -1,0 +1,84 @@
+"""Decoupled parallel backpropagation (Huo, Gu, Yang, Huang, ICML 2018)."""
+
+import collections
+
+import keras
+
+from fr_keras.algorithms.features_replay import FeaturesReplay
+from fr_keras.forward_backward import ForwardBackward
+
+
+@keras.saving.register_keras_serializable("fr_keras")
+class DDG(FeaturesReplay):
+    """Trains K modules at the same time, from activations that were kept.
+
+    Decoupled parallel backpropagation with delayed gradients. As in Features
+    Replay, module k uses the error gradient δ that it received one iteration
+    ago, which belongs to mini-batch t - (K-k). But nothing is replayed:
+    module k keeps the activations of its last K - k + 1 iterations, and runs
+    the backward pass of the forward pass that it made at iteration t - (K-k).
+    So g_k^t is the gradient of back-propagation at the weights w^{t-(K-k)} of
+    then, with respect to which it is exact, and is applied to those of today.
+
+    Kept between iterations are all tensors that a backward pass needs, the
+    weights of then among them, in `tf.Variable`s on the module's device: with
+    L layers, O(L K) activations, where Features Replay needs O(L + K²).
+
+    Iteration t, with mini-batch t:
+
+    1. Forward: h_k^t = F_k(h_{k-1}^t; w_k^t), module after module.
+    2. Backward, all k at once, through the activations of iteration t - (K-k):
+       from δ_k^t for k < K, from the loss for k = K.
+    3. Update of every module by its own optimizer, at learning rate γ_t.
+    4. Send e_k^t down: δ_{k-1}^{t+1} = e_k^t.
+
+    Warm-up, schedule, arguments, attributes and errors are those of
+    `FeaturesReplay`.
+
+    Example:
+
+    ```python
+    model = fr_keras.DDG(
+        fr_keras.models.resnet(20, num_classes=10), num_modules=2
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(x_train, y_train)
+    ```
+
+    Reference: [Decoupled Parallel Backpropagation with Convergence Guarantee](
+    https://arxiv.org/abs/1804.10574).
+    """
+
+    replays = False
+
+    def make_state(self):
+        super().make_state()
+        if self.run_eagerly:
+            self._replay_queues = [_EagerQueue() for _ in self._all_but_last]
+
+    def make_functions(self):
+        passes = [
+            ForwardBackward(module, self.run_eagerly)
+            for module in self.modules_at_work
+        ]
+        self._play = self.on_devices(of_module.forward for of_module in passes)
+        self._replay = self.on_devices(
+            of_module.backward for of_module in passes
+        )
+        self._build_queues()
+
+
+class _EagerQueue:
+    """What is kept when run eagerly: no tensors, but the tapes themselves."""
+
+    length = 0
+
+    def __init__(self):
+        self._entries = collections.deque()
+
+    def load(self, count):
+        del count
+        return self._entries
+
+    def store(self, entries):
+        self._entries = entries

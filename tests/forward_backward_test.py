@@ -1,0 +1,226 @@
+"""Forward and backward pass apart, against a pass that was not taken apart."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import fr_keras
+from fr_keras import nests
+from fr_keras.forward_backward import ForwardBackward, record
+from fr_keras.module import Features, Module
+
+layers = keras.layers
+DEVICE = "/job:localhost/replica:0/task:0/device:CPU:3"
+
+
+def built(network, shape, dtype="float32"):
+    with tf.device(DEVICE):
+        module = Module(network, DEVICE)
+    module.build(keras.KerasTensor(shape, dtype), [True], is_last=False)
+    return module
+
+
+def passes(module):
+    """The two passes as functions, each traced by itself."""
+    both = ForwardBackward(module)
+    return (
+        tf.function(both.forward, autograph=False),
+        tf.function(both.backward, autograph=False),
+    )
+
+
+def features(*shape, seed=0):
+    rng = np.random.default_rng(seed)
+    return Features([tf.constant(rng.normal(size=shape), tf.float32)], [None])
+
+
+def assert_close(actual, expected, rtol=1e-4):
+    actual, expected = nests.flatten(actual), nests.flatten(expected)
+    assert len(actual) == len(expected)
+    for a, b in zip(actual, expected):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol / 10)
+
+
+NETWORKS = {
+    "dense": (
+        lambda: [
+            layers.Dense(5, activation="gelu", kernel_regularizer="l2"),
+            layers.BatchNormalization(),
+            layers.Dense(3, activation="tanh", activity_regularizer="l1"),
+        ],
+        (4, 6),
+    ),
+    "convolutional": (
+        lambda: [
+            layers.Conv2D(4, 3, padding="same", use_bias=False),
+            fr_keras.layers.FusedBatchNormalization(),
+            layers.ReLU(),
+            layers.MaxPooling2D(),
+            layers.GlobalAveragePooling2D(),
+        ],
+        (4, 6, 6, 3),
+    ),
+    "recurrent": (lambda: [layers.LSTM(4), layers.Dense(2)], (4, 5, 3)),
+    "attention": (
+        lambda: [
+            layers.LayerNormalization(),
+            layers.GroupQueryAttention(4, 2, 1, name="attention"),
+        ],
+        (4, 5, 3),
+    ),
+}
+
+
+def network_of(name):
+    make, shape = NETWORKS[name]
+    inputs = keras.Input(shape[1:])
+    x = inputs
+    for layer in make():
+        x = layer(x, x) if layer.name == "attention" else layer(x)
+    return keras.Model(inputs, x), shape
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_same_numbers_as_one_pass(name):
+    network, shape = network_of(name)
+    module = built(network, (None, *shape[1:]))
+    forward, backward = passes(module)
+    x = features(*shape)
+    expected, losses, _, gradient_of = record(module, x)
+    delta = [features(*t.shape, seed=1).tensors[0] for t in expected.tensors]
+
+    made, residuals, own_losses = forward(x)
+    result = backward(residuals, delta)
+
+    assert_close(made, expected)
+    assert_close(own_losses, losses)
+    assert_close(result, gradient_of(delta))
+
+
+def test_gradient_at_the_weights_of_then():
+    network, shape = network_of("dense")
+    module = built(network, (None, *shape[1:]))
+    forward, backward = passes(module)
+    x, delta = features(*shape), features(4, 3, seed=1).tensors
+    _, _, _, gradient_of = record(module, x)
+    expected = gradient_of(delta)
+
+    _, residuals, _ = forward(x)
+    for variable in network.variables:
+        variable.assign(variable + 1.0)
+    forward(features(*shape, seed=2))
+
+    assert_close(backward(residuals, delta), expected)
+
+
+def test_random_numbers_are_those_of_the_forward_pass():
+    module = built(
+        keras.Sequential([layers.Dense(50), layers.Dropout(0.5)]), (4, 6)
+    )
+    forward, backward = passes(module)
+    made, residuals, _ = forward(features(4, 6))
+    forward(features(4, 6))  # Other random numbers.
+    delta = tf.ones_like(made.tensors[0])
+    (_, of_bias), _ = backward(residuals, [delta])
+    kept = tf.cast(made.tensors[0] != 0, tf.float32)
+    np.testing.assert_allclose(of_bias, tf.reduce_sum(2 * kept, 0))
+
+
+def test_nothing_is_computed_twice():
+    network, shape = network_of("convolutional")
+    module = built(network, (None, *shape[1:]))
+    both = ForwardBackward(module)
+
+    def forward(x):
+        return both.forward(x)
+
+    def backward(residuals, delta):
+        return both.backward(residuals, delta)
+
+    forward, backward = tf.function(forward), tf.function(backward)
+    x = features(*shape)
+    made, residuals, _ = forward(x)
+    graphs = [
+        forward.get_concrete_function(x).graph,
+        backward.get_concrete_function(residuals, made.tensors).graph,
+    ]
+    kinds = [
+        [op.type for op in graph.get_operations()] for graph in graphs
+    ]
+    for kind, places in {
+        "Conv2D": 0, "Relu": 0, "FusedBatchNormV3": 0, "MaxPool": 0,
+        "Conv2DBackpropFilter": 1, "Conv2DBackpropInput": 1,
+        "FusedBatchNormGradV3": 1, "MaxPoolGrad": 1,
+    }.items():
+        assert kinds[places].count(kind) == 1
+        assert kinds[1 - places].count(kind) == 0
+    for graph in graphs:
+        for op in graph.get_operations():
+            if op.type in ("Conv2D", "Conv2DBackpropFilter", "Relu"):
+                assert op.device.endswith("CPU:3")
+
+
+def test_of_a_shape_only_the_shape_is_kept():
+    """The gradient of a mean needs to know of how many, not what."""
+    module = built(
+        keras.Sequential(
+            [layers.Dense(64, use_bias=False), layers.GlobalMaxPooling1D(),
+             layers.Reshape((8, 8)), layers.GlobalAveragePooling1D()]
+        ),
+        (None, 100, 2),
+    )
+    forward, _ = passes(module)
+    _, residuals, _ = forward(features(4, 100, 2))
+    kept = sorted(
+        tuple(t.shape) for t in residuals if t.dtype.is_floating
+    )
+    # Nothing of the 8 × 8 squares.
+    assert (4, 8, 8) not in kept
+    assert (4, 100, 64) in kept and (4, 64) in kept
+
+
+@keras.saving.register_keras_serializable("forward_backward_test")
+class Checked(layers.Dense):
+    """Has a check on which nothing depends."""
+
+    def call(self, x):
+        tf.debugging.assert_less(x, 100.0, message="too much")
+        return super().call(x)
+
+
+def test_checks_of_layers_are_made():
+    module = built(keras.Sequential([Checked(3)]), (4, 6))
+    forward, _ = passes(module)
+    forward(features(4, 6))
+    x = features(4, 6)
+    x.tensors[0] *= 1000.0
+    with pytest.raises(tf.errors.InvalidArgumentError, match="too much"):
+        forward(x)
+
+
+def test_sequences_of_any_length_have_the_same_residuals():
+    network = keras.Sequential(
+        [keras.Input((None, 3)), layers.LSTM(4), layers.Dense(2)]
+    )
+    module = built(network, (None, None, 3))
+    kinds = []
+    for length in (5, 7):
+        forward, _ = passes(module)
+        _, residuals, _ = forward(features(4, length, 3))
+        kinds.append([tensor.dtype for tensor in residuals])
+    assert kinds[0] == kinds[1]
+
+
+def test_losses_have_a_weight():
+    network = keras.Sequential([layers.Dense(3, kernel_regularizer="l2")])
+    module = built(network, (None, 6))
+    x, delta = features(4, 6), [tf.zeros([4, 3])]
+    gradients = []
+    for weight in (1.0, 0.25):
+        both = ForwardBackward(module, loss_weight=weight)
+        _, residuals, _ = tf.function(both.forward)(x)
+        (of_kernel, _), _ = tf.function(both.backward)(residuals, delta)
+        gradients.append(of_kernel)
+    np.testing.assert_allclose(gradients[0], 0.02 * network.weights[0])
+    np.testing.assert_allclose(gradients[1], gradients[0] / 4)
