@@ -1,5 +1,6 @@
 """Plain Keras models; they know nothing of algorithms."""
 
 from fr_keras.models.resnet import RESNET_DEPTHS, resnet
+from fr_keras.models.synthesizer import synthesizer
 
-__all__ = ["RESNET_DEPTHS", "resnet"]
+__all__ = ["RESNET_DEPTHS", "resnet", "synthesizer"]

@@ -1,0 +1,237 @@
+"""Synthetic gradients: decoupled neural interfaces (Jaderberg et al., 2017)."""
+
+import functools
+
+import keras
+import tensorflow as tf
+
+from fr_keras.algorithms.base import Algorithm
+from fr_keras.forward_backward import ForwardBackward
+from fr_keras.models.synthesizer import synthesizer
+from fr_keras.module import ErrorGradient, Features, Module
+
+
+@keras.saving.register_keras_serializable("fr_keras")
+class DNI(Algorithm):
+    """Trains K modules that predict the error gradients they would wait for.
+
+    Decoupled neural interfaces. At each boundary a small network, the
+    *synthesizer* S_k, predicts from the features h_k the error gradient δ_k
+    that will come down for them, so that module k runs its backward pass and
+    updates at once. Iteration t, with mini-batch t:
+
+    1. Forward: h_k = F_k(h_{k-1}), module after module.
+    2. Predict: δ_k = S_k(h_k), all k < K; δ_K is that of the loss.
+    3. Backward in every module from δ_k, and update by its own optimizer.
+    4. Train the synthesizers: S_k by a step on ‖S_k(h_k) - e_{k+1}‖², e_{k+1}
+       being the gradient with respect to h_k that module k + 1 computed, of
+       which only that of module K comes from the loss alone.
+
+    Each synthesizer lives on the device of its module, and has as many
+    networks as there are differentiable tensors at the boundary
+    (`fr_keras.models.synthesizer`). Synthesizers are not part of the network,
+    and not saved: like compiling, loading begins with new ones.
+
+    Other arguments, attributes and errors are those of `Algorithm`
+    (`fr_keras/algorithms/base.py`).
+
+    Args:
+        synthesizer_width: int, channels or units of the hidden layers of the
+            synthesizers, or `None` for as many as the features have.
+        synthesizer_optimizer: `keras.optimizers.Optimizer`, its name or its
+            configuration; each synthesizer gets a copy.
+
+    Raises:
+        ValueError: when training begins, if features have a shape that there
+            is no synthesizer for.
+
+    Example:
+
+    ```python
+    model = fr_keras.DNI(
+        fr_keras.models.resnet(20, num_classes=10), num_modules=2,
+        synthesizer_optimizer=keras.optimizers.Adam(1e-4),
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(x_train, y_train)
+    ```
+
+    Reference: [Decoupled Neural Interfaces using Synthetic Gradients](
+    https://arxiv.org/abs/1608.05343).
+    """
+
+    def __init__(
+        self, model, num_modules=None, devices=None, synthesizer_width=None,
+        synthesizer_optimizer="adam", **kwargs,
+    ):
+        super().__init__(model, num_modules, devices, **kwargs)
+        self.synthesizer_width = synthesizer_width
+        self.synthesizer_optimizer = keras.optimizers.get(
+            synthesizer_optimizer
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "synthesizer_width": self.synthesizer_width,
+            "synthesizer_optimizer": keras.optimizers.serialize(
+                self.synthesizer_optimizer
+            ),
+        }
+
+    def make_state(self):
+        self._synthesizers = [
+            _Synthesizer(
+                features, differentiable, device, self.synthesizer_optimizer,
+                width=self.synthesizer_width, dtype=self.variable_dtype,
+            )
+            for features, differentiable, device in zip(
+                self._chain.features[:-1],
+                self._chain.differentiable,
+                self.devices,
+            )
+        ]
+
+    def make_functions(self):
+        modules, synthesizers = self.modules_at_work[:-1], self._synthesizers
+        passes = [
+            ForwardBackward(module, self.run_eagerly) for module in modules
+        ]
+        self._forward = self.on_devices(p.forward for p in passes)
+        self._backward = self.on_devices(p.backward for p in passes)
+        self._predict = self.on_devices(
+            functools.partial(synthesizer.predict, module)
+            for synthesizer, module in zip(synthesizers, modules)
+        )
+        # Apart for the same reason as gradients and update of the modules.
+        self._compare = self.on_devices(s.gradients for s in synthesizers)
+        self._correct = self.on_devices(s.update for s in synthesizers)
+
+    def train_steps(self, batches, age):
+        del age
+        for batch in batches:
+            self._iteration(*batch)
+
+    def _iteration(self, x, y, sample_weight):
+        """One iteration of the algorithm, on one mini-batch."""
+        modules = self.modules_at_work
+        learning_rate = self.optimizer.next_learning_rate()
+
+        features, losses = [modules[0].standardize(x)], []
+        gradients = [None] * self.num_modules
+        sent = [None] * self.num_modules
+        for k, module in enumerate(modules[:-1]):
+            made, kept, own_losses = self._forward[k](module.used(features[k]))
+            features.append(module.output(features[k], made))
+            losses.extend(own_losses)
+            if not module.learns:
+                continue
+            delta = self._predict[k](features[k + 1])
+            gradients[k], own = self._backward[k](kept, module.received(delta))
+            sent[k] = module.sent(own, delta)
+        gradients[-1], sent[-1] = self.learn(
+            features[-1], y, sample_weight, losses
+        )
+        self.update(gradients, learning_rate)
+        for k, module in enumerate(modules[:-1]):
+            if module.learns:
+                self._correct[k](
+                    self._compare[k](features[k + 1], sent[k + 1])
+                )
+
+
+class _Synthesizer:
+    """Predicts the error gradient of the features at one boundary.
+
+    Args:
+        features: list of tensors or `keras.KerasTensor`, h_k.
+        differentiable: list of bool, for each of them whether it has an error
+            gradient.
+        device: full device name.
+        optimizer: `keras.optimizers.Optimizer`, to be copied.
+        **options: of `fr_keras.models.synthesizer`.
+    """
+
+    def __init__(
+        self, features, differentiable, device, optimizer, **options
+    ):
+        self._networks = {}
+        for i, tensor in enumerate(features):
+            if not differentiable[i]:
+                continue
+            shape = (None, *tensor.shape[1:])
+            with tf.device(device):
+                network = Module(synthesizer(shape, **options), device)
+                network.build(
+                    keras.KerasTensor(shape, options["dtype"]), [False],
+                    is_last=True,
+                )
+                network.optimizer = optimizer.from_config(
+                    optimizer.get_config()
+                )
+                network.optimizer.build(network.trainable_variables)
+            self._networks[i] = network
+
+    def predict(self, module, features):
+        """Predicts the error gradient.
+
+        Args:
+            module: `fr_keras.module.Module`, which will receive it.
+            features: `Features`, h_k.
+
+        Returns:
+            `ErrorGradient`, δ_k at the loss scale of the module.
+        """
+        scale = module.loss_scale
+        tensors = [None] * len(features.tensors)
+        for i, network in self._networks.items():
+            made, _, _ = network.forward(_only(features, i))
+            (prediction,) = made.tensors
+            if scale is not None:
+                prediction *= tf.cast(scale, prediction.dtype)
+            tensors[i] = tf.cast(prediction, features.tensors[i].dtype)
+        return ErrorGradient(tensors, scale)
+
+    def gradients(self, features, target):
+        """The gradients of ‖S_k(h_k) - e_{k+1}‖².
+
+        Args:
+            features: `Features`, h_k.
+            target: `ErrorGradient`, e_{k+1}.
+
+        Returns:
+            List of one list of tensors for each network.
+        """
+        gradients = []
+        for i, network in self._networks.items():
+            x = _only(features, i)
+            with tf.GradientTape() as tape:
+                made, losses, moved = network.forward(x)
+                (prediction,) = made.tensors
+                error = prediction - _unscaled(target, i, prediction.dtype)
+                # Where the module above has overflown, nothing is learned.
+                error = tf.where(
+                    tf.math.is_finite(error), error, tf.zeros_like(error)
+                )
+                losses = [tf.reduce_sum(tf.square(error)), *losses]
+            network.commit(moved)
+            gradients.append(network.backward(tape, x, losses)[0])
+        return gradients
+
+    def update(self, gradients):
+        """One step of the optimizers of the networks."""
+        for network, of_network in zip(self._networks.values(), gradients):
+            network.optimizer.apply(of_network, network.trainable_variables)
+
+
+def _only(features, i):
+    """One of several features, without its mask."""
+    return Features([features.tensors[i]], [None])
+
+
+def _unscaled(delta, i, dtype):
+    """One tensor of an `ErrorGradient`, as without a loss scale."""
+    tensor = tf.cast(delta.tensors[i], dtype)
+    return tensor if delta.scale is None else tensor / tf.cast(
+        delta.scale, dtype
+    )
