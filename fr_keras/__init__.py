@@ -10,7 +10,14 @@ if keras.backend.backend() != "tensorflow":
     )
 
 from fr_keras import diagnostics, layers, models
-from fr_keras.algorithms import ALGORITHMS, Backprop, FeaturesReplay
+from fr_keras.algorithms import (
+    ALGORITHMS,
+    DDG,
+    DNI,
+    Backprop,
+    FeaturesReplay,
+    GPipe,
+)
 from fr_keras.partition import partition
 from fr_keras.plotting import plot_modules
 from fr_keras.summary import summary
@@ -20,7 +27,10 @@ __version__ = "0.1.0"
 __all__ = [
     "ALGORITHMS",
     "Backprop",
+    "DDG",
+    "DNI",
     "FeaturesReplay",
+    "GPipe",
     "diagnostics",
     "layers",
     "models",

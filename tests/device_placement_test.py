@@ -13,6 +13,13 @@ K = 4
 DEVICES = [f"CPU:{k}" for k in (3, 1, 5, 2)]
 
 
+def keeping_gpipe(*args, **options):
+    return fr_keras.GPipe(*args, recompute=False, **options)
+
+
+ALGORITHMS = [*fr_keras.ALGORITHMS.values(), keeping_gpipe]
+
+
 def ready_made_modules():
     layers = keras.layers
     modules = []
@@ -116,9 +123,7 @@ def check_names(graph, index, counts):
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 4])
-@pytest.mark.parametrize(
-    "algorithm", [fr_keras.FeaturesReplay, fr_keras.Backprop]
-)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_operation(hard_placement, algorithm, steps_per_execution):
     model = trained(algorithm, steps_per_execution)
     index = [device_index(name) for name in model.devices]
@@ -133,9 +138,7 @@ def test_every_operation(hard_placement, algorithm, steps_per_execution):
     assert devices_in(graph) == {None, 0, *index}
 
 
-@pytest.mark.parametrize(
-    "algorithm", [fr_keras.FeaturesReplay, fr_keras.Backprop]
-)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_variable(algorithm):
     model = trained(algorithm, 1)
     for module, device in zip(model.modules_at_work, model.devices):
@@ -143,13 +146,16 @@ def test_every_variable(algorithm):
         assert {variable.value.device for variable in state} == {device}
 
 
-def test_queue_variables_are_on_their_modules_device():
-    model = trained(fr_keras.FeaturesReplay, 4)
+@pytest.mark.parametrize(
+    "algorithm", [fr_keras.FeaturesReplay, fr_keras.DDG]
+)
+def test_queue_variables_are_on_their_modules_device(algorithm):
+    model = trained(algorithm, 4)
     for queue, device in zip(model._replay_queues, model.devices):
         assert {v.device for v in queue.variables} == {device}
 
 
 def test_runs_with_soft_placement_off(hard_placement):
     assert not tf.config.get_soft_device_placement()
-    for algorithm in (fr_keras.FeaturesReplay, fr_keras.Backprop):
+    for algorithm in ALGORITHMS:
         trained(algorithm, 4)

@@ -115,15 +115,19 @@ def test_eager_run_is_eager():
 def test_xla_inside_modules(algorithm):
     network = net()
     network.get_layer(index=-2).rate = 0.0  # XLA draws other numbers.
-    model = compiled(network, algorithm=algorithm)
-    fit(model)
-    by_xla = compiled(network, algorithm=algorithm, jit_compile=True)
-    fit(by_xla)
+    models = []
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(1)  # For the synthesizers of DNI.
+        models.append(
+            compiled(network, algorithm=algorithm, jit_compile=jit_compile)
+        )
+        fit(models[-1])
+    model, by_xla = models
     assert_same(values(by_xla), values(model), rtol=1e-4)
     assert by_xla.jit_compile is False  # Not the whole step for one device.
     functions = [by_xla._learn, *by_xla._update]
-    if algorithm is fr_keras.FeaturesReplay:
-        functions += [*by_xla._play, *by_xla._replay]
+    for name in "play replay forward backward predict compare".split():
+        functions += getattr(by_xla, f"_{name}", [])
     assert all(f._function._jit_compile for f in functions)
 
 

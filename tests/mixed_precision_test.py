@@ -49,7 +49,9 @@ def test_trains(policy, name, algorithm, steps):
     )
     losses = model.fit(*data(), batch_size=BATCH, epochs=20, verbose=0)
     losses = losses.history["loss"]
-    assert losses[-1] < 0.5 * losses[0]
+    # Synthetic gradients are a poor guide, in float32 too.
+    enough = 0.9 if algorithm is fr_keras.DNI else 0.5
+    assert losses[-1] < enough * losses[0]
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
     if name == "mixed_float16":
         scales = [
@@ -79,6 +81,7 @@ def test_error_gradients_carry_their_scale(algorithm, steps):
     network = net()
     models = []
     for wrap in (lambda optimizer: optimizer, scaled):
+        keras.utils.set_random_seed(1)  # For the synthesizers of DNI.
         model = algorithm(network, K)
         model.compile(
             wrap(keras.optimizers.SGD(0.1, momentum=0.9)), "mse",
@@ -91,9 +94,7 @@ def test_error_gradients_carry_their_scale(algorithm, steps):
         np.testing.assert_allclose(
             ours.numpy(), theirs.numpy(), rtol=1e-5, atol=1e-7
         )
-    late = [K - 1 - k for k in range(K)]
-    if algorithm is fr_keras.Backprop:
-        late = [0] * K
+    late = [max(0, model.num_warmup_steps - k) for k in range(K)]
     assert [
         float(optimizer.dynamic_scale)
         for optimizer in with_scale.optimizer.per_module

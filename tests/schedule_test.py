@@ -72,6 +72,31 @@ def test_play_goes_before_replay():
     assert last == ["forward", "backward"] * STEPS
 
 
+def test_nothing_is_replayed_from_kept_activations():
+    """DDG: one forward and one backward pass, side by side all the same."""
+    events = events_of(fr_keras.DDG, STEPS)
+    for k in range(K):
+        work = [e.kind for e in events if e.module == k]
+        assert sorted(work) == ["backward"] * STEPS + ["forward"] * STEPS
+    finished = by_module(events, K - 1, "backward")
+    ahead = sum(
+        play.start < done.stop
+        for play, done in zip(by_module(events, 0, "forward")[1:], finished)
+    )
+    assert ahead >= STEPS - 2
+
+
+def test_predicted_gradients_are_not_waited_for():
+    """DNI: module 1 works backward while the batch is still going up."""
+    events = events_of(fr_keras.DNI, STEPS)
+    arrived = by_module(events, K - 1, "forward")
+    early = sum(
+        mine.start < last.start
+        for mine, last in zip(by_module(events, 0, "backward"), arrived)
+    )
+    assert early >= STEPS - 1
+
+
 @pytest.mark.parametrize("steps_per_execution", [1, 4])
 def test_backpropagation_is_locked(steps_per_execution):
     events = events_of(fr_keras.Backprop, steps_per_execution)

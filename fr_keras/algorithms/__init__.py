@@ -1,9 +1,15 @@
 """Training algorithms, by name; each lies in a file of its own."""
 
 from fr_keras.algorithms.backprop import Backprop
+from fr_keras.algorithms.ddg import DDG
+from fr_keras.algorithms.dni import DNI
 from fr_keras.algorithms.features_replay import FeaturesReplay
+from fr_keras.algorithms.gpipe import GPipe
 
 ALGORITHMS = {
     "backprop": Backprop,
+    "ddg": DDG,
+    "dni": DNI,
     "features_replay": FeaturesReplay,
+    "gpipe": GPipe,
 }

@@ -1,0 +1,280 @@
+"""Pipelined back-propagation over micro-batches (Huang et al., 2019)."""
+
+import functools
+
+import keras
+import tensorflow as tf
+
+from fr_keras.algorithms.base import Algorithm
+from fr_keras.algorithms.features_replay import replay
+from fr_keras.algorithms.trainer import given
+from fr_keras.device_function import DeviceFunction
+from fr_keras.forward_backward import ForwardBackward
+from fr_keras.module import Features
+
+
+@keras.saving.register_keras_serializable("fr_keras")
+class GPipe(Algorithm):
+    """Trains K modules by back-propagation of M micro-batches in a pipeline.
+
+    Every mini-batch is split into M micro-batches, so that a module can work
+    on one while its neighbours work on others. When all have gone up, the
+    loss is computed of the whole mini-batch, and they come down again;
+    gradients are summed, and every module is updated once. K = 3, M = 4, time
+    in forward passes (F: forward, R: recompute, B: backward, U: update):
+
+    ```
+    module 1   F F F F                   R B B R B B R B B R B B U
+    module 2     F F F F           R B B R B B R B B R B B U
+    module 3       F F F F R B B R B B R B B R B B U
+    ```
+
+    The gradients are those of back-propagation. What differs is batch
+    normalization: it normalizes by the statistics of a micro-batch. Its
+    averages move once for each mini-batch, by the mean over its micro-batches.
+    Losses of layers (`add_loss`, activity regularizers) are averaged over
+    micro-batches.
+
+    Other arguments, attributes and errors are those of `Algorithm`
+    (`fr_keras/algorithms/base.py`).
+
+    Args:
+        num_microbatches: int, M, by which the size of every batch must be
+            divisible. The more there are, the shorter devices wait: of all
+            time, (K - 1) / (M + K - 1).
+        recompute: bool, whether to keep only the inputs of the modules and to
+            recompute activations in the backward pass; otherwise all
+            activations of all micro-batches are kept.
+
+    Example:
+
+    ```python
+    model = fr_keras.GPipe(
+        fr_keras.models.resnet(20, num_classes=10), num_modules=2,
+        num_microbatches=8,
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(x_train, y_train, batch_size=128)
+    ```
+
+    Reference: [GPipe: Efficient Training of Giant Neural Networks using
+    Pipeline Parallelism](https://arxiv.org/abs/1811.06965).
+    """
+
+    def __init__(
+        self, model, num_modules=None, devices=None, num_microbatches=4,
+        recompute=True, **kwargs,
+    ):
+        if not isinstance(num_microbatches, int) or num_microbatches < 1:
+            raise ValueError(
+                "`num_microbatches` must be an integer, at least 1. "
+                f"Received: {num_microbatches=}"
+            )
+        super().__init__(model, num_modules, devices, **kwargs)
+        self.num_microbatches = num_microbatches
+        self.recompute = recompute
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_microbatches": self.num_microbatches,
+            "recompute": self.recompute,
+        }
+
+    def check_data(self, x):
+        for tensor in tf.nest.flatten(x):
+            if not isinstance(tensor, tf.Tensor):
+                raise ValueError(
+                    "GPipe splits batches, which must be dense tensors. "
+                    f"Received: {type(tensor).__name__}"
+                )
+            if tensor.shape[0] % self.num_microbatches:
+                raise ValueError(
+                    "The size of every batch must be divisible by "
+                    f"num_microbatches={self.num_microbatches} (the last of "
+                    "an epoch can be left out, as with `drop_remainder=True` "
+                    "of `tf.data.Dataset.batch`). Received: a batch of "
+                    f"{tensor.shape[0]} examples"
+                )
+
+    def make_functions(self):
+        modules = self.modules_at_work
+        passes = [
+            ForwardBackward(module, self.run_eagerly, self._loss_weight)
+            for module in modules
+        ]
+        self._forward = self.on_devices(
+            functools.partial(self._forward_microbatch, *of_module)
+            for of_module in zip(modules, passes)
+        )
+        self._backward = self.on_devices(
+            functools.partial(self._backward_microbatch, *of_module)
+            for of_module in zip(modules, passes)
+        )
+        self._settle = self.on_devices(
+            functools.partial(settle, module) for module in modules
+        )
+        self._differentiate = DeviceFunction(
+            self._loss_of_batch, self.devices[-1], run_eagerly=self.run_eagerly
+        )
+
+    def train_steps(self, batches, age):
+        del age
+        for batch in batches:
+            self._iteration(*batch)
+
+    def _iteration(self, x, y, sample_weight):
+        modules = self.modules_at_work
+        learning_rate = self.optimizer.next_learning_rate()
+
+        # What forward passes keep, their losses and the averages they would
+        # move: a list for each module, with an entry for each micro-batch.
+        kept, losses, averages = [[[] for _ in modules] for _ in range(3)]
+        outputs = []
+        for features in self._split(modules[0].standardize(x)):
+            for k, module in enumerate(modules):
+                made, *rest = self._forward[k](module.used(features))
+                for of_all, mine in zip((kept, losses, averages), rest):
+                    of_all[k].append(mine)
+                features = module.output(features, made)
+            outputs.append(features)
+        for k, of_module in enumerate(averages):
+            self._settle[k](of_module)
+
+        deltas, loss, whole = self._differentiate(outputs, y, sample_weight)
+        of_layers = [
+            tf.add_n(of_loss) * self._loss_weight
+            for of_module in losses for of_loss in zip(*of_module)
+        ]
+        self._count(given(loss, of_layers), y, whole, sample_weight)
+
+        gradients = [None] * self.num_modules
+        for m in reversed(range(self.num_microbatches)):
+            received, delta = deltas[m], None
+            for k in reversed(range(self.num_modules)):
+                module = modules[k]
+                if not module.learns:
+                    break
+                if delta is not None:
+                    delta = module.rescaled(delta)
+                    received = module.received(delta)
+                gradients[k], own = self._backward[k](
+                    kept[k][m], received, gradients[k]
+                )
+                delta = module.sent(own, delta)
+        self.update(gradients, learning_rate)
+
+    def _split(self, features):
+        """The features of each micro-batch, as a list."""
+        with tf.device(self.devices[0]):
+            tensors = [
+                tf.split(tensor, self.num_microbatches)
+                for tensor in features.tensors
+            ]
+        return [
+            Features(list(of_microbatch), features.masks)
+            for of_microbatch in zip(*tensors)
+        ]
+
+    def _forward_microbatch(self, module, passes, x):
+        """Forward pass of one micro-batch.
+
+        Returns:
+            Tuple `(made, kept, losses, averages)`: `Features`, what the module
+            makes of h_k; what `_backward_microbatch` needs; the losses of the
+            layers; and the averages of batch normalization as this
+            micro-batch would move them, a list of tensors.
+        """
+        if self.recompute:
+            made, losses, moved = module.forward(x)
+            kept = x, [tf.identity(v) for v in module.replayed_state]
+        else:
+            made, kept, losses, moved = passes.stateless_forward(x)
+        averages = {id(variable) for variable in module.averages}
+        module.commit([(v, new) for v, new in moved if id(v) not in averages])
+        return made, kept, losses, [
+            new for v, new in moved if id(v) in averages
+        ]
+
+    def _backward_microbatch(self, module, passes, kept, delta, total):
+        """Backward pass of one micro-batch; adds its gradients to `total`."""
+        gradients, sent = (
+            replay(module, kept, delta, self._loss_weight)
+            if self.recompute
+            else passes.backward(kept, delta)
+        )
+        if total is not None:
+            gradients = [plus(*pair) for pair in zip(total, gradients)]
+        return gradients, sent
+
+    @property
+    def _loss_weight(self):
+        """Losses of layers are averaged over micro-batches."""
+        return 1 / self.num_microbatches
+
+    def _loss_of_batch(self, outputs, y, sample_weight):
+        """The loss of all micro-batches together, and its gradient.
+
+        Args:
+            outputs: list of `Features`, the output for each micro-batch.
+            y: nest of tensors, the labels.
+            sample_weight: nest of tensors or `None`.
+
+        Returns:
+            Tuple `(deltas, loss, whole)`: for each micro-batch the list of
+            tensors δ_K; the loss; and `Features`, the output for the
+            mini-batch.
+        """
+        module = self.modules_at_work[-1]
+        whole = Features(*(
+            [
+                None if parts[0] is None else tf.concat(parts, 0)
+                for parts in zip(*of_microbatches)
+            ]
+            for of_microbatches in zip(*outputs)
+        ))
+        sources = module.differentiated(whole)
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            loss = self.compute_loss(
+                y=y, y_pred=module.packed(whole), sample_weight=sample_weight
+            )
+        gradients = [None] * len(sources)
+        if loss is not None:
+            scale = 1 if module.loss_scale is None else module.loss_scale
+            gradients = tape.gradient(
+                loss, sources, tf.cast(scale, loss.dtype)
+            )
+        split = [
+            tf.split(
+                tf.zeros_like(source) if gradient is None else gradient,
+                self.num_microbatches,
+            )
+            for source, gradient in zip(sources, gradients)
+        ]
+        return [list(delta) for delta in zip(*split)], loss, whole
+
+
+def plus(a, b):
+    """The sum of two gradients of the same variable."""
+    if isinstance(a, tf.IndexedSlices):
+        return tf.IndexedSlices(
+            tf.concat([a.values, b.values], 0),
+            tf.concat([a.indices, b.indices], 0),
+            a.dense_shape,
+        )
+    return None if a is None else a + b
+
+
+def settle(module, averages):
+    """Moves the averages of batch normalization once for all micro-batches.
+
+    Args:
+        module: `fr_keras.module.Module`.
+        averages: list of one list of tensors for each micro-batch, as each
+            would move them.
+    """
+    module.commit(
+        (variable, tf.add_n(values) / len(values))
+        for variable, values in zip(module.averages, zip(*averages))
+    )
