@@ -12,7 +12,7 @@ from tests import agreement, reference
 from tests.small_net import assert_same, compiled, data, fit, values
 
 layers = keras.layers
-SYNTHESIZER_RATE, WIDTH = 2.0**-13, 3
+SYNTHESIZER_RATE, WIDTH = 2.0**-10, 3
 
 
 def seeded_synthesizer(k, shape, **options):
@@ -51,7 +51,7 @@ def plain_dni(modules, synthesizers, optimizer, learning_rate, batches):
                     losses.append(float(objective))
                 else:
                     s = synthesizers[k]
-                    delta = s.forward(s.weights, out, True)
+                    delta = s.forward(s.weights, out, True) / len(x)
                     objective = tf.reduce_sum(out * tf.stop_gradient(delta))
             g[k], e[k] = tape.gradient(objective, [weights, h[k]])
             h.append(out)
@@ -62,7 +62,9 @@ def plain_dni(modules, synthesizers, optimizer, learning_rate, batches):
             with tf.GradientTape() as tape:
                 tape.watch(weights)
                 predicted = s.forward(s.weights, h[k + 1], False)
-                error = tf.reduce_sum((predicted - e[k + 1]) ** 2)
+                # Each example has a gradient of its own, and so many parts.
+                error = predicted - len(x) * e[k + 1]
+                error = tf.reduce_mean(error**2) * np.prod(error.shape[1:])
             reference.update(
                 s, rules_of_synthesizers[k], tape.gradient(error, weights),
                 SYNTHESIZER_RATE,
@@ -120,7 +122,7 @@ def test_agrees_with_reference(float64, monkeypatch, num_modules, net, steps):
             network.submodel.trainable_variables, sum(theirs.weights, [])
         )
         # It has learned something.
-        assert np.abs(theirs.weights[-1][0]).max() > 1e-6
+        assert np.abs(theirs.weights[-1][0]).max() > 1e-5
 
 
 def test_nothing_is_predicted_at_first():

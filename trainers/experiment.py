@@ -22,6 +22,30 @@ flags.DEFINE_enum(
     "algorithm", "features_replay", sorted(fr_keras.ALGORITHMS),
     "Training algorithm.",
 )
+flags.DEFINE_float(
+    "gradient_shrink", 1.0,
+    "What error gradients are multiplied by at each hop down; for "
+    "features_replay and ddg.",
+)
+flags.DEFINE_integer(
+    "num_microbatches", 4,
+    "Micro-batches in a batch, which must be divisible by it; for gpipe.",
+    lower_bound=1, upper_bound=_MANY,
+)
+flags.DEFINE_bool(
+    "recompute", True,
+    "Whether to recompute activations instead of keeping them; for gpipe.",
+)
+flags.DEFINE_integer(
+    "synthesizer_width", None,
+    "Channels of the synthesizers of error gradients; for dni. Default: those "
+    "of the features.",
+    lower_bound=1, upper_bound=_MANY,
+)
+flags.DEFINE_float(
+    "synthesizer_learning_rate", 1e-4,
+    "Learning rate of Adam, which trains the synthesizers; for dni.",
+)
 flags.DEFINE_enum("model", "resnet", sorted(MODELS), "Family of networks.")
 flags.DEFINE_integer(
     "depth", 20,
@@ -65,6 +89,10 @@ flags.DEFINE_integer(
     "batch_size", 128, "Examples per iteration.", lower_bound=1,
     upper_bound=_MANY,
 )
+flags.DEFINE_bool(
+    "drop_remainder", False,
+    "Leave out the last batch of an epoch if it is smaller than the others.",
+)
 flags.DEFINE_integer(
     "epochs", 300, "Passes over the training set.", lower_bound=1,
     upper_bound=_MANY,
@@ -94,11 +122,22 @@ flags.DEFINE_integer(
     lower_bound=0, upper_bound=2**31 - 1,
 )
 
+# The flags that only some algorithms read.
+ALGORITHM_FLAGS = {
+    "backprop": (),
+    "ddg": ("gradient_shrink",),
+    "dni": ("synthesizer_width", "synthesizer_learning_rate"),
+    "features_replay": ("gradient_shrink",),
+    "gpipe": ("num_microbatches", "recompute"),
+}
+
 EXPERIMENT_FLAGS = (
-    "algorithm", "model", "depth", "num_modules", "devices", "dataset",
-    "data_dir", "mean", "std", "crop_padding", "flip", "batch_size", "epochs",
-    "learning_rate", "learning_rate_drops", "learning_rate_factor",
-    "momentum", "nesterov", "weight_decay", "steps_per_execution", "seed",
+    "algorithm", "gradient_shrink", "num_microbatches", "recompute",
+    "synthesizer_width", "synthesizer_learning_rate", "model", "depth",
+    "num_modules", "devices", "dataset", "data_dir", "mean", "std",
+    "crop_padding", "flip", "batch_size", "drop_remainder", "epochs",
+    "learning_rate", "learning_rate_drops", "learning_rate_factor", "momentum",
+    "nesterov", "weight_decay", "steps_per_execution", "seed",
 )
 
 
@@ -127,6 +166,16 @@ def _are_increasing_epochs(drops):
 
 
 # Written so that nan, which compares as false, is refused.
+_validate(
+    "gradient_shrink",
+    lambda shrink: 0 < shrink <= 1,
+    "must be above 0 and at most 1",
+)
+_validate(
+    "synthesizer_learning_rate",
+    lambda rate: 0 < rate < float("inf"),
+    "must be positive and finite",
+)
 _validate(
     "depth",
     lambda depth: depth in fr_keras.models.RESNET_DEPTHS,
@@ -210,6 +259,59 @@ def build_network(image_shape, num_classes):
     return MODELS[FLAGS.model](FLAGS.depth, num_classes, image_shape)
 
 
+def algorithm_arguments():
+    """The arguments that only the algorithm of the experiment has.
+
+    Returns:
+        dict from names to values.
+
+    Raises:
+        UsageError: if a flag was given that the algorithm does not read.
+    """
+    own = ALGORITHM_FLAGS[FLAGS.algorithm]
+    for name in sorted({*sum(ALGORITHM_FLAGS.values(), ())} - {*own}):
+        if FLAGS[name].value != FLAGS[name].default:
+            raise UsageError(
+                f"--{name} is not for --algorithm={FLAGS.algorithm}. "
+                f"Received: {FLAGS[name].serialize()}"
+            )
+    arguments = {name: FLAGS[name].value for name in own}
+    if "synthesizer_learning_rate" in arguments:
+        arguments["synthesizer_optimizer"] = keras.optimizers.Adam(
+            arguments.pop("synthesizer_learning_rate")
+        )
+    return arguments
+
+
+def examples_per_epoch(num_train):
+    """How many of the training examples an epoch takes.
+
+    Args:
+        num_train: int, how many there are.
+
+    Raises:
+        UsageError: if that leaves nothing, or a batch that GPipe cannot split.
+    """
+    remainder = num_train % FLAGS.batch_size
+    if FLAGS.drop_remainder:
+        if num_train < FLAGS.batch_size:
+            raise UsageError(
+                f"--batch_size must be at most the {num_train} training "
+                f"examples with --drop_remainder. Received: {FLAGS.batch_size}"
+            )
+        return num_train - remainder
+    if FLAGS.algorithm == "gpipe":
+        for size in (min(FLAGS.batch_size, num_train), remainder):
+            if size % FLAGS.num_microbatches:
+                raise UsageError(
+                    "The size of every batch must be divisible by "
+                    f"--num_microbatches={FLAGS.num_microbatches} (see "
+                    f"--drop_remainder). Received: a batch of {size} of the "
+                    f"{num_train} training examples"
+                )
+    return num_train
+
+
 def build_algorithm(network, steps_per_epoch):
     """The network cut, placed and compiled as the flags say.
 
@@ -226,7 +328,8 @@ def build_algorithm(network, steps_per_epoch):
     """
     try:
         model = fr_keras.ALGORITHMS[FLAGS.algorithm](
-            network, FLAGS.num_modules, FLAGS.devices or None
+            network, FLAGS.num_modules, FLAGS.devices or None,
+            **algorithm_arguments(),
         )
     except ValueError as error:
         raise UsageError(str(error)) from error

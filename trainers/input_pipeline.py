@@ -97,7 +97,9 @@ def load(name, data_dir=None, mean=None, std=None):
     )
 
 
-def train_batches(data, batch_size, seed, crop_padding=0, flip=False):
+def train_batches(
+    data, batch_size, seed, crop_padding=0, flip=False, drop_remainder=False
+):
     """Shuffled, augmented, normalized batches of one epoch.
 
     Another iteration gives another order and other augmentations; the
@@ -109,6 +111,8 @@ def train_batches(data, batch_size, seed, crop_padding=0, flip=False):
         seed: int.
         crop_padding: int, pixels of padding before a random crop.
         flip: bool, whether to flip at random, left-right.
+        drop_remainder: bool, whether to leave out the last batch of an epoch
+            if it is smaller.
 
     Returns:
         `tf.data.Dataset` of `(float32 images, int labels)`.
@@ -125,7 +129,7 @@ def train_batches(data, batch_size, seed, crop_padding=0, flip=False):
     batches = (
         data.train.cache()
         .shuffle(min(data.num_train, _SHUFFLE_BUFFER), seed=seed)
-        .batch(batch_size)
+        .batch(batch_size, drop_remainder)
     )
     seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
 

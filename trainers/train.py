@@ -7,10 +7,13 @@ configs/ holds the experiments. Flags that come later override earlier ones:
 
     the network     --model --depth
     its modules     --algorithm --num_modules --devices --steps_per_execution
+    algorithms      --gradient_shrink (features_replay, ddg)
+                    --num_microbatches --recompute (gpipe)
+                    --synthesizer_width --synthesizer_learning_rate (dni)
     the data        --dataset --data_dir --mean --std --crop_padding --flip
-    the training    --batch_size --epochs --seed --momentum --nesterov
-                    --weight_decay --learning_rate --learning_rate_drops
-                    --learning_rate_factor
+    the training    --batch_size --drop_remainder --epochs --seed --momentum
+                    --nesterov --weight_decay --learning_rate
+                    --learning_rate_drops --learning_rate_factor
 
 A run leaves in its working directory:
 
@@ -18,7 +21,8 @@ A run leaves in its working directory:
     flags.cfg            the experiment; --flagfile=WORKDIR/flags.cfg repeats it
     train/ validation/   TensorBoard event files
     model.keras          the trained network, one plain Keras model
-    results.json         accuracy, losses and time
+    history.csv          loss, accuracy and speed of every epoch
+    results.json         accuracy, losses, time and memory
 """
 
 import contextlib
@@ -55,17 +59,20 @@ def main():
     data = input_pipeline.load(
         FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std
     )
-    steps_per_epoch = -(-data.num_train // FLAGS.batch_size)
+    examples = experiment.examples_per_epoch(data.num_train)
+    steps_per_epoch = -(-examples // FLAGS.batch_size)
     network = experiment.build_network(data.image_shape, data.num_classes)
     model = experiment.build_algorithm(network, steps_per_epoch)
     # After the network is built, which seeds TensorFlow.
     train_batches = input_pipeline.train_batches(
-        data, FLAGS.batch_size, FLAGS.seed, FLAGS.crop_padding, FLAGS.flip
+        data, FLAGS.batch_size, FLAGS.seed, FLAGS.crop_padding, FLAGS.flip,
+        FLAGS.drop_remainder,
     )
     test_batches = input_pipeline.test_batches(data, FLAGS.batch_size)
     write_flags(data)
     describe(network, model)
 
+    reset_peak_memory(model.devices)
     start = time.monotonic()
     history = model.fit(
         train_batches,
@@ -75,15 +82,18 @@ def main():
         verbose=0,
         callbacks=[
             fr_keras.diagnostics.GradientNorm(),
-            fr_keras.diagnostics.Throughput(data.num_train),
+            fr_keras.diagnostics.Throughput(examples),
             keras.callbacks.TensorBoard(FLAGS.workdir, write_graph=False),
+            keras.callbacks.CSVLogger(
+                os.path.join(FLAGS.workdir, "history.csv")
+            ),
             keras.callbacks.LambdaCallback(on_epoch_end=print_epoch),
             StopWhenDiverged(),
         ],
     ).history
     seconds = time.monotonic() - start
 
-    results = write_results(history, seconds, model, network)
+    results = write_results(history, seconds, examples, model, network)
     loss, test_loss = history["loss"][-1], history["val_loss"][-1]
     if has_diverged(loss, test_loss):
         raise errors.Diverged(
@@ -173,12 +183,13 @@ def describe(network, model):
         fr_keras.plot_modules(model, path)
 
 
-def write_results(history, seconds, model, network):
+def write_results(history, seconds, examples, model, network):
     """Writes `results.json`.
 
     Args:
         history: dict from the name of a log to its values in all epochs.
         seconds: float, the time that training took.
+        examples: int, trained on in an epoch.
         model: the trained algorithm.
         network: `keras.Model`, uncut.
 
@@ -186,6 +197,7 @@ def write_results(history, seconds, model, network):
         dict, what was written. Numbers that are not finite, for which JSON
         has no word, are `None`.
     """
+    speed = float(np.median(history["examples_per_second"]))
     results = {
         "test_accuracy": history["val_accuracy"][-1],
         "test_loss": history["val_loss"][-1],
@@ -194,9 +206,10 @@ def write_results(history, seconds, model, network):
         "best_test_accuracy": max(history["val_accuracy"]),
         "epochs": len(history["loss"]),
         "seconds": round(seconds, 2),
-        "examples_per_second": float(
-            np.median(history["examples_per_second"])
-        ),
+        "examples_per_second": speed,
+        # Without validation; the median, so without tracing.
+        "seconds_per_epoch": examples / speed,
+        "peak_memory_bytes": peak_memory(model.devices),
         "algorithm": FLAGS.algorithm,
         "dataset": FLAGS.dataset,
         "num_modules": model.num_modules,
@@ -218,6 +231,31 @@ def write_results(history, seconds, model, network):
     with whole_file("results.json") as path, open(path, "w") as file:
         json.dump(results, file, indent=2, allow_nan=False)
     return results
+
+
+def counted_memory(devices):
+    """The devices whose allocators count for the given ones."""
+    # Those of all logical CPU devices count together.
+    return sorted({
+        "CPU:0" if ":CPU:" in device else device for device in devices
+    })
+
+
+def reset_peak_memory(devices):
+    with contextlib.suppress(ValueError):  # Not every allocator counts.
+        for device in counted_memory(devices):
+            tf.config.experimental.reset_memory_stats(device)
+
+
+def peak_memory(devices):
+    """Bytes that the devices had allocated at most, all together, or `None`."""
+    try:
+        return sum(
+            tf.config.experimental.get_memory_info(device)["peak"]
+            for device in counted_memory(devices)
+        )
+    except ValueError:
+        return None
 
 
 def print_epoch(epoch, logs):

@@ -21,11 +21,15 @@ class DNI(Algorithm):
     updates at once. Iteration t, with mini-batch t:
 
     1. Forward: h_k = F_k(h_{k-1}), module after module.
-    2. Predict: δ_k = S_k(h_k), all k < K; δ_K is that of the loss.
+    2. Predict: δ_k = S_k(h_k) / B, all k < K; δ_K is that of the loss.
     3. Backward in every module from δ_k, and update by its own optimizer.
-    4. Train the synthesizers: S_k by a step on ‖S_k(h_k) - e_{k+1}‖², e_{k+1}
-       being the gradient with respect to h_k that module k + 1 computed, of
-       which only that of module K comes from the loss alone.
+    4. Train the synthesizers: S_k by a step on ‖S_k(h_k) - B e_{k+1}‖² / B,
+       e_{k+1} being the gradient with respect to h_k that module k + 1
+       computed (for k + 1 < K, from a prediction too).
+
+    B is the size of the batch: with losses that are means, B δ is the gradient
+    of each example's own loss, whatever batch it is in, so that its size suits
+    a network's output.
 
     Each synthesizer lives on the device of its module, and has as many
     networks as there are differentiable tensors at the boundary
@@ -39,7 +43,8 @@ class DNI(Algorithm):
         synthesizer_width: int, channels or units of the hidden layers of the
             synthesizers, or `None` for as many as the features have.
         synthesizer_optimizer: `keras.optimizers.Optimizer`, its name or its
-            configuration; each synthesizer gets a copy.
+            configuration; each synthesizer gets a copy. `None` for Adam at
+            learning rate 1e-4.
 
     Raises:
         ValueError: when training begins, if features have a shape that there
@@ -62,12 +67,14 @@ class DNI(Algorithm):
 
     def __init__(
         self, model, num_modules=None, devices=None, synthesizer_width=None,
-        synthesizer_optimizer="adam", **kwargs,
+        synthesizer_optimizer=None, **kwargs,
     ):
         super().__init__(model, num_modules, devices, **kwargs)
         self.synthesizer_width = synthesizer_width
-        self.synthesizer_optimizer = keras.optimizers.get(
-            synthesizer_optimizer
+        self.synthesizer_optimizer = (
+            keras.optimizers.Adam(1e-4)
+            if synthesizer_optimizer is None
+            else keras.optimizers.get(synthesizer_optimizer)
         )
 
     def get_config(self):
@@ -187,13 +194,14 @@ class _Synthesizer:
         for i, network in self._networks.items():
             made, _, _ = network.forward(_only(features, i))
             (prediction,) = made.tensors
+            prediction /= _batch_size(prediction)
             if scale is not None:
                 prediction *= tf.cast(scale, prediction.dtype)
             tensors[i] = tf.cast(prediction, features.tensors[i].dtype)
         return ErrorGradient(tensors, scale)
 
     def gradients(self, features, target):
-        """The gradients of ‖S_k(h_k) - e_{k+1}‖².
+        """The gradients of ‖S_k(h_k) - B e_{k+1}‖² / B.
 
         Args:
             features: `Features`, h_k.
@@ -208,12 +216,16 @@ class _Synthesizer:
             with tf.GradientTape() as tape:
                 made, losses, moved = network.forward(x)
                 (prediction,) = made.tensors
-                error = prediction - _unscaled(target, i, prediction.dtype)
+                batch_size = _batch_size(prediction)
+                error = prediction - batch_size * _unscaled(
+                    target, i, prediction.dtype
+                )
                 # Where the module above has overflown, nothing is learned.
                 error = tf.where(
                     tf.math.is_finite(error), error, tf.zeros_like(error)
                 )
-                losses = [tf.reduce_sum(tf.square(error)), *losses]
+                error = tf.reduce_sum(tf.square(error)) / batch_size
+                losses = [error, *losses]
             network.commit(moved)
             gradients.append(network.backward(tape, x, losses)[0])
         return gradients
@@ -227,6 +239,10 @@ class _Synthesizer:
 def _only(features, i):
     """One of several features, without its mask."""
     return Features([features.tensors[i]], [None])
+
+
+def _batch_size(tensor):
+    return tf.cast(tf.shape(tensor)[0], tensor.dtype)
 
 
 def _unscaled(delta, i, dtype):
