@@ -1,0 +1,258 @@
+r"""Compares training algorithms: one run for each algorithm, K and seed.
+
+    python -m trainers.compare --flagfile=configs/compare_digits.cfg \
+        --workdir=runs/compare_digits
+
+What to compare is said by --algorithms, --numbers_of_modules and --seeds, the
+experiment by the flags of trainers.train. Runs are made one after the other;
+the same command goes on where it was stopped. The working directory gets:
+
+    ALGORITHM_kK_seedS/      the working directory of each run
+    table.md table.csv       means and standard deviations over seeds
+    epochs.png time.png      loss and test error against epochs and seconds
+    experiment.cfg           what the runs have in common
+
+TensorBoard, with this directory as --logdir, lays the runs over each other.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+from absl import flags
+
+import fr_keras
+from trainers import comparison, comparison_plots, errors, experiment
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string(
+    "workdir", None,
+    "Directory of the comparison; new, or that of the same comparison. "
+    "Required.",
+    required=True,
+)
+flags.DEFINE_list(
+    "algorithms", ["backprop", "features_replay", "ddg", "dni"],
+    f"Algorithms, of {', '.join(fr_keras.ALGORITHMS)}.",
+)
+flags.DEFINE_list("numbers_of_modules", ["2", "3", "4"], "Numbers K.")
+flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds.")
+flags.adopt_module_key_flags(experiment)
+
+flags.register_validator(
+    "algorithms",
+    lambda names: names
+    and len({*names}) == len(names)
+    and all(name in fr_keras.ALGORITHMS for name in names),
+    f"must be different ones of {', '.join(fr_keras.ALGORITHMS)}",
+)
+
+
+def _are_numbers(values, lowest):
+    return (
+        bool(values)
+        and len({*values}) == len(values)
+        and all(re.fullmatch("0|[1-9][0-9]{0,8}", v) for v in values)
+        and all(int(value) >= lowest for value in values)
+    )
+
+
+flags.register_validator(
+    "numbers_of_modules",
+    lambda values: _are_numbers(values, lowest=1),
+    "must be different numbers of at least 1, like 2,3,4",
+)
+flags.register_validator(
+    "seeds",
+    lambda values: _are_numbers(values, lowest=0),
+    "must be different numbers of at least 0, like 0,1,2",
+)
+
+
+def main():
+    FLAGS.workdir = os.path.expanduser(FLAGS.workdir)
+    runs = [
+        comparison.Run(FLAGS.workdir, algorithm, int(num_modules), int(seed))
+        # A seed at a time, so that early tables have something of everything.
+        for seed in FLAGS.seeds
+        for num_modules in FLAGS.numbers_of_modules
+        for algorithm in FLAGS.algorithms
+    ]
+    with whole_workdir():
+        progress = Progress(runs)
+        for run in runs:
+            if not run.is_finished():
+                progress.begin(run)
+                make(run, progress)
+                progress.end(run)
+            comparison.write_tables(FLAGS.workdir, runs)
+        comparison_plots.write(FLAGS.workdir, runs)
+    with open(os.path.join(FLAGS.workdir, "table.md")) as table:
+        print(table.read().strip())
+    print(f"Tables, plots and runs are in {FLAGS.workdir}")
+
+
+def of_algorithm(name):
+    """Serialized flags that only an algorithm reads."""
+    return serialized(experiment.ALGORITHM_FLAGS[name])
+
+
+def in_common():
+    """Serialized flags that all runs have in common."""
+    special = {"algorithm", "num_modules", "seed"}.union(
+        *experiment.ALGORITHM_FLAGS.values()
+    )
+    return serialized(
+        name for name in experiment.EXPERIMENT_FLAGS if name not in special
+    )
+
+
+def serialized(names):
+    return [
+        FLAGS[name].serialize()
+        for name in names
+        if FLAGS[name].value not in (None, [], "")
+    ]
+
+
+@contextlib.contextmanager
+def whole_workdir():
+    """Takes the working directory for this process and this experiment."""
+    path = os.path.join(FLAGS.workdir, "experiment.cfg")
+    lines = in_common() + [
+        f"# {name}: {flag}"
+        for name in sorted(fr_keras.ALGORITHMS) for flag in of_algorithm(name)
+    ]
+    try:
+        os.makedirs(FLAGS.workdir, exist_ok=True)
+        if not os.path.exists(path) and os.listdir(FLAGS.workdir):
+            raise errors.UsageError(
+                "--workdir must be new, or that of a comparison. Received: "
+                f"{FLAGS.workdir}"
+            )
+        with open(path, "a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise errors.UsageError(
+                    f"--workdir is in use by another process: {FLAGS.workdir}"
+                ) from None
+            file.seek(0)
+            before = file.read().splitlines()
+            if not before:
+                file.write("\n".join(lines) + "\n")
+                file.flush()
+            elif before != lines:
+                changed = sorted({*before} ^ {*lines})
+                raise errors.UsageError(
+                    f"--workdir holds a comparison with other flags, see "
+                    f"{path}. Received: {', '.join(changed)}"
+                )
+            yield
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.UsageError(
+            f"--workdir cannot be used: {error}"
+        ) from error
+
+
+def make(run, progress):
+    """Makes one run in a process of its own.
+
+    It gets its place when it is finished; what was left of one that was
+    stopped is made anew.
+    """
+    part = os.path.join(FLAGS.workdir, f"part_of_{run.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    log = os.path.join(FLAGS.workdir, f"{run.name}.log")
+    with open(log, "w+") as errors_of_run:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "trainers.train", *in_common(),
+                *of_algorithm(run.algorithm), f"--algorithm={run.algorithm}",
+                f"--num_modules={run.num_modules}", f"--seed={run.seed}",
+                f"--workdir={part}",
+            ],
+            stdout=subprocess.PIPE, stderr=errors_of_run, text=True,
+        )
+        try:
+            for line in process.stdout:
+                progress.show(line)
+            status = process.wait()
+        finally:
+            process.kill()
+        errors_of_run.seek(0)
+        said = errors_of_run.read().strip().splitlines()
+    finished = os.path.exists(os.path.join(part, "results.json"))
+    # A run that diverged is a result too.
+    if status not in (0, errors.Diverged.status) or not finished:
+        raise errors.UsageError(
+            f"{run.name}: {said[-1] if said else f'status {status}'} (see "
+            f"{log})"
+        )
+    os.remove(log)
+    os.rename(part, run.path)
+
+
+class Progress:
+    """Says how far it is, in one line for each run.
+
+    Args:
+        runs: list of `comparison.Run`.
+    """
+
+    def __init__(self, runs):
+        self._runs = runs
+        self._missing = sum(not run.is_finished() for run in runs)
+        self._seconds = []
+        if self._missing < len(runs):
+            print(
+                f"{len(runs) - self._missing} of {len(runs)} runs are there",
+                flush=True,
+            )
+
+    def begin(self, run):
+        self._start = time.monotonic()
+        number, of = str(self._runs.index(run) + 1), str(len(self._runs))
+        self._head = (
+            f"[{number:>{len(of)}}/{of}] {run.algorithm}, "
+            f"K={run.num_modules}, seed {run.seed}: "
+        )
+        self._rewrite(self._head + "starts")
+
+    def show(self, line):
+        """Shows how far a run is, if a line that it printed says so."""
+        if line.startswith("epoch "):
+            self._rewrite(self._head + line.split(",")[0].strip())
+
+    def end(self, run):
+        self._seconds.append(time.monotonic() - self._start)
+        self._missing -= 1
+        left = self._missing * statistics.mean(self._seconds)
+        accuracy = run.results["test_accuracy"]
+        result = (
+            "diverged" if run.has_diverged() else f"error {1 - accuracy:.2%}"
+        )
+        self._rewrite("")
+        print(
+            f"{self._head}{result}, {self._seconds[-1]:.0f} s; about "
+            f"{left / 60:.0f} min left",
+            flush=True,
+        )
+
+    def _rewrite(self, text):
+        """Writes over the last line of a terminal."""
+        # Elsewhere, lines could not be taken back.
+        if sys.stdout.isatty():
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r{text[:width]:<{width}}\r", end="", flush=True)
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,104 @@
+"""Plots of a comparison, for papers: loss and error against epochs and time."""
+
+import itertools
+import os
+
+import matplotlib.figure
+import numpy as np
+
+from trainers import comparison
+
+# Okabe and Ito's colours, told apart by all; line and marker tell it again.
+_STYLES = {
+    "backprop": {"color": "#000000", "linestyle": "-", "marker": "o"},
+    "features_replay": {"color": "#0072B2", "linestyle": "-", "marker": "s"},
+    "ddg": {"color": "#D55E00", "linestyle": "--", "marker": "^"},
+    "dni": {"color": "#009E73", "linestyle": "-.", "marker": "v"},
+    "gpipe": {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
+}
+_ERROR_BARS = 8
+
+
+def write(workdir, runs):
+    """Writes `epochs.png` and `time.png`.
+
+    Args:
+        workdir: str, where to.
+        runs: list of `comparison.Run`; those that are finished are drawn.
+    """
+    grouped = comparison.groups(runs)
+    for name, label, x_of in (
+        ("epochs.png", "epoch", lambda run: run.history["epoch"]),
+        ("time.png", "seconds of training", lambda run: run.seconds()),
+    ):
+        figure = draw(grouped, label, x_of)
+        figure.savefig(os.path.join(workdir, name), dpi=150)
+
+
+def draw(grouped, label, x_of):
+    """Draws training loss above test error, a column for each K.
+
+    Args:
+        grouped: dict as of `comparison.groups`.
+        label: str, of the axis of abscissas.
+        x_of: function from a run to its abscissas, a list of float.
+
+    Returns:
+        `matplotlib.figure.Figure`.
+    """
+    numbers = sorted({num_modules for _, num_modules in grouped})
+    figure = matplotlib.figure.Figure(
+        (1.2 + 3.1 * len(numbers), 5.4), layout="constrained"
+    )
+    axes = figure.subplots(
+        2, len(numbers), squeeze=False, sharex="col", sharey="row"
+    )
+    handles = {}
+    for column, num_modules in enumerate(numbers):
+        above, below = axes[:, column]
+        above.set_title(f"K = {num_modules}")
+        below.set_xlabel(label)
+        for i, (algorithm, style) in enumerate(_STYLES.items()):
+            seeds = [
+                run for run in grouped.get((algorithm, num_modules), [])
+                if not run.has_diverged()
+            ]
+            if not seeds:
+                continue
+            x = np.mean([x_of(run) for run in seeds], 0)
+            for axis, y_of in (
+                (above, lambda run: run.history["loss"]),
+                (below, lambda run: run.test_errors()),
+            ):
+                handles[algorithm] = _line(
+                    axis, x, [y_of(run) for run in seeds], style, i
+                )
+    for axis, name in zip(axes[:, 0], ("training loss", "test error, %")):
+        axis.set_ylabel(name)
+    for axis in itertools.chain(*axes):
+        axis.set_yscale("log")
+        axis.grid(color="0.9", linewidth=0.6)
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        handles.values(), [comparison.TITLES[name] for name in handles],
+        loc="outside upper center", ncols=len(handles), frameon=False,
+    )
+    return figure
+
+
+def _line(axis, x, of_seeds, style, i):
+    """A line of means, with standard deviations over seeds as error bars."""
+    mean = np.mean(of_seeds, 0)
+    deviation = np.std(of_seeds, 0, ddof=min(1, len(of_seeds) - 1))
+    # Not all at the same abscissas, where they would hide one another.
+    every = max(1, len(x) // _ERROR_BARS)
+    start = (i * every // len(_STYLES)) % every
+    # A logarithmic axis has no place for zero.
+    mean[mean <= 0] = np.nan
+    lower = np.minimum(deviation, 0.9 * mean)
+    return axis.errorbar(
+        x, mean, (lower, deviation), errorevery=(start, every),
+        markevery=(start, every), markersize=3.5, linewidth=1.2,
+        elinewidth=0.8, capsize=2, **style,
+    )
