@@ -58,7 +58,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             return
         for module in self._modules:
             with tf.device(module.device):
-                optimizer = _copy_optimizer(self.shared)
+                optimizer = copy_optimizer(self.shared)
                 optimizer.build(module.trainable_variables)
             module.optimizer = optimizer
             self.per_module.append(optimizer)
@@ -170,17 +170,24 @@ def _leaves(optimizer):
     return [optimizer]
 
 
-def _copy_optimizer(optimizer):
-    """A fresh optimizer like the given one, with settable learning rates."""
+def copy_optimizer(optimizer):
+    """A fresh optimizer like the given one.
+
+    Args:
+        optimizer: `keras.optimizers.Optimizer`.
+
+    Returns:
+        The same with a learning rate, at first 0, for `set_learning_rate`.
+    """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return keras.optimizers.LossScaleOptimizer(
-            _copy_optimizer(optimizer.inner_optimizer),
+            copy_optimizer(optimizer.inner_optimizer),
             optimizer.initial_scale,
             optimizer.dynamic_growth_steps,
             name=optimizer.name,
         )
     if isinstance(optimizer, keras.optimizers.MultiOptimizer):
-        copies = {id(o): _copy_optimizer(o) for o in optimizer.optimizers}
+        copies = {id(o): copy_optimizer(o) for o in optimizer.optimizers}
         given = optimizer._optimizer_map
         return keras.optimizers.MultiOptimizer(
             keras.optimizers.OptimizerMap(

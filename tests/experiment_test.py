@@ -7,6 +7,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+import fr_keras
 from trainers import errors, experiment
 
 FLAGS = flags.FLAGS
@@ -40,6 +41,9 @@ def parse(*arguments):
         "--learning_rate_drops=0",
         "--learning_rate_factor=0", "--learning_rate_factor=-1",
         "--learning_rate_factor=nan", "--learning_rate_factor=2",
+        "--gradient_shrink=0", "--gradient_shrink=2", "--gradient_shrink=nan",
+        "--num_microbatches=0", "--synthesizer_width=0",
+        "--synthesizer_learning_rate=0", "--synthesizer_learning_rate=nan",
         "--momentum=-0.1", "--momentum=1", "--momentum=nan",
         "--weight_decay=-1", "--weight_decay=nan", "--weight_decay=inf",
         "--steps_per_execution=0", "--steps_per_execution=1000000000000",
@@ -71,11 +75,76 @@ def test_binary_flag_file_is_refused(tmp_path):
         parse(f"--flagfile={tmp_path / 'binary.cfg'}")
 
 
-@pytest.mark.parametrize("name", experiment.EXPERIMENT_FLAGS)
+OF_ALGORITHMS = set().union(*experiment.ALGORITHM_FLAGS.values())
+
+
+@pytest.mark.parametrize(
+    "name", sorted({*experiment.EXPERIMENT_FLAGS} - OF_ALGORITHMS)
+)
 def test_every_flag_is_read(name):
     trainers = pathlib.Path(experiment.__file__).parent
     code = "".join(file.read_text() for file in trainers.glob("*.py"))
     assert re.search(rf"\bFLAGS\.{name}\b", code)
+
+
+def built(*arguments):
+    parse("--num_modules=2", "--devices=CPU:0", *arguments)
+    network = experiment.build_network((8, 8, 1), num_classes=3)
+    return experiment.build_algorithm(network, steps_per_epoch=10)
+
+
+def test_flags_of_algorithms():
+    for algorithm in ("features_replay", "ddg"):
+        model = built(f"--algorithm={algorithm}", "--gradient_shrink=0.5")
+        assert type(model) is fr_keras.ALGORITHMS[algorithm]
+        assert model.gradient_shrink == 0.5
+    parse("--gradient_shrink=1")
+    model = built(
+        "--algorithm=gpipe", "--num_microbatches=7", "--norecompute"
+    )
+    assert (model.num_microbatches, model.recompute) == (7, False)
+    parse("--num_microbatches=4", "--recompute")
+    model = built(
+        "--algorithm=dni", "--synthesizer_width=5",
+        "--synthesizer_learning_rate=0.25",
+    )
+    assert model.synthesizer_width == 5
+    assert float(model.synthesizer_optimizer.learning_rate) == 0.25
+
+
+@pytest.mark.parametrize(
+    "algorithm, flag",
+    [
+        ("backprop", "--gradient_shrink=0.5"),
+        ("features_replay", "--num_microbatches=2"),
+        ("ddg", "--norecompute"),
+        ("gpipe", "--synthesizer_width=3"),
+    ],
+)
+def test_flag_of_another_algorithm(algorithm, flag):
+    with pytest.raises(errors.UsageError, match=f"Received: {flag}"):
+        built(f"--algorithm={algorithm}", flag)
+
+
+@pytest.mark.parametrize(
+    "flags_given, examples",
+    [
+        (["--batch_size=64"], 100),
+        (["--batch_size=64", "--drop_remainder"], 64),
+        (["--algorithm=gpipe", "--batch_size=50"], None),
+        (["--algorithm=gpipe", "--batch_size=64"], 100),
+        (["--algorithm=gpipe", "--num_microbatches=8"], None),
+        (["--algorithm=gpipe", "--batch_size=1000"], 100),
+        (["--batch_size=101", "--drop_remainder"], None),
+    ],
+)
+def test_examples_of_an_epoch(flags_given, examples):
+    parse(*flags_given)
+    if examples:
+        assert experiment.examples_per_epoch(100) == examples
+    else:
+        with pytest.raises(errors.UsageError, match="--batch_size|every batch"):
+            experiment.examples_per_epoch(100)
 
 
 def test_drops_beyond_the_last_epoch_do_not_matter():

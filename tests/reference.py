@@ -44,6 +44,8 @@ class PlainModule:
             return tf.nn.conv2d(x, weights[0], 1, "SAME") + sum(weights[1:])
         if isinstance(layer, keras.layers.ReLU):
             return tf.nn.relu(x)
+        if isinstance(layer, keras.layers.Flatten):
+            return tf.reshape(x, [len(x), -1])
         if isinstance(layer, keras.layers.GlobalAveragePooling2D):
             return tf.reduce_mean(x, [1, 2])
         if isinstance(layer, keras.layers.BatchNormalization):

@@ -1,5 +1,6 @@
 """The command lines as a user sees them, in processes of their own."""
 
+import csv
 import json
 import os
 import pathlib
@@ -93,10 +94,19 @@ def test_run_leaves_its_files(run):
     workdir, _ = run
     names = {path.name for path in workdir.iterdir()}
     assert names == {
-        "flags.cfg", "model.keras", "modules.png", "results.json", "train",
-        "validation",
+        "flags.cfg", "history.csv", "model.keras", "modules.png",
+        "results.json", "train", "validation",
     }
     results = json.loads((workdir / "results.json").read_text())
+    with open(workdir / "history.csv") as file:
+        epochs = list(csv.DictReader(file))
+    assert len(epochs) == results["epochs"] == 2
+    assert float(epochs[-1]["val_accuracy"]) == results["test_accuracy"]
+    assert results["seconds_per_epoch"] == pytest.approx(
+        1437 / results["examples_per_second"]
+    )
+    # At least weights and momentum, in float32.
+    assert results["peak_memory_bytes"] > 8 * results["parameters"]
     assert results["num_modules"] == 2
     assert results["algorithm"] == "features_replay"
     flags = (workdir / "flags.cfg").read_text()

@@ -78,6 +78,7 @@ flags.register_validator(
 
 def main():
     FLAGS.workdir = os.path.expanduser(FLAGS.workdir)
+    check_flags_of_algorithms()
     runs = [
         comparison.Run(FLAGS.workdir, algorithm, int(num_modules), int(seed))
         # A seed at a time, so that early tables have something of everything.
@@ -97,6 +98,21 @@ def main():
     with open(os.path.join(FLAGS.workdir, "table.md")) as table:
         print(table.read().strip())
     print(f"Tables, plots and runs are in {FLAGS.workdir}")
+
+
+def check_flags_of_algorithms():
+    """Refuses flags that none of the algorithms reads."""
+    read, readable = (
+        set().union(*(experiment.ALGORITHM_FLAGS[name] for name in names))
+        for names in (FLAGS.algorithms, experiment.ALGORITHM_FLAGS)
+    )
+    for name in sorted(readable - read):
+        if FLAGS[name].value != FLAGS[name].default:
+            raise errors.UsageError(
+                f"--{name} is not for any of --algorithms="
+                f"{','.join(FLAGS.algorithms)}. "
+                f"Received: {FLAGS[name].serialize()}"
+            )
 
 
 def of_algorithm(name):

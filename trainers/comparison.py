@@ -52,16 +52,26 @@ class Run:
     def results(self):
         """What `results.json` says, a dict."""
         with self._read("results.json") as file:
-            return json.load(file)
+            results = json.load(file)
+            return {
+                name: results[name]
+                for name in (
+                    "test_accuracy", "test_loss", "seconds_per_epoch",
+                    "peak_memory_bytes",
+                )
+            }
 
     @functools.cached_property
     def history(self):
-        """What `history.csv` says, a dict from names to lists of floats."""
+        """Loss and test accuracy of each epoch, a dict of lists of float."""
         with self._read("history.csv") as file:
             rows = list(csv.DictReader(file))
-        return {
-            name: [float(row[name]) for row in rows] for name in rows[0]
-        }
+            if not rows:
+                raise ValueError("no epochs")
+            return {
+                name: [float(row[name]) for row in rows]
+                for name in ("loss", "val_accuracy")
+            }
 
     @contextlib.contextmanager
     def _read(self, name):
@@ -69,7 +79,7 @@ class Run:
         try:
             with open(path) as file:
                 yield file
-        except (OSError, ValueError, LookupError) as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise errors.UsageError(
                 f"{path} cannot be read ({error}); without {self.path}, the "
                 "run will be made anew"
@@ -90,7 +100,7 @@ class Run:
         """
         return [
             self.results["seconds_per_epoch"] * (epoch + 1)
-            for epoch in range(len(self.history["epoch"]))
+            for epoch in range(len(self.history["loss"]))
         ]
 
 

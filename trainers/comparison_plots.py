@@ -5,6 +5,7 @@ import os
 
 import matplotlib.figure
 import numpy as np
+from matplotlib import ticker
 
 from trainers import comparison
 
@@ -28,11 +29,16 @@ def write(workdir, runs):
     """
     grouped = comparison.groups(runs)
     for name, label, x_of in (
-        ("epochs.png", "epoch", lambda run: run.history["epoch"]),
+        ("epochs.png", "epoch", epochs),
         ("time.png", "seconds of training", lambda run: run.seconds()),
     ):
         figure = draw(grouped, label, x_of)
         figure.savefig(os.path.join(workdir, name), dpi=150)
+
+
+def epochs(run):
+    """The numbers of a run's epochs, from 1."""
+    return range(1, len(run.history["loss"]) + 1)
 
 
 def draw(grouped, label, x_of):
@@ -41,7 +47,7 @@ def draw(grouped, label, x_of):
     Args:
         grouped: dict as of `comparison.groups`.
         label: str, of the axis of abscissas.
-        x_of: function from a run to its abscissas, a list of float.
+        x_of: function from a run to its abscissas.
 
     Returns:
         `matplotlib.figure.Figure`.
@@ -77,6 +83,9 @@ def draw(grouped, label, x_of):
         axis.set_ylabel(name)
     for axis in itertools.chain(*axes):
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axis.yaxis.set_minor_formatter(ticker.NullFormatter())
         axis.grid(color="0.9", linewidth=0.6)
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
