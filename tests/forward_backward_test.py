@@ -114,9 +114,20 @@ def test_gradient_at_the_weights_of_then():
     assert_close(backward(residuals, delta), expected)
 
 
-def test_random_numbers_are_those_of_the_forward_pass():
+@keras.saving.register_keras_serializable("forward_backward_test")
+class TensorFlowsDropout(layers.Layer):
+    """Draws from a state of TensorFlow's own, which nobody could put back."""
+
+    def call(self, x):
+        return x * tf.round(tf.random.uniform(tf.shape(x))) * 2
+
+
+@pytest.mark.parametrize(
+    "dropout", [lambda: layers.Dropout(0.5), TensorFlowsDropout]
+)
+def test_random_numbers_are_those_of_the_forward_pass(dropout):
     module = built(
-        keras.Sequential([layers.Dense(50), layers.Dropout(0.5)]), (4, 6)
+        keras.Sequential([layers.Dense(50), dropout()]), (4, 6)
     )
     forward, backward = passes(module)
     made, residuals, _ = forward(features(4, 6))

@@ -4,8 +4,9 @@ r"""Compares training algorithms: one run for each algorithm, K and seed.
         --workdir=runs/compare_digits
 
 What to compare is said by --algorithms, --numbers_of_modules and --seeds, the
-experiment by the flags of trainers.train. Runs are made one after the other;
-the same command goes on where it was stopped. The working directory gets:
+experiment by the flags of trainers.train, whose --algorithm, --num_modules and
+--seed do not count. Runs are made one after the other; the same command goes
+on where it was stopped. The working directory gets:
 
     ALGORITHM_kK_seedS/      the working directory of each run
     table.md table.csv       means and standard deviations over seeds
@@ -44,7 +45,9 @@ flags.DEFINE_list(
 )
 flags.DEFINE_list("numbers_of_modules", ["2", "3", "4"], "Numbers K.")
 flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds.")
-flags.adopt_module_key_flags(experiment)
+for name in experiment.EXPERIMENT_FLAGS:
+    if name not in ("algorithm", "num_modules", "seed"):
+        flags.declare_key_flag(name)
 
 flags.register_validator(
     "algorithms",
