@@ -229,24 +229,26 @@ class _Part:
 
 def _ancestors(ops):
     """Given operations and those that they depend on, a set."""
+    return _reachable(
+        ops, lambda op: [*(t.op for t in op.inputs), *op.control_inputs]
+    )
+
+
+def _dependents(tensors):
+    """The operations that compute something from given tensors, a set."""
+
+    def consumers(tensors):
+        return [op for tensor in tensors for op in tensor.consumers()]
+
+    return _reachable(consumers(tensors), lambda op: consumers(op.outputs))
+
+
+def _reachable(ops, neighbours):
     found = set()
     waiting = list(ops)
     while waiting:
         op = waiting.pop()
         if op not in found:
             found.add(op)
-            waiting.extend(tensor.op for tensor in op.inputs)
-            waiting.extend(op.control_inputs)
-    return found
-
-
-def _dependents(tensors):
-    """The operations that compute something from given tensors, a set."""
-    found = set()
-    waiting = list(tensors)
-    while waiting:
-        for op in waiting.pop().consumers():
-            if op not in found:
-                found.add(op)
-                waiting.extend(op.outputs)
+            waiting.extend(neighbours(op))
     return found

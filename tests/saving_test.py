@@ -92,6 +92,29 @@ def test_save_and_load(name, tmp_path):
     loaded.fit(x, y, verbose=0)
 
 
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("features_replay", {"gradient_shrink": 0.5}),
+        ("ddg", {"gradient_shrink": 0.5}),
+        ("gpipe", {"num_microbatches": 2, "recompute": False}),
+        ("dni", {"synthesizer_width": 7}),
+        ("backprop", {}),
+    ],
+)
+def test_every_algorithm_with_its_arguments(name, arguments, tmp_path):
+    algorithm = fr_keras.ALGORITHMS[name]
+    model = trained(algorithm(net(), 2, **arguments))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert type(loaded) is algorithm
+    for argument, value in arguments.items():
+        assert getattr(loaded, argument) == value
+    # Synthesizers are not saved.
+    assert_same_variables(loaded.weights, model.weights)
+    loaded.fit(*data(), batch_size=4, verbose=0)
+
+
 def test_loaded_model_is_compiled_alike(tmp_path):
     model = trained(fr_keras.FeaturesReplay(net(), 2), jit_compile=True)
     model.save(tmp_path / "model.keras")

@@ -142,10 +142,11 @@ class GPipe(Algorithm):
             self._settle[k](of_module)
 
         deltas, loss, whole = self._differentiate(outputs, y, sample_weight)
-        of_layers = [
-            tf.add_n(of_loss) * self._loss_weight
-            for of_module in losses for of_loss in zip(*of_module)
-        ]
+        with tf.device(self.devices[-1]):
+            of_layers = [
+                tf.add_n(of_loss) * self._loss_weight
+                for of_module in losses for of_loss in zip(*of_module)
+            ]
         self._count(given(loss, of_layers), y, whole, sample_weight)
 
         gradients = [None] * self.num_modules
