@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
+from fr_keras.algorithms.evaluator import given
 from fr_keras.algorithms.features_replay import replay
-from fr_keras.algorithms.trainer import given
 from fr_keras.device_function import DeviceFunction
 from fr_keras.forward_backward import ForwardBackward
 from fr_keras.module import Features

@@ -1,0 +1,119 @@
+"""Modules on devices as one network: loss, evaluation, prediction."""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+from fr_keras import chain, labels
+from fr_keras.module import call_quietly
+
+
+class ModuleEvaluator(keras.Model):
+    """What `evaluate` and `predict` do with modules on devices.
+
+    Attributes:
+        modules_at_work: list of K `fr_keras.module.Module`.
+        devices: tuple of K full device names.
+    """
+
+    def build(self, input_shape=None):
+        """Does nothing: the modules are built with the first batch."""
+        del input_shape
+        self.built = True
+
+    def call(self, inputs, training=None):
+        outputs = inputs
+        for module in self.modules_at_work:
+            with tf.device(module.device):
+                outputs = call_quietly(
+                    module.submodel, outputs, training=training
+                )
+        return outputs
+
+    def _check_places(self):
+        """Checks that no other model has moved the modules elsewhere."""
+        for k, module in enumerate(self.modules_at_work, start=1):
+            for variable in module.submodel.variables:
+                if variable.value.device != module.device:
+                    raise ValueError(
+                        f"Module {k} must be on {module.device}, but another "
+                        "model that is made of it has moved it; `compile` "
+                        f"takes it back. Received: '{variable.path}' on "
+                        f"{variable.value.device}"
+                    )
+
+    def make_predict_function(self, force=False):
+        self._check_places()
+        super().make_predict_function(force)
+
+    def make_test_function(self, force=False):
+        self._check_places()
+        if self.test_function is None or force:
+            super().make_test_function(force=True)
+            self.test_function = labels.told_plainly(self.test_function)
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """The loss that was given to `compile`.
+
+        Unlike that of other Keras models, it leaves out the losses of the
+        layers (regularizers, `add_loss`): each belongs to its module.
+
+        Args:
+            x: not used.
+            y: nest of tensors, the labels.
+            y_pred: nest of tensors, the output of the last module.
+            sample_weight: nest of tensors or `None`.
+            training: not used.
+
+        Returns:
+            Scalar tensor, or `None` if no loss was given.
+        """
+        del x, training
+        if self._compile_loss is None:
+            return None
+        return self._compile_loss(y, y_pred, sample_weight)
+
+    def test_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y_pred = self(x, training=False)
+        labels.check(self.loss, y, y_pred)
+        with tf.device(self.devices[-1]), self._fits(y, y_pred):
+            loss = self.compute_loss(
+                y=y, y_pred=y_pred, sample_weight=sample_weight, training=False
+            )
+            losses = given(loss, self.losses)
+            return self._report(losses, x, y, y_pred, sample_weight)
+
+    def _report(self, losses, x, y, y_pred, sample_weight):
+        """Counts a batch in the metrics; returns the logs."""
+        total = sum(tf.cast(loss, losses[0].dtype) for loss in losses[1:])
+        total = losses[0] + total if len(losses) > 1 else losses[0]
+        batch_size = tf.shape(tf.nest.flatten(y_pred)[0])[0]
+        self._loss_tracker.update_state(total, sample_weight=batch_size)
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    @contextlib.contextmanager
+    def _fits(self, y, y_pred):
+        """Says plainly when loss or metrics do not fit what they are given."""
+        try:
+            yield
+        except Exception as error:
+            raise ValueError(
+                "The loss and the metrics must fit the model's output and the "
+                f"labels ({chain.plain(error)}). Received: loss={self.loss!r}, "
+                f"output {chain.shapes(y_pred)} and labels {chain.shapes(y)}"
+            ) from error
+
+
+def given(loss, losses):
+    """All losses: that of `compile`, if there is one, and those of layers."""
+    losses = losses if loss is None else [loss, *losses]
+    if not losses:
+        raise ValueError(
+            "No loss to compute. Provide a `loss` argument in `compile()`, or "
+            "call `add_loss` in the last module."
+        )
+    return losses
