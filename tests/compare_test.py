@@ -1,10 +1,13 @@
 """The command line of comparisons."""
 
 import fcntl
+import os
+import signal
+import time
 
 import pytest
 
-from tests.train_test import command, complaint
+from tests.train_test import command, complaint, finish, start
 
 JOB = [
     "--flagfile=configs/digits_fr.cfg", "--epochs=1", "--batch_size=479",
@@ -87,6 +90,32 @@ def test_two_at_a_time(finished):
             "compare", *JOB, f"--workdir={workdir}", f"--data_dir={data_dir}"
         )
     assert "in use by another process" in complaint(done)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_run_and_comparison_end_together(how, tmp_path):
+    """Terminated, it takes its run along; killed, it leaves it the lock."""
+    workdir = tmp_path / "new"
+    compare = start(
+        "compare", *JOB, "--epochs=100000", f"--workdir={workdir}",
+        f"--data_dir={tmp_path}", start_new_session=True,
+    )
+    event_files = workdir / "part_of_features_replay_k2_seed0" / "train"
+    while not event_files.exists():
+        assert compare.poll() is None
+        time.sleep(0.1)
+    compare.send_signal(how)
+    with open(workdir / "experiment.cfg") as file:
+        if how == signal.SIGTERM:
+            done = finish(compare)
+            assert done.returncode == 128 + signal.SIGTERM
+            assert done.stderr == "compare.py: terminated\n"
+        else:
+            compare.wait()
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.killpg(compare.pid, signal.SIGKILL)
+        fcntl.flock(file, fcntl.LOCK_EX)  # Nobody has it any more.
 
 
 @pytest.mark.slow

@@ -28,7 +28,9 @@ def cases():
         [1, 2, 3, 4], [agreement.dense_net, agreement.convolutional_net],
         agreement.OPTIMIZERS, [1, 5],
     ):
-        fast = optimizer == "nesterov" and (steps == 5 or num_modules == 3)
+        fast = optimizer == "nesterov" and steps == 5 and (
+            net is agreement.convolutional_net or num_modules == 3
+        )
         yield pytest.param(
             num_modules, net, optimizer, steps,
             marks=[pytest.mark.slow] * (not fast),

@@ -122,9 +122,12 @@ def check_names(graph, index, counts):
         counts[int(match.group(1))] += 1
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 4])
+@pytest.mark.parametrize(
+    "steps_per_execution", [pytest.param(1, marks=pytest.mark.slow), 4]
+)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_every_operation(hard_placement, algorithm, steps_per_execution):
+def test_everything(hard_placement, algorithm, steps_per_execution):
+    assert not tf.config.get_soft_device_placement()
     model = trained(algorithm, steps_per_execution)
     index = [device_index(name) for name in model.devices]
     graph = model._trace(steps_per_execution, model.num_warmup_steps).graph
@@ -136,26 +139,10 @@ def test_every_operation(hard_placement, algorithm, steps_per_execution):
     # the work. The host (CPU:0) counts steps and checks labels.
     assert min(counts.values()) >= 8, counts
     assert devices_in(graph) == {None, 0, *index}
-
-
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_every_variable(algorithm):
-    model = trained(algorithm, 1)
     for module, device in zip(model.modules_at_work, model.devices):
         state = module.submodel.variables + module.optimizer.variables
         assert {variable.value.device for variable in state} == {device}
-
-
-@pytest.mark.parametrize(
-    "algorithm", [fr_keras.FeaturesReplay, fr_keras.DDG]
-)
-def test_queue_variables_are_on_their_modules_device(algorithm):
-    model = trained(algorithm, 4)
-    for queue, device in zip(model._replay_queues, model.devices):
-        assert {v.device for v in queue.variables} == {device}
-
-
-def test_runs_with_soft_placement_off(hard_placement):
-    assert not tf.config.get_soft_device_placement()
-    for algorithm in ALGORITHMS:
-        trained(algorithm, 4)
+    if algorithm in (fr_keras.FeaturesReplay, fr_keras.DDG):
+        for queues in (model._replay_queues, model._deltas):
+            for queue, device in zip(queues, model.devices[:-1], strict=True):
+                assert {v.device for v in queue.variables} == {device}

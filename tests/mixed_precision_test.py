@@ -37,9 +37,12 @@ def scaled(optimizer, initial_scale=4.0, growth_steps=2):
     )
 
 
+ONE_OR_SEVERAL_STEPS = [pytest.param(1, marks=pytest.mark.slow), 4]
+
+
 @pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("algorithm", fr_keras.ALGORITHMS.values())
-@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("steps", ONE_OR_SEVERAL_STEPS)
 def test_trains(policy, name, algorithm, steps):
     policy(name)
     model = algorithm(net(), K)
@@ -70,7 +73,7 @@ def test_error_gradients_are_in_half_precision(policy):
         assert {v.dtype for v in delta.variables} == {tf.bfloat16}
 
 
-@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("steps", ONE_OR_SEVERAL_STEPS)
 @pytest.mark.parametrize("algorithm", fr_keras.ALGORITHMS.values())
 def test_error_gradients_carry_their_scale(algorithm, steps):
     """Scales grow in every other update, in each module by itself.

@@ -89,12 +89,12 @@ def main():
         for num_modules in FLAGS.numbers_of_modules
         for algorithm in FLAGS.algorithms
     ]
-    with whole_workdir():
+    with whole_workdir() as lock:
         progress = Progress(runs)
         for run in runs:
             if not run.is_finished():
                 progress.begin(run)
-                make(run, progress)
+                make(run, progress, lock)
                 progress.end(run)
             comparison.write_tables(FLAGS.workdir, runs)
         comparison_plots.write(FLAGS.workdir, runs)
@@ -143,7 +143,10 @@ def serialized(names):
 
 @contextlib.contextmanager
 def whole_workdir():
-    """Takes the working directory for this process and this experiment."""
+    """Takes the working directory for this process and this experiment.
+
+    Yields the file whose lock says so.
+    """
     path = os.path.join(FLAGS.workdir, "experiment.cfg")
     lines = in_common() + [
         f"# {name}: {flag}"
@@ -174,18 +177,24 @@ def whole_workdir():
                     f"--workdir holds a comparison with other flags, see "
                     f"{path}. Received: {', '.join(changed)}"
                 )
-            yield
+            yield file
     except (OSError, UnicodeDecodeError) as error:
         raise errors.UsageError(
             f"--workdir cannot be used: {error}"
         ) from error
 
 
-def make(run, progress):
+def make(run, progress, lock):
     """Makes one run in a process of its own.
 
     It gets its place when it is finished; what was left of one that was
     stopped is made anew.
+
+    Args:
+        run: `comparison.Run`.
+        progress: `Progress`.
+        lock: locked file. The process holds it too, so that nobody begins
+            anew beside it if this one is killed.
     """
     part = os.path.join(FLAGS.workdir, f"part_of_{run.name}")
     shutil.rmtree(part, ignore_errors=True)
@@ -199,6 +208,7 @@ def make(run, progress):
                 f"--workdir={part}",
             ],
             stdout=subprocess.PIPE, stderr=errors_of_run, text=True,
+            pass_fds=[lock.fileno()],
         )
         try:
             for line in process.stdout:
@@ -206,6 +216,7 @@ def make(run, progress):
             status = process.wait()
         finally:
             process.kill()
+            process.wait()
         errors_of_run.seek(0)
         said = errors_of_run.read().strip().splitlines()
     finished = os.path.exists(os.path.join(part, "results.json"))

@@ -1,5 +1,6 @@
 """What goes wrong through no fault of the program: one line, no traceback."""
 
+import signal
 import sys
 
 import tensorflow_datasets as tfds
@@ -18,11 +19,17 @@ class Diverged(Exception):
     status = 1
 
 
+class Terminated(BaseException):
+    """SIGTERM came; like `KeyboardInterrupt`, not to be taken for an error."""
+
+    status = 128 + signal.SIGTERM
+
+
 def run(main):
     """Runs a command line.
 
-    Wrong flags, `UsageError`, `Diverged` and Ctrl-C (status 130) end it with
-    one line on standard error, without a traceback.
+    Wrong flags, `UsageError`, `Diverged`, Ctrl-C (status 130) and SIGTERM
+    (status 143) end it with one line on standard error, without a traceback.
 
     Args:
         main: callable without arguments.
@@ -60,13 +67,20 @@ def parse_flags(argv):
         raise UsageError(f"Unknown argument: {unknown[0]}")
 
 
+def _terminate(*_):
+    raise Terminated
+
+
 def _told_in_one_line(function):
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         function()
     except (UsageError, Diverged) as error:
         _exit(" ".join(str(error).split()), error.status)
     except KeyboardInterrupt:
-        _exit("interrupted", 130)
+        _exit("interrupted", 128 + signal.SIGINT)
+    except Terminated:
+        _exit("terminated", Terminated.status)
 
 
 def _exit(text, status):
