@@ -7,7 +7,8 @@ class DeviceFunction:
     """A function that does its work on one device.
 
     It is traced once and called, not inlined, wherever it is used, so a graph
-    of many iterations takes little longer to make than one.
+    of many iterations takes little longer to make than one. In graphs and
+    profiles it has the name of the function: play, replay, update.
 
     Args:
         function: callable on nests of tensors.
@@ -24,6 +25,8 @@ class DeviceFunction:
             with tf.device(device):
                 return function(*args)
 
+        of_module = getattr(function, "func", function)  # Of a `partial`.
+        on_device.__name__ = getattr(of_module, "__name__", "function")
         self._device = device
         self._function = (
             on_device

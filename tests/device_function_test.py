@@ -1,5 +1,7 @@
 """Functions on devices: traced once, called where they belong."""
 
+import functools
+
 import pytest
 import tensorflow as tf
 
@@ -50,3 +52,15 @@ def test_not_traced_when_run_eagerly():
     function(tf.ones([]))
     function(tf.zeros([]))
     assert seen == [1.0, 0.0]
+
+
+def test_carries_the_name_of_what_it_does():
+    """So that graphs and profiles can be read."""
+
+    def play(factor, x):
+        return factor * x
+
+    for function in (play, functools.partial(play, 2.0)):
+        args = [tf.TensorSpec([])] * (2 if function is play else 1)
+        _, graph = DeviceFunction(function, DEVICE).trace(*args)
+        assert graph.name == "play"
