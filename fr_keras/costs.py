@@ -1,4 +1,7 @@
-"""What computing costs: the forward pass of a layer, a module's iteration."""
+"""What computing costs: the passes of a layer, a module's iteration."""
+
+import numbers
+import typing
 
 import keras
 
@@ -9,10 +12,31 @@ from fr_keras.graph import Graph, is_graph, size, weights
 _COST_PER_ELEMENT = 8
 
 
-def iteration_units(k, num_modules, replays=True):
-    """Cost of an iteration of a module, in forward passes of that module.
+class Cost(typing.NamedTuple):
+    """What it costs to run something once, forward and backward.
 
-    A backward pass takes two.
+    Attributes:
+        forward: float, of a forward pass.
+        backward: float, of a backward pass, with the update of the weights.
+    """
+
+    forward: float
+    backward: float
+
+    def of_iteration(self, num_plays):
+        """Cost of an iteration.
+
+        Args:
+            num_plays: int, forward passes, of `num_plays`.
+
+        Returns:
+            float.
+        """
+        return num_plays * self.forward + self.backward
+
+
+def num_plays(k, num_modules, replays=True):
+    """Forward passes in an iteration of a module: play, and replay.
 
     Args:
         k: int, the number of the module, from 1.
@@ -22,18 +46,55 @@ def iteration_units(k, num_modules, replays=True):
     Returns:
         int.
     """
-    return 4 if replays and k < num_modules else 3
+    return 2 if replays and k < num_modules else 1
 
 
-def forward_cost(node, costs=None):
-    """Cost of the forward pass of one call of an operation.
+def total(costs):
+    """The sum of `Cost`s, a `Cost`."""
+    costs = list(costs)
+    return Cost(
+        sum(cost.forward for cost in costs),
+        sum(cost.backward for cost in costs),
+    )
+
+
+def as_cost(given):
+    """The `Cost` that a user gave for a layer.
+
+    Args:
+        given: number, of the forward pass, where the backward pass costs
+            twice as much; or pair of numbers, forward and backward.
+
+    Returns:
+        `Cost`.
+
+    Raises:
+        ValueError: if it is neither, or negative, or not finite.
+    """
+    pair = (given, 2 * given) if isinstance(given, numbers.Real) else given
+    try:
+        forward, backward = map(float, pair)
+        if 0 <= forward < float("inf") and 0 <= backward < float("inf"):
+            return Cost(forward, backward)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        "`costs` must have for each layer a number, or a pair of numbers "
+        "(forward, backward), not negative and finite. "
+        f"Received: {given!r}"
+    )
+
+
+def call_cost(node, costs=None):
+    """Cost of one call of an operation.
 
     Args:
         node: Keras' node of the call.
         costs: dict from layer name to cost, or `None`, as for `partition`.
 
     Returns:
-        float, in the unit of `costs`, or estimated multiply-adds per example.
+        `Cost`, in the unit of `costs`, or in estimated multiply-adds per
+        example.
 
     Raises:
         ValueError: if `costs` lacks a layer.
@@ -41,15 +102,15 @@ def forward_cost(node, costs=None):
     operation = node.operation
     if costs is None:
         shapes = [tensor.shape for tensor in node.output_tensors]
-        return estimated_cost(operation, shapes)
+        return as_cost(estimated_cost(operation, shapes))
     if operation.name in costs:
-        return float(costs[operation.name])
+        return as_cost(costs[operation.name])
     if isinstance(operation, keras.layers.Layer):
         raise ValueError(
             f"`costs` must have an entry for every layer; there is none for "
             f"'{operation.name}'. Received: costs={costs}"
         )
-    return 0.0
+    return Cost(0.0, 0.0)
 
 
 def estimated_cost(operation, output_shapes):
@@ -60,11 +121,11 @@ def estimated_cost(operation, output_shapes):
         output_shapes: list of shapes, the batch first.
 
     Returns:
-        float.
+        float, of the forward pass.
     """
     if is_graph(operation):
         # A nested model: what its calls cost.
-        return sum(forward_cost(node) for node in Graph(operation).nodes)
+        return total(map(call_cost, Graph(operation).nodes)).forward
     elements = sum(size(shape[1:]) for shape in output_shapes)
     positions = max(size(shape[1:-1]) for shape in output_shapes)
     kernels = sum(

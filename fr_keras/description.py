@@ -6,7 +6,14 @@ import math
 import keras
 import tensorflow as tf
 
-from fr_keras.costs import estimated_cost, forward_cost, iteration_units
+from fr_keras.costs import (
+    Cost,
+    as_cost,
+    call_cost,
+    estimated_cost,
+    num_plays,
+    total,
+)
 from fr_keras.graph import Graph, is_graph, size
 from fr_keras.wiring import led_around
 
@@ -44,8 +51,8 @@ class ModuleDescription:
             model is one layer.
         num_parameters: int, or `None` if the module is not built.
         num_trainable: int, how many of them are trainable, or `None`.
-        forward_cost: float, of one forward pass, or `None` if unknown.
-        units: int, cost of one iteration in forward passes.
+        passes: `fr_keras.costs.Cost`, or `None` if unknown.
+        num_plays: int, forward passes in an iteration.
         copies: int, how many of its inputs the module keeps.
         kept: list of `Crossing`s, what it keeps of each input, or `None` if
             unknown.
@@ -55,16 +62,16 @@ class ModuleDescription:
     layers: list
     num_parameters: int | None
     num_trainable: int | None
-    forward_cost: float | None
-    units: int
+    passes: Cost | None
+    num_plays: int
     copies: int
     kept: list | None
 
     @property
     def cost(self):
         """Cost of one iteration, float, or `None` if unknown."""
-        known = self.forward_cost is not None
-        return self.units * self.forward_cost if known else None
+        known = self.passes is not None
+        return self.passes.of_iteration(self.num_plays) if known else None
 
     @property
     def kept_bytes(self):
@@ -78,7 +85,8 @@ class Description:
 
     Args:
         modules: list of modules, the output of one being the input of the
-            next, or an algorithm with such `modules`, and their `devices`.
+            next, or an algorithm with such `modules`, and their `devices` and
+            `costs`.
         costs: as for `fr_keras.partition`. A module that is no Functional or
             Sequential model counts as one layer.
 
@@ -94,6 +102,7 @@ class Description:
         # A plain list of modules is to be trained by Features Replay.
         self.replays = getattr(modules, "replays", True)
         devices = getattr(modules, "devices", None)
+        costs = costs or getattr(modules, "costs", None)
         modules = _as_list(modules)
         devices = devices or [None] * len(modules)
         self.boundaries, kept = _follow(modules)
@@ -103,7 +112,7 @@ class Description:
                 _layers(module),
                 *_count_parameters(module),
                 _module_cost(module, costs),
-                iteration_units(k, len(modules), self.replays),
+                num_plays(k, len(modules), self.replays),
                 len(modules) - k + 1 if self.replays else 0,
                 kept[k - 1],
             )
@@ -130,11 +139,19 @@ class Description:
         """Cost of the slowest module over that of each in perfect balance.
 
         In perfect balance all modules take the same time T, so module k has
-        T / units_k of the forward passes.
+        the share T / cost_k of the network, where cost_k is what an iteration
+        of all of the network would cost module k.
         """
-        forward = sum(module.forward_cost for module in self.modules)
-        perfect = forward / sum(1 / module.units for module in self.modules)
+        perfect = 1 / sum(1 / cost for cost in self._costs_of_all)
         return self.modules[self.slowest - 1].cost / perfect
+
+    @property
+    def _costs_of_all(self):
+        """What an iteration of the whole network would cost each module."""
+        whole = total(module.passes for module in self.modules)
+        return [
+            whole.of_iteration(module.num_plays) for module in self.modules
+        ]
 
     @property
     def speedups(self):
@@ -147,10 +164,10 @@ class Description:
         for k, module in enumerate(self.modules):
             device = module.device or k
             loads[device] = loads.get(device, 0) + module.cost
-        forward = sum(module.forward_cost for module in self.modules)
+        backprop = total(m.passes for m in self.modules).of_iteration(1)
         return (
-            3 * forward / max(loads.values()),
-            3 * sum(1 / module.units for module in self.modules),
+            backprop / max(loads.values()),
+            backprop * sum(1 / cost for cost in self._costs_of_all),
         )
 
 
@@ -195,13 +212,16 @@ def _count_parameters(module):
 
 
 def _module_cost(module, costs):
-    """Cost of a forward pass, or `None` if unknown."""
+    """`Cost` of a module, or `None` if unknown."""
     if is_graph(module) and module.name not in (costs or {}):
-        return sum(forward_cost(node, costs) for node in Graph(module).nodes)
+        return total(call_cost(node, costs) for node in Graph(module).nodes)
     outputs = _outputs(module)
-    if costs is None and outputs is not None and module.built:
-        return estimated_cost(module, [tensor.shape for tensor in outputs])
-    return None if costs is None else costs.get(module.name)
+    if costs is None:
+        if outputs is None or not module.built:
+            return None
+        shapes = [tensor.shape for tensor in outputs]
+        return as_cost(estimated_cost(module, shapes))
+    return as_cost(costs[module.name]) if module.name in costs else None
 
 
 def _inputs(module):

@@ -143,6 +143,43 @@ def _in_order(model):
     return order
 
 
+def submodel(nodes, inputs, outputs, name):
+    """The Functional model of some calls, with what passes through them.
+
+    Args:
+        nodes: list of Keras' nodes, every one after those that it needs.
+        inputs: nest of `keras.KerasTensor`, what the calls need.
+        outputs: nest of the same, among what they make or need.
+        name: str.
+
+    Returns:
+        `keras.Model` that shares the layers.
+    """
+    renewed = {
+        id(tensor): keras.Input(
+            batch_shape=tensor.shape,
+            dtype=tensor.dtype,
+            sparse=tensor.sparse,
+            ragged=tensor.ragged,
+            name=tensor.name,
+        )
+        for tensor in keras.tree.flatten(inputs)
+    }
+    for node in nodes:
+        args, kwargs = node.arguments.fill_in(renewed)
+        made = keras.tree.flatten(node.operation(*args, **kwargs))
+        renewed |= {id(a): b for a, b in zip(node.outputs, made)}
+
+    def renew(tensor):
+        return renewed[id(tensor)]
+
+    return keras.Model(
+        keras.tree.map_structure(renew, inputs),
+        keras.tree.map_structure(renew, outputs),
+        name=name,
+    )
+
+
 def weights(operation):
     """The weights of a layer; an operation that is no layer has none."""
     return getattr(operation, "weights", ())

@@ -38,8 +38,8 @@ def plot_modules(modules, to_file="modules.png", costs=None):
             `fr_keras.FeaturesReplay`.
         to_file: str or path of the picture. Its ending tells the format:
             `.png`, or `.pdf` or `.svg` for print.
-        costs: dict from layer name to the cost of the layer's forward pass in
-            any unit, or `None` for an estimate, as for `fr_keras.partition`.
+        costs: dict from layer name to cost, as for `fr_keras.partition`, or
+            `None` for those of the model, or else an estimate.
 
     Raises:
         ValueError: if `modules` is neither, or `costs` lacks a layer.

@@ -35,8 +35,8 @@ def summary(modules, costs=None, print_fn=print, line_length=100):
         modules: list of `keras.Model`s or layers, as `fr_keras.partition`
             returns it, or a model made of modules, like
             `fr_keras.FeaturesReplay`.
-        costs: dict from layer name to the cost of the layer's forward pass in
-            any unit, or `None` for an estimate, as for `fr_keras.partition`.
+        costs: dict from layer name to cost, as for `fr_keras.partition`, or
+            `None` for those of the model, or else an estimate.
         print_fn: callable, called with each line of the summary.
         line_length: int, characters in a line of the table; what would go
             beyond is shortened.

@@ -10,7 +10,7 @@ import pathlib
 
 import keras
 
-from fr_keras.costs import estimated_cost, iteration_units
+from fr_keras.costs import estimated_cost, num_plays
 from fr_keras.graph import Graph
 from fr_keras.partition import best_cut, split
 
@@ -57,7 +57,7 @@ def balance(modules):
     """Time of the slowest module over that of a perfect division, >= 1."""
     forward = [estimated_cost(module, []) for module in modules]
     units = [
-        iteration_units(k, len(modules)) for k in range(1, len(modules) + 1)
+        num_plays(k, len(modules)) + 2 for k in range(1, len(modules) + 1)
     ]
     slowest = max(unit * cost for unit, cost in zip(units, forward))
     return slowest * sum(1 / unit for unit in units) / sum(forward)
