@@ -6,14 +6,16 @@ Counted is who was at work while others were, not how long anything took.
 import pytest
 
 import fr_keras
-from tests import sleeping
+from fr_keras.simulation import ModuleTimes
+from trainers.benchmarks import sleeping
 
 K, STEPS = 4, 12
+MODULES = [ModuleTimes(forward=0.02, backward=0.04)] * K
 
 
 def events_of(algorithm, steps_per_execution):
-    events = sleeping.fit(algorithm, K, STEPS, steps_per_execution)
-    return sorted(events, key=lambda event: event.start)
+    run = sleeping.prepare(algorithm, MODULES, steps_per_execution, STEPS)
+    return sorted(run(), key=lambda event: event.start)
 
 
 def by_module(events, module, kind):
@@ -25,8 +27,7 @@ def overlaps(a, b):
 
 
 def plays(events):
-    """Plays of the first module: it plays, then replays, so every other."""
-    return by_module(events, 0, "forward")[::2]
+    return by_module(events, 0, "play")
 
 
 def test_backward_passes_run_at_the_same_time():
@@ -67,21 +68,21 @@ def test_play_goes_before_replay():
     events = events_of(fr_keras.FeaturesReplay, STEPS)
     for k in range(K - 1):
         work = [e.kind for e in events if e.module == k]
-        assert work == ["forward", "forward", "backward"] * STEPS
+        assert work == ["play", "replay", "backward", "update"] * STEPS
     last = [e.kind for e in events if e.module == K - 1]
-    assert last == ["forward", "backward"] * STEPS
+    assert last == ["play", "backward", "update"] * STEPS
 
 
 def test_nothing_is_replayed_from_kept_activations():
     """DDG: one forward and one backward pass, side by side all the same."""
     events = events_of(fr_keras.DDG, STEPS)
     for k in range(K):
-        work = [e.kind for e in events if e.module == k]
-        assert sorted(work) == ["backward"] * STEPS + ["forward"] * STEPS
+        work = sorted(e.kind for e in events if e.module == k)
+        assert work == sorted(["play", "backward", "update"] * STEPS)
     finished = by_module(events, K - 1, "backward")
     ahead = sum(
         play.start < done.stop
-        for play, done in zip(by_module(events, 0, "forward")[1:], finished)
+        for play, done in zip(plays(events)[1:], finished)
     )
     assert ahead >= STEPS - 2
 
@@ -89,7 +90,7 @@ def test_nothing_is_replayed_from_kept_activations():
 def test_predicted_gradients_are_not_waited_for():
     """DNI: module 1 works backward while the batch is still going up."""
     events = events_of(fr_keras.DNI, STEPS)
-    arrived = by_module(events, K - 1, "forward")
+    arrived = by_module(events, K - 1, "play")
     early = sum(
         mine.start < last.start
         for mine, last in zip(by_module(events, 0, "backward"), arrived)
@@ -99,7 +100,10 @@ def test_predicted_gradients_are_not_waited_for():
 
 @pytest.mark.parametrize("steps_per_execution", [1, 4])
 def test_backpropagation_is_locked(steps_per_execution):
-    events = events_of(fr_keras.Backprop, steps_per_execution)
+    events = [
+        event for event in events_of(fr_keras.Backprop, steps_per_execution)
+        if event.kind != "update"
+    ]
     assert len(events) == 2 * K * STEPS
     for event, following in zip(events, events[1:]):
         assert not overlaps(event, following)

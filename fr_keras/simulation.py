@@ -1,0 +1,315 @@
+"""Simulation: what a schedule of work on devices takes, without the work."""
+
+import collections
+import dataclasses
+import heapq
+import itertools
+import typing
+
+KINDS = ("play", "replay", "backward", "update")
+
+
+class Event(typing.NamedTuple):
+    """A piece of work that was done.
+
+    Attributes:
+        module: int, the number of the module, from 0.
+        kind: str, one of `KINDS`; a forward pass without replay is a play.
+        start: float, seconds.
+        stop: float, seconds.
+    """
+
+    module: int
+    kind: str
+    start: float
+    stop: float
+
+
+@dataclasses.dataclass
+class ModuleTimes:
+    """What a module's work takes on its device.
+
+    Attributes:
+        forward: float, seconds of a play, and of a replay, of a mini-batch.
+        backward: float, seconds of a backward pass.
+        update: float, seconds.
+        send_up: float, seconds that its features are on the way to the module
+            above.
+        send_down: float, seconds that its error gradient is on the way to the
+            module below.
+        device: hashable. Modules on equal devices take turns; `None` is a
+            device of its own.
+    """
+
+    forward: float
+    backward: float
+    update: float = 0.0
+    send_up: float = 0.0
+    send_down: float = 0.0
+    device: typing.Any = None
+
+
+class _Task(typing.NamedTuple):
+    """Work to be done: identity, share of a mini-batch, what it waits for."""
+
+    kind: str
+    module: int
+    step: int
+    part: int
+    share: float
+    after: list  # Identities: (kind, module, step, part).
+
+
+# A schedule lists the work of an iteration in the order in which a device
+# that could do either takes it. Below, k is a module from 0, K their number,
+# t the iteration. (An iteration t < 0 was before, and is not waited for.)
+
+
+def _backprop(num_modules, t):
+    """One device busy at a time: backward locking.
+
+    module 1   P           B B U
+    module 2     P     B B U
+    module 3       P B B U
+    """
+    K = num_modules
+    for k in range(K):
+        yield _Task("play", k, t, 0, 1, [
+            ("play", k - 1, t, 0), ("update", k, t - 1, 0)
+        ])
+    for k in reversed(range(K)):
+        above = "backward" if k < K - 1 else "play"
+        yield _Task("backward", k, t, 0, 1, [
+            (above, min(k + 1, K - 1), t, 0), ("play", k, t, 0)
+        ])
+    for k in range(K):
+        yield _Task("update", k, t, 0, 1, [("backward", k, t, 0)])
+
+
+def _features_replay(num_modules, t, replays=True):
+    """Every device always busy: a module waits for plays and old gradients.
+
+    module 1   P R B B U P R B B U
+    module 2     P R B B U P R B B U
+    module 3       P B B U   P B B U
+    """
+    K = num_modules
+    for k in range(K):
+        yield _Task("play", k, t, 0, 1, [
+            ("play", k - 1, t, 0), ("update", k, t - 1, 0)
+        ])
+    for k in range(K):
+        received = [("play", k, t, 0)]
+        if k < K - 1:
+            received.append(("backward", k + 1, t - 1, 0))
+            if replays:
+                yield _Task("replay", k, t, 0, 1, received)
+                received = [("replay", k, t, 0)]
+        yield _Task("backward", k, t, 0, 1, received)
+        yield _Task("update", k, t, 0, 1, [("backward", k, t, 0)])
+
+
+def _ddg(num_modules, t):
+    """As Features Replay, but activations are kept, not computed again."""
+    return _features_replay(num_modules, t, replays=False)
+
+
+def _synchronous(num_modules, t):
+    """The program of the paper: all meet after play and after backward.
+
+    module 1   P     R B B U
+    module 2     P   R B B U
+    module 3       P   B B U
+    """
+    K = num_modules
+    played = [("play", k, t, 0) for k in range(K)]
+    updated = [("update", k, t - 1, 0) for k in range(K)]
+    for task in _features_replay(num_modules, t):
+        meet = updated if task.kind == "play" else played
+        yield task._replace(after=[*task.after, *meet])
+
+
+def _gpipe(num_modules, t, num_microbatches=4, recompute=True):
+    """A pipeline of M micro-batches, which is filled and emptied each time.
+
+    module 1   1 2 3 4         4 4 3 3 2 2 1 1 U
+    module 2     1 2 3 4   4 4 3 3 2 2 1 1     U
+    module 3       1 2 3 4 4 3 3 2 2 1 1       U   (backward: two boxes)
+    """
+    K, M = num_modules, num_microbatches
+    for m in range(M):
+        for k in range(K):
+            yield _Task("play", k, t, m, 1 / M, [
+                ("play", k - 1, t, m), ("update", k, t - 1, 0)
+            ])
+    for m in reversed(range(M)):
+        for k in reversed(range(K)):
+            # The loss is that of all micro-batches.
+            after = (
+                [("backward", k + 1, t, m)] if k < K - 1
+                else [("play", k, t, n) for n in range(M)]
+            )
+            if recompute:
+                yield _Task("replay", k, t, m, 1 / M, after)
+                after = [("replay", k, t, m)]
+            yield _Task("backward", k, t, m, 1 / M, after)
+    for k in range(K):
+        yield _Task("update", k, t, 0, 1, [
+            ("backward", k, t, m) for m in range(M)
+        ])
+
+
+SCHEDULES = {
+    "backprop": _backprop,
+    "ddg": _ddg,
+    "features_replay": _features_replay,
+    "gpipe": _gpipe,
+    "synchronous": _synchronous,
+}
+
+
+def simulate(schedule, times, num_steps, steps_per_execution=None, **options):
+    """Events of a training run in which nothing but the schedule takes time.
+
+    A device does one thing at a time, and is never idle while it has something
+    to do. What is sent is on its way while devices work.
+
+    Args:
+        schedule: str, one of `SCHEDULES`: `"backprop"`, `"features_replay"`
+            and `"ddg"` past their warm-up, `"gpipe"`, and `"synchronous"`,
+            Features Replay as in the program of the paper, where all modules
+            meet after play and after backward.
+        times: list of `ModuleTimes`, from the first module up.
+        num_steps: int, iterations.
+        steps_per_execution: int, after so many iterations all meet; `None`
+            for never.
+        **options: of `"gpipe"`, `num_microbatches` (4) and `recompute`
+            (`True`).
+
+    Returns:
+        List of `Event`s, by their start, then by module.
+
+    Raises:
+        ValueError: for a schedule that there is not.
+
+    Example:
+
+    ```python
+    modules = [simulation.ModuleTimes(forward=1.0, backward=2.0)] * 4
+    events = simulation.simulate("features_replay", modules, num_steps=100)
+    events[-1].stop / 100  # About 4: one play, one replay, one backward pass.
+    ```
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(
+            f"`schedule` must be one of {', '.join(SCHEDULES)}. "
+            f"Received: {schedule=}"
+        )
+    per_call = steps_per_execution or num_steps
+    events = []
+    for first in range(0, num_steps, per_call):
+        tasks = [
+            task
+            for t in range(first, min(first + per_call, num_steps))
+            for task in SCHEDULES[schedule](len(times), t, **options)
+        ]
+        begin = max((event.stop for event in events), default=0.0)
+        events += _run(tasks, times, begin)
+    return sorted(events, key=lambda event: (event.start, event.module))
+
+
+def seconds_per_step(schedule, times, steps_per_execution=None, **options):
+    """Seconds of an iteration in the long run.
+
+    Args:
+        schedule: as for `simulate`.
+        times: as for `simulate`.
+        steps_per_execution: as for `simulate`.
+        **options: as for `simulate`.
+
+    Returns:
+        float.
+    """
+    # Without meetings, the first iterations fill the devices.
+    few = steps_per_execution or 4 * len(times)
+    fewer, more = (
+        simulate(schedule, times, count, steps_per_execution, **options)
+        for count in (few, 2 * few)
+    )
+    last = [max(e.stop for e in events) for events in (fewer, more)]
+    return (last[1] - last[0]) / few
+
+
+def _run(tasks, times, begin):
+    """Runs tasks on devices, greedily; returns the events."""
+    numbers = {task[:4]: i for i, task in enumerate(tasks)}
+    missing = []
+    followers = collections.defaultdict(list)
+    for i, task in enumerate(tasks):
+        after = [numbers[name] for name in task.after if name in numbers]
+        missing.append(len(after))
+        for before in after:
+            followers[before].append(i)
+    devices = [
+        ("own", k) if of_module.device is None else of_module.device
+        for k, of_module in enumerate(times)
+    ]
+    ready = {device: [] for device in devices}  # Heaps: first tasks first.
+    busy = set()
+    latest = collections.defaultdict(float)
+    order = itertools.count()
+    # What happens when: a task can begin on its device, or has ended there.
+    agenda = [
+        (begin, next(order), i, False)
+        for i, count in enumerate(missing) if not count
+    ]
+    events = []
+    while agenda:
+        now = agenda[0][0]
+        while agenda and agenda[0][0] == now:
+            _, _, i, has_ended = heapq.heappop(agenda)
+            device = devices[tasks[i].module]
+            if not has_ended:
+                heapq.heappush(ready[device], i)
+                continue
+            busy.discard(device)
+            for follower in followers[i]:
+                missing[follower] -= 1
+                arrives = now + _travel(tasks[i], tasks[follower], times)
+                # Of several that it waits for, the last may come by a
+                # shorter way than one before.
+                latest[follower] = max(latest[follower], arrives)
+                if not missing[follower]:
+                    heapq.heappush(
+                        agenda,
+                        (latest[follower], next(order), follower, False),
+                    )
+        for device in dict.fromkeys(devices):
+            if ready[device] and device not in busy:
+                i = heapq.heappop(ready[device])
+                task = tasks[i]
+                stop = now + _seconds(task, times)
+                events.append(Event(task.module, task.kind, now, stop))
+                busy.add(device)
+                heapq.heappush(agenda, (stop, next(order), i, True))
+    return events
+
+
+def _seconds(task, times):
+    of_module = times[task.module]
+    seconds = {
+        "play": of_module.forward,
+        "replay": of_module.forward,
+        "backward": of_module.backward,
+        "update": of_module.update,
+    }[task.kind]
+    return seconds * task.share
+
+
+def _travel(task, follower, times):
+    """Seconds from the end of a task to when another can use what it made."""
+    if task.kind == "play" and follower.module == task.module + 1:
+        return times[task.module].send_up * task.share
+    if task.kind == "backward" and follower.module == task.module - 1:
+        return times[task.module].send_down * task.share
+    return 0.0

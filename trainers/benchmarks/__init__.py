@@ -1,0 +1,1 @@
+"""The measurements behind `trainers.benchmark`, one file each."""

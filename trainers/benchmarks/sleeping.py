@@ -1,0 +1,137 @@
+"""Modules that only sleep, so that the schedule alone is seen."""
+
+import threading
+import time
+
+import keras
+import tensorflow as tf
+
+from fr_keras.simulation import Event
+from trainers.benchmarks import turns
+
+
+class Recorder:
+    """Records who worked when; a module does one thing at a time.
+
+    Args:
+        num_modules: int, K.
+
+    Attributes:
+        events: list of `fr_keras.simulation.Event`, in the order in which they
+            ended.
+    """
+
+    def __init__(self, num_modules):
+        self.events = []
+        self._busy = [threading.Lock() for _ in range(num_modules)]
+
+    def sleep(self, x, module, kind, seconds):
+        """Hands a tensor on after a while.
+
+        Args:
+            x: tensor.
+            module: int, the number of the module, from 0.
+            kind: str, as for `Event`.
+            seconds: float.
+
+        Returns:
+            Tensor, `x`.
+        """
+
+        def work(x):
+            with self._busy[module]:
+                start = time.perf_counter()
+                if seconds:
+                    time.sleep(seconds)
+                self.events.append(
+                    Event(module, kind, start, time.perf_counter())
+                )
+            return x
+
+        # Functions of Python that have state wait for each other.
+        y = tf.numpy_function(work, [x], x.dtype, stateful=False)
+        return tf.ensure_shape(y, x.shape)
+
+
+class SleepingLayer(keras.layers.Layer):
+    """Multiplies by its weight, and takes its time.
+
+    Args:
+        module: int, the number of the module, from 0.
+        times: `fr_keras.simulation.ModuleTimes`.
+        recorder: `Recorder`.
+    """
+
+    def __init__(self, module, times, recorder, **kwargs):
+        super().__init__(**kwargs)
+        self.module = module
+        self.times = times
+        self.recorder = recorder
+
+    def build(self, input_shape):
+        # A constraint is what comes last in an update.
+        self.weight = self.add_weight(
+            shape=(), initializer="ones",
+            constraint=lambda weight: self._sleep(weight, "update"),
+        )
+
+    def _sleep(self, x, kind):
+        seconds = {
+            "play": self.times.forward,
+            "replay": self.times.forward,
+            "backward": self.times.backward,
+            "update": self.times.update,
+        }[kind]
+        return self.recorder.sleep(x, self.module, kind, seconds)
+
+    def call(self, x):
+        # Functions have the names of what they do.
+        function = tf.compat.v1.get_default_graph().name
+        kind = "replay" if "replay" in function else "play"
+
+        @tf.custom_gradient
+        def multiply(x, weight):
+            x = self._sleep(x, kind)
+
+            def gradient(dy):
+                # Needs what forward made, like any backward pass.
+                dx = self._sleep(dy * weight + 0 * x, "backward")
+                return dx, tf.reduce_sum(dx * x)
+
+            return x * weight, gradient
+
+        return multiply(x, tf.convert_to_tensor(self.weight))
+
+
+def prepare(algorithm, times, steps_per_execution, num_steps):
+    """Makes sleeping modules ready to be trained.
+
+    Args:
+        algorithm: class of an algorithm of `fr_keras`.
+        times: list of K `fr_keras.simulation.ModuleTimes`.
+        steps_per_execution: int.
+        num_steps: int, iterations.
+
+    Returns:
+        Callable without arguments, which runs as many iterations by `fit` and
+        returns the list of their `Event`s, in the order in which they ended.
+        All is traced, and the modules are past their warm-up.
+    """
+    recorder = Recorder(len(times))
+    model = algorithm([
+        keras.Sequential([keras.Input((1,)), SleepingLayer(k, mine, recorder)])
+        for k, mine in enumerate(times)
+    ])
+    model.compile("sgd", "mse", steps_per_execution=steps_per_execution)
+    batch = tf.ones([1, 1])
+    data = turns.repeated((batch, batch))
+
+    def fit(num_steps):
+        recorder.events.clear()
+        model.fit(data.take(num_steps), shuffle=False, verbose=0)
+        return list(recorder.events)
+
+    warmup = -(-len(times) // steps_per_execution) * steps_per_execution
+    fit(warmup)
+    fit(num_steps)  # Traces what is left at the end.
+    return lambda: fit(num_steps)

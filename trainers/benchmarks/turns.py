@@ -1,0 +1,73 @@
+"""Runs that take turns, so that what disturbs one disturbs all."""
+
+import statistics
+import typing
+
+import tensorflow as tf
+
+
+class Samples(typing.NamedTuple):
+    """What was measured of one contestant, a number for each round."""
+
+    values: list
+
+    @property
+    def median(self):
+        return statistics.median(self.values)
+
+    def ratio(self, other):
+        """How many times as long `other` takes, round by round.
+
+        Args:
+            other: `Samples` of the same rounds.
+
+        Returns:
+            `Samples`.
+        """
+        return Samples([b / a for a, b in zip(self.values, other.values)])
+
+    def text(self, digits=2):
+        """Median and spread, such as `1.71 (1.69-1.75)`."""
+        low, high = min(self.values), max(self.values)
+        return (
+            f"{self.median:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+        )
+
+
+def repeated(batch):
+    """The same batch without end, so that reading takes no time.
+
+    Args:
+        batch: nest of tensors.
+
+    Returns:
+        `tf.data.Dataset`.
+    """
+    options = tf.data.Options()
+    # Its thread sleeps for seconds, and the end of `fit` waits for it.
+    options.autotune.enabled = False
+    return tf.data.Dataset.from_tensors(batch).repeat().with_options(options)
+
+
+def take(contestants, rounds, show=lambda text: None):
+    """Lets all run once in every round.
+
+    Args:
+        contestants: dict from names to callables without arguments that
+            return a number, like seconds, or a list of numbers.
+        rounds: int.
+        show: callable, called with a line on how far it is.
+
+    Returns:
+        Dict from names to `Samples`; of lists, lists of `Samples`.
+    """
+    results = {name: [] for name in contestants}
+    for i in range(rounds):
+        for name, run in contestants.items():
+            show(f"round {i + 1} of {rounds}: {name}")
+            results[name].append(run())
+    return {
+        name: [Samples(list(values)) for values in zip(*of_one)]
+        if isinstance(of_one[0], list) else Samples(of_one)
+        for name, of_one in results.items()
+    }
