@@ -18,6 +18,7 @@ from fr_keras.algorithms import (
     FeaturesReplay,
     GPipe,
 )
+from fr_keras.measurement import measure_costs
 from fr_keras.partition import partition
 from fr_keras.plotting import plot_modules
 from fr_keras.summary import summary
@@ -33,6 +34,7 @@ __all__ = [
     "GPipe",
     "diagnostics",
     "layers",
+    "measure_costs",
     "models",
     "partition",
     "plot_modules",

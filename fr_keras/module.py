@@ -140,7 +140,7 @@ class Module:
             module.
         """
         with tf.device(self.device):
-            outputs = self.submodel(inputs)
+            outputs = call_quietly(self.submodel, inputs)
         flat_outputs = keras.tree.flatten(outputs)
         self._wiring = Wiring(
             self.submodel, len(differentiable), len(flat_outputs), is_last

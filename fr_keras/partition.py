@@ -2,11 +2,11 @@
 
 import numbers
 
-import keras
 import numpy as np
 
-from fr_keras.costs import forward_cost, iteration_units
-from fr_keras.graph import Graph
+from fr_keras.costs import Cost, call_cost, num_plays
+from fr_keras.graph import Graph, submodel
+from fr_keras.measurement import measure_costs
 
 # Estimated costs that differ by less count as equal: an estimate is no better.
 _ESTIMATE_TOLERANCE = 0.03
@@ -35,9 +35,12 @@ def partition(model, num_modules, costs=None):
             structure of inputs and outputs.
         num_modules: int, K, at least 1.
         costs: dict from layer name to the cost of the layer's forward pass in
-            any unit, or `None` for an estimate of its multiply-adds per
-            example. Every layer must be there (operations that are no layers
-            and input layers need not be: they cost 0).
+            any unit, or to a pair, forward and backward (twice forward if not
+            given); `None` for an estimate of multiply-adds per example;
+            `"measured"` for what `fr_keras.measure_costs(model)` measures now
+            (which lets you choose the data and the device). Every layer must
+            be in a dict (operations that are no layers and input layers need
+            not be: they cost 0).
 
     Returns:
         List of `num_modules` Functional `keras.Model`s. The first takes the
@@ -92,9 +95,16 @@ def best_cut(model, num_modules, costs=None):
     places = graph.places()
     if num_modules - 1 > len(places):
         raise ValueError(_too_many(model, num_modules, graph, len(places)))
-    forward = np.array([forward_cost(node, costs) for node in graph.nodes])
+    if isinstance(costs, str):
+        if costs != "measured":
+            raise ValueError(
+                "`costs` must be a dict, None or 'measured'. "
+                f"Received: {costs=}"
+            )
+        costs = measure_costs(model)
+    of_calls = np.array([call_cost(node, costs) for node in graph.nodes])
     tolerance = _ESTIMATE_TOLERANCE if costs is None else 1e-9
-    return _best_cut(graph, forward, num_modules, tolerance)
+    return _best_cut(graph, of_calls, num_modules, tolerance)
 
 
 def split(model, cut):
@@ -115,7 +125,7 @@ def split(model, cut):
         last = stop == len(graph.nodes)
         outputs = graph.output if last else _single(graph.crossing(stop))
         modules.append(
-            _submodel(
+            submodel(
                 graph.nodes[start:stop], inputs, outputs,
                 f"{model.name}_module_{k}",
             )
@@ -125,33 +135,6 @@ def split(model, cut):
 
 def _single(tensors):
     return tensors[0] if len(tensors) == 1 else tensors
-
-
-def _submodel(nodes, inputs, outputs, name):
-    """The Functional model of some nodes, with what passes through them."""
-    renewed = {
-        id(tensor): keras.Input(
-            batch_shape=tensor.shape,
-            dtype=tensor.dtype,
-            sparse=tensor.sparse,
-            ragged=tensor.ragged,
-            name=tensor.name,
-        )
-        for tensor in keras.tree.flatten(inputs)
-    }
-    for node in nodes:
-        args, kwargs = node.arguments.fill_in(renewed)
-        made = keras.tree.flatten(node.operation(*args, **kwargs))
-        renewed |= {id(a): b for a, b in zip(node.outputs, made)}
-
-    def renew(tensor):
-        return renewed[id(tensor)]
-
-    return keras.Model(
-        keras.tree.map_structure(renew, inputs),
-        keras.tree.map_structure(renew, outputs),
-        name=name,
-    )
 
 
 def _too_many(model, num_modules, graph, num_places):
@@ -169,7 +152,7 @@ def _too_many(model, num_modules, graph, num_places):
     return f"{message} Received: {num_modules=}"
 
 
-def _best_cut(graph, forward, num_modules, tolerance):
+def _best_cut(graph, of_calls, num_modules, tolerance):
     """The cut whose slowest module is fastest, and that lets least cross.
 
     Dynamic programming twice over the places i where a module may begin and j
@@ -177,7 +160,7 @@ def _best_cut(graph, forward, num_modules, tolerance):
     as the limit, for the crossing tensors.
     """
     places = np.flatnonzero(graph.may_cut())
-    work = np.concatenate([[0.0], np.cumsum(forward)])[places]
+    work = np.concatenate([[[0.0, 0.0]], np.cumsum(of_calls, 0)])[places]
     weights = np.concatenate([[0], np.cumsum(graph.has_weights)])[places]
     count, elements = graph.crossing_sizes()
     crossing = (count[places] << 40) + elements[places]
@@ -185,9 +168,11 @@ def _best_cut(graph, forward, num_modules, tolerance):
 
     def costs(j, k):
         """Cost of an iteration of module k, from each place i < j up to j."""
-        units = iteration_units(k, num_modules)
+        cost = Cost(*(work[j] - work[:j]).T)
         return np.where(
-            weights[:j] < weights[j], units * (work[j] - work[:j]), np.inf
+            weights[:j] < weights[j],
+            cost.of_iteration(num_plays(k, num_modules)),
+            np.inf,
         )
 
     slowest = np.concatenate([[0.0], np.full(end, np.inf)])

@@ -134,6 +134,10 @@ MISTAKES = {
         lambda: fr_keras.FeaturesReplay([layers.Dense(3)], 2),
         ValueError, "list of 1 modules.*Received: num_modules=2",
     ),
+    "costs of modules": (
+        lambda: fr_keras.FeaturesReplay([layers.Dense(3)], costs={"a": 1}),
+        ValueError, "list of modules. Received: costs={'a': 1}",
+    ),
     "zero modules": (
         lambda: fr_keras.FeaturesReplay(net(), 0),
         ValueError, "at least 1. Received: num_modules=0",

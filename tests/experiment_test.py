@@ -112,6 +112,25 @@ def test_flags_of_algorithms():
     assert float(model.synthesizer_optimizer.learning_rate) == 0.25
 
 
+def test_measured_balance(monkeypatch):
+    """The last layers take all the time, so they are all there is at the end.
+    """
+    seen = []
+
+    def measure(network, x, device):
+        seen.append((x.shape, device))
+        return {
+            layer.name: (1.0, 1.0) if layer.name == "logits" else (0.001, 0.0)
+            for layer in network.layers
+        }
+
+    monkeypatch.setattr(fr_keras, "measure_costs", measure)
+    model = built("--batch_size=7", "--balance=measured")
+    assert seen == [((7, 8, 8, 1), "CPU:0")]
+    assert model.modules[1].layers[-1].name == "logits"
+    assert len(model.modules[1].layers) < 5
+
+
 @pytest.mark.parametrize(
     "algorithm, flag",
     [

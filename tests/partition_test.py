@@ -178,6 +178,34 @@ def test_cut_of_chain_is_optimal(num_modules, seed, integer):
 
 
 @pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("num_modules", [1, 2, 4])
+def test_forward_and_backward_costs(num_modules, seed):
+    """Backward need not cost twice as much as forward."""
+    model = chain([5] * 8)
+    forward, backward = (
+        random_costs(names(model), 2 * seed + i, integer=False) for i in (0, 1)
+    )
+
+    modules = partition(
+        model, num_modules, {n: (forward[n], backward[n]) for n in forward}
+    )
+
+    def cost(groups):
+        passes = [2] * (num_modules - 1) + [1]
+        return max(
+            sum(plays * forward[name] + backward[name] for name in group)
+            for plays, group in zip(passes, groups)
+        )
+
+    best = min(
+        cost(groups)
+        for groups in ways_to_group([[n] for n in names(model)], num_modules)
+    )
+    found = cost([names(module) for module in modules])
+    assert found == pytest.approx(best, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("num_modules", [2, 3, 5])
 def test_cut_of_residual_net_is_optimal(num_modules, seed):
     model = residual(3)
@@ -481,6 +509,20 @@ def test_subclassed_model():
 def test_costs_need_an_entry_for_every_layer():
     with pytest.raises(ValueError, match="'d2'.*Received: costs={'d1': 1}"):
         partition(chain([5, 5]), 2, {"d1": 1})
+
+
+@pytest.mark.parametrize(
+    "cost", ["3", (1, 2, 3), (1,), -1, (1, -1), float("nan"), (1, None), None]
+)
+def test_nonsensical_cost(cost):
+    with pytest.raises(ValueError, match="pair of numbers") as error:
+        partition(chain([5, 5]), 2, {"d1": 1, "d2": cost})
+    assert str(error.value).endswith(f"Received: {cost!r}")
+
+
+def test_costs_that_are_no_dict():
+    with pytest.raises(ValueError, match="Received: costs='guessed'"):
+        partition(chain([5, 5]), 2, "guessed")
 
 
 def test_costs_need_no_entry_for_operations():

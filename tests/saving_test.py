@@ -115,6 +115,20 @@ def test_every_algorithm_with_its_arguments(name, arguments, tmp_path):
     loaded.fit(*data(), batch_size=4, verbose=0)
 
 
+def test_costs_are_kept(tmp_path):
+    """The modules are those that were trained, though times have changed."""
+    network = net()
+    _, first, *others = [layer.name for layer in network.layers]
+    model = trained(fr_keras.FeaturesReplay(
+        network, 2, costs={first: (9, 3), **dict.fromkeys(others, 0.5)}
+    ))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert [layer.name for layer in model.modules[0].layers[1:]] == [first]
+    assert [layer.name for layer in loaded.modules[0].layers[1:]] == [first]
+    assert loaded.costs == model.costs
+
+
 def test_loaded_model_is_compiled_alike(tmp_path):
     model = trained(fr_keras.FeaturesReplay(net(), 2), jit_compile=True)
     model.save(tmp_path / "model.keras")

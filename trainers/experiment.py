@@ -62,6 +62,11 @@ flags.DEFINE_list(
     "round-robin if there are fewer than modules. Default: all GPUs, or else "
     "one logical CPU device for each module.",
 )
+flags.DEFINE_enum(
+    "balance", "estimated", ["estimated", "measured"],
+    "By what the modules are balanced: estimated multiply-adds, or the time "
+    "of each layer, measured on the first device as the program starts.",
+)
 flags.DEFINE_string(
     "dataset", "digits",
     "Image classification set: digits (prepared without a network) or any "
@@ -134,7 +139,7 @@ ALGORITHM_FLAGS = {
 EXPERIMENT_FLAGS = (
     "algorithm", "gradient_shrink", "num_microbatches", "recompute",
     "synthesizer_width", "synthesizer_learning_rate", "model", "depth",
-    "num_modules", "devices", "dataset", "data_dir", "mean", "std",
+    "num_modules", "devices", "balance", "dataset", "data_dir", "mean", "std",
     "crop_padding", "flip", "batch_size", "drop_remainder", "epochs",
     "learning_rate", "learning_rate_drops", "learning_rate_factor", "momentum",
     "nesterov", "weight_decay", "steps_per_execution", "seed",
@@ -327,8 +332,16 @@ def build_algorithm(network, steps_per_epoch):
             not exist.
     """
     try:
+        costs = None
+        if FLAGS.balance == "measured":
+            shape = (FLAGS.batch_size, *network.input_shape[1:])
+            images = np.random.default_rng(0).normal(size=shape)
+            costs = fr_keras.measure_costs(
+                network, images, FLAGS.devices and FLAGS.devices[0]
+            )
         model = fr_keras.ALGORITHMS[FLAGS.algorithm](
             network, FLAGS.num_modules, FLAGS.devices or None,
+            costs=costs,
             **algorithm_arguments(),
         )
     except ValueError as error:

@@ -8,6 +8,8 @@ import tensorflow as tf
 from fr_keras import placement
 from fr_keras.algorithms.trainer import ModuleTrainer
 from fr_keras.chain import Chain
+from fr_keras.costs import as_cost
+from fr_keras.measurement import measure_costs
 from fr_keras.module import Module
 from fr_keras.partition import best_cut, split
 from fr_keras.summary import summary
@@ -30,8 +32,12 @@ class Algorithm(ModuleTrainer):
         num_modules: int, K, or `None` for one module per device.
         devices: list of device names, or `None` for the GPUs there are, else
             the logical CPU devices (see `fr_keras.placement.assign_devices`).
+        costs: what layers cost, as for `fr_keras.partition`, which balances
+            the modules by it.
 
     Attributes:
+        costs: dict from layer name to the pair of costs (forward, backward) by
+            which the modules are balanced, or `None` if they were estimated.
         modules: tuple of K `keras.Model`s (or the layers that were given).
         devices: tuple of K full device names.
         num_modules: int, K.
@@ -44,7 +50,9 @@ class Algorithm(ModuleTrainer):
             a list.
     """
 
-    def __init__(self, model, num_modules=None, devices=None, **kwargs):
+    def __init__(
+        self, model, num_modules=None, devices=None, costs=None, **kwargs
+    ):
         if tf.distribute.has_strategy():
             raise ValueError(
                 "Modules go to devices by `devices`, not by a strategy of "
@@ -52,12 +60,19 @@ class Algorithm(ModuleTrainer):
                 f"Received: strategy={tf.distribute.get_strategy()!r}"
             )
         if isinstance(model, (list, tuple)):
+            if costs is not None:
+                raise ValueError(
+                    "`costs` are for a model that is to be cut; `model` is a "
+                    f"list of modules. Received: costs={costs!r}"
+                )
             submodels = _check_modules(model, num_modules)
             network = list(submodels)
         else:
             if num_modules is None:
                 num_modules = placement.default_num_modules(devices)
-            cut = best_cut(model, num_modules)
+            if costs == "measured":
+                costs = measure_costs(model, device=devices and devices[0])
+            cut = best_cut(model, num_modules, costs)
             network = placement.copy_model(model)
             submodels = split(network, cut)
         kwargs.setdefault("dtype", submodels[-1].dtype_policy)
@@ -67,6 +82,9 @@ class Algorithm(ModuleTrainer):
         self._network = network
         self._chain = None
         self._given_devices = devices
+        self._costs = costs and {
+            name: as_cost(cost) for name, cost in costs.items()
+        }
         self._devices = placement.assign_devices(len(submodels), devices)
         self.modules_at_work = []
         for submodel, device in zip(submodels, self._devices):
@@ -86,6 +104,10 @@ class Algorithm(ModuleTrainer):
     @property
     def devices(self):
         return self._devices
+
+    @property
+    def costs(self):
+        return self._costs
 
     @property
     def num_modules(self):
@@ -183,6 +205,10 @@ class Algorithm(ModuleTrainer):
             "model": keras.saving.serialize_keras_object(self._network),
             "num_modules": self.num_modules,
             "devices": self._given_devices,
+            # Measured anew, they would be others, and so perhaps the modules.
+            "costs": self.costs and {
+                name: list(cost) for name, cost in self.costs.items()
+            },
             # Unknown before training begins.
             "data": self._chain
             and keras.saving.serialize_keras_object(self._chain.data),
