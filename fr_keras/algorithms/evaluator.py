@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from fr_keras import chain, labels
 from fr_keras.module import call_quietly
+from fr_keras.reading import Reading
 
 
 class ModuleEvaluator(keras.Model):
@@ -16,6 +17,11 @@ class ModuleEvaluator(keras.Model):
         modules_at_work: list of K `fr_keras.module.Module`.
         devices: tuple of K full device names.
     """
+
+    @property
+    def distribute_strategy(self):
+        """What Keras reads datasets by; modules themselves have devices."""
+        return Reading()
 
     def build(self, input_shape=None):
         """Does nothing: the modules are built with the first batch."""
