@@ -19,7 +19,6 @@ TensorBoard, with this directory as --logdir, lays the runs over each other.
 import contextlib
 import fcntl
 import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -29,7 +28,13 @@ import time
 from absl import flags
 
 import fr_keras
-from trainers import comparison, comparison_plots, errors, experiment
+from trainers import (
+    comparison,
+    comparison_plots,
+    errors,
+    experiment,
+    sweep,
+)
 
 FLAGS = flags.FLAGS
 
@@ -39,42 +44,15 @@ flags.DEFINE_string(
     "Required.",
     required=True,
 )
-flags.DEFINE_list(
-    "algorithms", ["backprop", "features_replay", "ddg", "dni"],
-    f"Algorithms, of {', '.join(fr_keras.ALGORITHMS)}.",
-)
-flags.DEFINE_list("numbers_of_modules", ["2", "3", "4"], "Numbers K.")
 flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds.")
+flags.adopt_module_key_flags(sweep)
 for name in experiment.EXPERIMENT_FLAGS:
     if name not in ("algorithm", "num_modules", "seed"):
         flags.declare_key_flag(name)
 
 flags.register_validator(
-    "algorithms",
-    lambda names: names
-    and len({*names}) == len(names)
-    and all(name in fr_keras.ALGORITHMS for name in names),
-    f"must be different ones of {', '.join(fr_keras.ALGORITHMS)}",
-)
-
-
-def _are_numbers(values, lowest):
-    return (
-        bool(values)
-        and len({*values}) == len(values)
-        and all(re.fullmatch("0|[1-9][0-9]{0,8}", v) for v in values)
-        and all(int(value) >= lowest for value in values)
-    )
-
-
-flags.register_validator(
-    "numbers_of_modules",
-    lambda values: _are_numbers(values, lowest=1),
-    "must be different numbers of at least 1, like 2,3,4",
-)
-flags.register_validator(
     "seeds",
-    lambda values: _are_numbers(values, lowest=0),
+    lambda values: sweep.are_numbers(values, lowest=0),
     "must be different numbers of at least 0, like 0,1,2",
 )
 
@@ -83,10 +61,10 @@ def main():
     FLAGS.workdir = os.path.expanduser(FLAGS.workdir)
     check_flags_of_algorithms()
     runs = [
-        comparison.Run(FLAGS.workdir, algorithm, int(num_modules), int(seed))
+        comparison.Run(FLAGS.workdir, algorithm, num_modules, int(seed))
         # A seed at a time, so that early tables have something of everything.
         for seed in FLAGS.seeds
-        for num_modules in FLAGS.numbers_of_modules
+        for num_modules in sweep.numbers_of_modules()
         for algorithm in FLAGS.algorithms
     ]
     with whole_workdir() as lock:

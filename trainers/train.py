@@ -6,7 +6,8 @@ r"""Trains a network that is cut into modules.
 configs/ holds the experiments. Flags that come later override earlier ones:
 
     the network     --model --depth
-    its modules     --algorithm --num_modules --devices --steps_per_execution
+    its modules     --algorithm --num_modules --devices --balance
+                    --steps_per_execution
     algorithms      --gradient_shrink (features_replay, ddg)
                     --num_microbatches --recompute (gpipe)
                     --synthesizer_width --synthesizer_learning_rate (dni)
@@ -41,7 +42,7 @@ import tensorflow as tf
 from absl import flags
 
 import fr_keras
-from trainers import errors, experiment, input_pipeline
+from trainers import errors, experiment, input_pipeline, workdir
 
 FLAGS = flags.FLAGS
 
@@ -54,7 +55,7 @@ flags.adopt_module_key_flags(experiment)
 
 
 def main():
-    make_workdir()
+    FLAGS.workdir = workdir.make(FLAGS.workdir)
     experiment.start()
     data = input_pipeline.load(
         FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std
@@ -121,35 +122,9 @@ def tensorboard():
     )
 
 
-def make_workdir():
-    """Makes the working directory, which must not hold anything yet."""
-    FLAGS.workdir = os.path.expanduser(FLAGS.workdir)
-    try:
-        os.makedirs(FLAGS.workdir, exist_ok=True)
-        if os.listdir(FLAGS.workdir):
-            raise errors.UsageError(
-                "--workdir must be new or empty, so that no other run is "
-                f"overwritten. Received: {FLAGS.workdir}"
-            )
-        probe = os.path.join(FLAGS.workdir, "probe")
-        open(probe, "w").close()
-        os.remove(probe)
-    except OSError as error:
-        raise errors.UsageError(
-            f"--workdir cannot be written to: {error}"
-        ) from error
-
-
-@contextlib.contextmanager
 def whole_file(name):
-    """Gives a path to write to, which becomes `name` once all is written."""
-    path = os.path.join(FLAGS.workdir, name)
-    part = os.path.join(FLAGS.workdir, f"part_of_{name}")
-    try:
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        raise errors.UsageError(f"{path} cannot be written: {error}") from error
+    """As `workdir.whole_file`, of a file in the working directory."""
+    return workdir.whole_file(os.path.join(FLAGS.workdir, name))
 
 
 def write_flags(data):

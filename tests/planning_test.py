@@ -1,0 +1,112 @@
+"""Predictions, on a network whose times and sizes are known."""
+
+import keras
+import numpy as np
+import pytest
+
+from fr_keras import planning
+from fr_keras.costs import Cost
+from fr_keras.measurement import Call
+from fr_keras.simulation import ModuleTimes
+
+BATCH, WIDTH, DEPTH = 8, 16, 13
+TENSOR = BATCH * WIDTH * 4
+LAYER = (WIDTH * WIDTH + WIDTH) * 4
+
+
+@pytest.fixture
+def planner(monkeypatch):
+    """Each layer takes 1 forward and 2 backward; measured, it took half."""
+
+    def measure_calls(model, x, device):
+        calls = []
+        for layer in model.layers:
+            (node,) = layer._inbound_nodes[:1]
+            before, after = map(id, [*node.input_tensors, *node.output_tensors])
+            calls.append(Call(
+                layer.name, Cost(0.5, 1.0), own_bytes=100, kept={before, after},
+                sizes={before: TENSOR, after: TENSOR},
+            ))
+        return calls
+
+    monkeypatch.setattr(planning, "measure_calls", measure_calls)
+    monkeypatch.setattr(
+        planning, "measure_modules",
+        lambda model, x: [ModuleTimes(DEPTH, 2.0 * DEPTH, 0.13 * DEPTH)],
+    )
+    model = keras.Sequential(
+        [keras.Input((WIDTH,))]
+        + [keras.layers.Dense(WIDTH, "tanh") for _ in range(DEPTH)]
+    )
+    return planning.Planner(model, np.zeros([BATCH, WIDTH], "float32"))
+
+
+def test_time(planner):
+    """3, 3, 3 and 4 layers: 4 forward units each, but 3 of the last."""
+    found = planner.predict(4)
+    assert found.cut == (3, 6, 9)
+    assert [times.forward for times in found.times] == [3.0, 3.0, 3.0, 4.0]
+    assert [times.backward for times in found.times] == [6.0, 6.0, 6.0, 8.0]
+    updates = [0.39, 0.39, 0.39, 0.52]
+    assert [t.update for t in found.times] == pytest.approx(updates)
+    assert found.seconds["features_replay"] == pytest.approx(12.52)
+    assert found.seconds["backprop"] == pytest.approx(39.39)
+
+
+def test_one_device_is_what_was_measured(planner):
+    found = planner.predict(1)
+    assert found.seconds["features_replay"] == pytest.approx(DEPTH * 3.13)
+    assert found.sent == []
+
+
+def test_memory(planner):
+    """Weights, gradients and momentum; queue; features; activations."""
+    found = planner.predict(4)
+    for k, (num_layers, memory) in enumerate(zip([3, 3, 3, 4], found.memory)):
+        queue = (3 - k) * TENSOR
+        delta = TENSOR if k < 3 else 0
+        activations = (num_layers + 1) * TENSOR + num_layers * 100
+        # The optimizer counts its updates, too.
+        assert memory == pytest.approx(
+            3 * num_layers * LAYER + queue + delta + activations, abs=100
+        )
+
+
+def test_links(planner):
+    found = planner.predict(4, bytes_per_second=TENSOR / 2, latency=0.5)
+    assert found.sent == [2 * TENSOR] * 3
+    assert [times.send_up for times in found.times] == [2.5, 2.5, 2.5, 0.0]
+    assert [times.send_down for times in found.times] == [0.0, 2.5, 2.5, 2.5]
+    # A batch goes up by plays, and its error gradient comes down by one module
+    # an iteration, to the bottom in K: 3 plays of 3, 3 ways up, the last
+    # module's 4 + 8; 3 ways down, each with a replay of 3 and a backward pass
+    # of 6; and the update of module 1.
+    assert found.seconds["features_replay"] == pytest.approx(
+        (9 + 7.5 + 12 + 3 * (2.5 + 9) + 0.39) / 4
+    )
+    # Back-propagation waits for everything: 3 times up, 3 times down.
+    assert found.seconds["backprop"] == pytest.approx(39.39 + 15)
+
+
+def test_too_many_devices(planner):
+    with pytest.raises(ValueError, match="at most 13"):
+        planner.predict(14)
+
+
+def test_measures_a_real_network():
+    """Without stand-ins: shares of the network add up to the whole."""
+    model = keras.Sequential([
+        keras.Input((6, 6, 3)),
+        keras.layers.Conv2D(4, 3, activation="relu"),
+        keras.layers.Flatten(),
+        keras.layers.Dense(5),
+    ])
+    planner = planning.Planner(model, np.ones([4, 6, 6, 3], "float32"))
+    for num_modules in (1, 2):
+        found = planner.predict(num_modules)
+        whole = planner.whole
+        assert sum(t.forward for t in found.times) == pytest.approx(
+            whole.forward
+        )
+        assert sum(t.update for t in found.times) == pytest.approx(whole.update)
+        assert found.seconds["features_replay"] > 0

@@ -1,0 +1,44 @@
+"""Flags that list algorithms and numbers of modules."""
+
+import re
+
+from absl import flags
+
+import fr_keras
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_list(
+    "algorithms", ["backprop", "features_replay", "ddg", "dni"],
+    f"Algorithms, of {', '.join(fr_keras.ALGORITHMS)}.",
+)
+flags.DEFINE_list("numbers_of_modules", ["2", "3", "4"], "Numbers K.")
+
+
+def are_numbers(values, lowest):
+    """Whether strings are different decimal numbers, none below `lowest`."""
+    return (
+        bool(values)
+        and len({*values}) == len(values)
+        and all(re.fullmatch("0|[1-9][0-9]{0,8}", v) for v in values)
+        and all(int(value) >= lowest for value in values)
+    )
+
+
+flags.register_validator(
+    "algorithms",
+    lambda names: names
+    and len({*names}) == len(names)
+    and all(name in fr_keras.ALGORITHMS for name in names),
+    f"must be different ones of {', '.join(fr_keras.ALGORITHMS)}",
+)
+flags.register_validator(
+    "numbers_of_modules",
+    lambda values: are_numbers(values, lowest=1),
+    "must be different numbers of at least 1, like 2,3,4",
+)
+
+
+def numbers_of_modules():
+    """The numbers K, a list of int."""
+    return [int(value) for value in FLAGS.numbers_of_modules]
