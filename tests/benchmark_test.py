@@ -1,0 +1,167 @@
+"""The benchmark measures what it says; its command line."""
+
+
+import pytest
+
+from fr_keras.simulation import ModuleTimes, seconds_per_step
+from tests.train_test import command, complaint
+from trainers.benchmarks import processes, turns
+
+
+def test_turns_and_ratios():
+    order = []
+    numbers = iter([2.0, 1.0, 6.0, 2.0, 4.0, 4.0])
+
+    def contestant(name):
+        def run():
+            order.append(name)
+            return next(numbers)
+
+        return run
+
+    found = turns.take({n: contestant(n) for n in "ab"}, rounds=3)
+    assert order == ["a", "b"] * 3
+    assert found["a"].values == [2.0, 6.0, 4.0]
+    assert found["b"].text() == "2.00 (1.00-4.00)"
+    # Round by round, how many times as long `a` takes.
+    assert found["b"].ratio(found["a"]).values == [2.0, 3.0, 1.0]
+
+
+def add(a, b):
+    if b == 13:
+        raise ValueError("13 brings bad luck")
+    return lambda: a + b
+
+
+def test_processes_answer_and_fail_aloud():
+    process = processes.Process(None, add, 2, 3)
+    assert process() == process() == 5
+    process.close()
+    with pytest.raises(RuntimeError, match="13 brings bad luck"):
+        processes.Process({0}, add, 2, 13)
+
+
+# A schedule of known length, run for real: sleeping cannot be faster than it
+# should, and on an idle machine is hardly slower.
+
+
+def test_schedule_of_known_length(tmp_path):
+    """K=2: 6 τ locked, 4 τ by Features Replay, measured with τ = 50 ms."""
+    done = command(
+        "benchmark", "--measure=schedule", "--numbers_of_modules=2",
+        "--tau=0.05", "--steps_per_execution=4", "--num_steps=4", "--rounds=1",
+        f"--workdir={tmp_path / 'new'}",
+    )
+    assert done.returncode == 0, done.stderr
+    rows = dict(
+        [cell.strip() for cell in line.strip("|").split("|")][:2]
+        for line in done.stdout.splitlines() if line.startswith("|")
+    )
+    measured = {
+        name: float(cell.split()[0]) for name, cell in rows.items()
+        if "(" in cell
+    }
+    modules = [ModuleTimes(1.0, 2.0)] * 2
+    for name, schedule, steps in [
+        ("back-propagation", "backprop", 1),
+        ("Features Replay, 4 per call", "features_replay", 4),
+        ("DDG, 4 per call", "ddg", 4),
+    ]:
+        least = seconds_per_step(schedule, modules, steps)
+        # (The machine may be busy with other tests.)
+        assert 0.99 * least < measured[name] < 2 * least, name
+    files = {path.name for path in (tmp_path / "new").iterdir()}
+    assert files == {"table.md", "timeline.png"}
+    assert (tmp_path / "new" / "table.md").read_text() in done.stdout
+
+
+@pytest.mark.slow
+def test_compute(tmp_path):
+    done = command(
+        "benchmark", "--measure=compute", "--numbers_of_modules=1",
+        "--batch_size=2", "--steps_per_execution=1", "--num_steps=1",
+        "--rounds=1", f"--workdir={tmp_path / 'new'}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "stock Keras, all cores" in done.stdout
+    assert "of its bound" in done.stdout
+
+
+def test_memory(tmp_path):
+    done = command(
+        "benchmark", "--measure=memory", "--numbers_of_modules=2",
+        "--batch_size=32", "--algorithms=backprop,features_replay",
+        f"--workdir={tmp_path / 'new'}",
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in done.stdout.splitlines()
+        if line.startswith(("| backprop", "| features"))
+    ]
+    assert len(rows) == 2
+    for algorithm, _, *sizes, _ in rows:
+        peak, parameters, slots, kept, rest, counted = map(float, sizes)
+        # ResNet-20 has 272,474 parameters; statistics come to 1,376 more.
+        assert parameters == pytest.approx(1.1, abs=0.1)
+        assert slots == pytest.approx(1.1, abs=0.1)
+        assert peak == pytest.approx(parameters + slots + kept + rest, abs=0.3)
+        # 53.7 MB of activations by 32 examples (tests/measurement_test.py).
+        assert counted - parameters - slots - kept == pytest.approx(53, abs=5)
+        if algorithm == "backprop":
+            assert kept == 0
+        else:
+            # A batch of images, and of error gradients: 16 channels below
+            # 32x32, 32 below 16x16.
+            images, half = 32 * 32 * 32 * 3 * 4, 32 * 16 * 16 * 32 * 4
+            assert kept in (
+                pytest.approx((images + half) / 1e6, abs=0.1),
+                pytest.approx((images + 2 * half) / 1e6, abs=0.1),
+            )
+
+
+@pytest.mark.parametrize(
+    "program, flag",
+    [
+        ("benchmark", "--numbers_of_modules=99"),  # More than cores.
+        ("plan", "--model_file=setup.py"),
+        *(
+            pytest.param(program, flag, marks=pytest.mark.slow)
+            for program, flags in {
+                "benchmark": [
+                    "--measure=speed", "--numbers_of_modules=0", "--depth=21",
+                    "--algorithms=magic", "--rounds=0", "--tau=0", "--tau=nan",
+                ],
+                "plan": [
+                    "--gbits_per_second=0", "--gbits_per_second=nan",
+                    "--latency=-1", "--model_file=nowhere.keras",
+                    "--device=GPU:7", "--max_modules=0", "--depth=3",
+                ],
+            }.items()
+            for flag in flags
+        ),
+    ],
+)
+def test_nonsense_is_refused(program, flag, tmp_path):
+    workdir = tmp_path / "new"
+    own = {"benchmark": ["--measure=compute", f"--workdir={workdir}"]}
+    done = command(program, "--batch_size=2", *own.get(program, []), flag)
+    assert flag.split("=")[0].strip("-") in complaint(done)
+    assert not workdir.exists()
+
+
+@pytest.mark.slow
+def test_nothing_is_overwritten(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    done = command("benchmark", "--measure=memory", f"--workdir={tmp_path}")
+    assert "--workdir must be new" in complaint(done)
+
+
+def test_plan():
+    done = command("plan", "--batch_size=2", "--max_modules=3")
+    assert done.returncode == 0, done.stderr
+    first, *_ = done.stdout.splitlines()
+    assert first.startswith("resnet20, batches of 2, on one device: forward ")
+    rows = [line for line in done.stdout.splitlines() if line[2:3].isdigit()]
+    assert [row.split("|")[1].strip() for row in rows] == ["1", "2", "3"]
+    assert rows[0].split("|")[3].strip() == "1.00"

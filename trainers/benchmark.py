@@ -1,0 +1,192 @@
+r"""Measures how fast and how lean training is, on this machine.
+
+    python -m trainers.benchmark --flagfile=configs/benchmark_schedule.cfg \
+        --workdir=runs/benchmark_schedule
+
+One of three things is measured, --measure:
+
+    schedule    modules that only sleep: what the schedule alone takes, for any
+                K on any machine, and a timeline picture
+    compute     ResNets, one CPU core for each module: throughput, beside the
+                bound that follows from each module measured alone, and stock
+                Keras
+    memory      ResNets: bytes that an iteration allocates
+
+All that is compared takes turns, round by round; tables have the median of the
+rounds and, in brackets, the least and the most. The working directory gets:
+
+    table.md        the tables, with machine, versions and command
+    timeline.png    (schedule) who works when
+"""
+
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import keras
+import tensorflow as tf
+from absl import flags
+
+import fr_keras
+from trainers import errors, sweep, workdir
+from trainers.benchmarks import compute, memory, schedule, tables
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_enum(
+    "measure", None, ["schedule", "compute", "memory"],
+    "What to measure. Required.", required=True,
+)
+flags.DEFINE_string(
+    "workdir", None,
+    "Directory for the results; must be new or empty. Required.",
+    required=True,
+)
+flags.DEFINE_integer(
+    "rounds", 5, "How often everything is measured.",
+    lower_bound=1, upper_bound=1000,
+)
+flags.DEFINE_integer(
+    "num_steps", 16,
+    "(schedule, compute) Iterations in a round; rounded up to whole calls.",
+    lower_bound=1, upper_bound=100_000,
+)
+flags.DEFINE_integer(
+    "steps_per_execution", 8,
+    "(schedule, compute) Iterations in one graph.",
+    lower_bound=1, upper_bound=1000,
+)
+flags.DEFINE_float(
+    "tau", 0.02, "(schedule) Seconds of a forward pass of a module.",
+    lower_bound=1e-4, upper_bound=10.0,
+)
+flags.DEFINE_integer(
+    "depth", 20,
+    "(compute, memory) Layers of the ResNet: "
+    f"{', '.join(map(str, fr_keras.models.RESNET_DEPTHS))}.",
+)
+flags.DEFINE_integer(
+    "batch_size", 128, "(compute, memory) Examples per iteration.",
+    lower_bound=1, upper_bound=1_000_000,
+)
+
+flags.adopt_module_key_flags(sweep)
+FLAGS.set_default("algorithms", ["backprop", "features_replay"])
+FLAGS.set_default("numbers_of_modules", ["2"])
+flags.register_validator(
+    "depth",
+    lambda depth: depth in fr_keras.models.RESNET_DEPTHS,
+    f"must be one of {fr_keras.models.RESNET_DEPTHS}",
+)
+
+
+def main():
+    numbers = sweep.numbers_of_modules()
+    cores = len(os.sched_getaffinity(0))
+    most = {"compute": cores, "schedule": 100, "memory": 100}[FLAGS.measure]
+    if max(numbers) > most:
+        raise errors.UsageError(
+            f"--numbers_of_modules must be at most {most}"
+            f"{', so that each module has a core' * (most == cores)}. "
+            f"Received: {max(numbers)}"
+        )
+    FLAGS.workdir = workdir.make(FLAGS.workdir)
+    calls = -(-FLAGS.num_steps // FLAGS.steps_per_execution)
+    job = compute.Job(
+        FLAGS.depth, FLAGS.batch_size, calls * FLAGS.steps_per_execution,
+        FLAGS.steps_per_execution,
+    )
+    text = {
+        "schedule": measure_schedule,
+        "compute": measure_compute,
+        "memory": measure_memory,
+    }[FLAGS.measure](numbers, job)
+    text = f"{text}\n\n{conditions()}\n"
+    show("")
+    print(text)
+    with workdir.whole_file(
+        os.path.join(FLAGS.workdir, "table.md")
+    ) as path, open(path, "w") as file:
+        file.write(text)
+    print(f"The tables are in {FLAGS.workdir}")
+
+
+def measure_schedule(numbers, job):
+    schedule.start(max(numbers))
+    parts = []
+    for num_modules in numbers:
+        rows = schedule.measure(
+            num_modules, FLAGS.tau, FLAGS.steps_per_execution, job.num_steps,
+            FLAGS.rounds, show,
+        )
+        parts.append(tables.schedule(num_modules, FLAGS.tau, rows))
+    with workdir.whole_file(
+        os.path.join(FLAGS.workdir, "timeline.png")
+    ) as path:
+        schedule.draw(path, max(numbers), FLAGS.tau)
+    return "\n\n".join(parts)
+
+
+def measure_compute(numbers, job):
+    parts = []
+    for num_modules in numbers:
+        rows, modules, predicted = compute.measure(
+            job, FLAGS.algorithms, num_modules, FLAGS.rounds, show
+        )
+        parts.append(tables.compute(
+            job, num_modules, rows, modules,
+            compute.bounds(modules, FLAGS.rounds), predicted,
+        ))
+    return "\n\n".join(parts)
+
+
+def measure_memory(numbers, job):
+    return tables.memory(
+        job, memory.measure(job, FLAGS.algorithms, numbers, show)
+    )
+
+
+def conditions():
+    """Machine, versions and command, in one paragraph."""
+    given = shlex.join(a for a in sys.argv[1:] if "workdir" not in a)
+    return (
+        f"Measured by `python -m trainers.benchmark {given} --workdir=...` on "
+        f"{processor()}, {len(os.sched_getaffinity(0))} cores; "
+        f"fr_keras {fr_keras.__version__}{commit()}, TensorFlow "
+        f"{tf.__version__}, Keras {keras.__version__}, Python "
+        f"{platform.python_version()}."
+    )
+
+
+def processor():
+    try:
+        with open("/proc/cpuinfo") as file:
+            return re.search(r"model name\s*: (.*)", file.read())[1].strip()
+    except (OSError, TypeError):
+        return platform.processor() or platform.machine()
+
+
+def commit():
+    """The commit of the library, if it is in a repository."""
+    if not shutil.which("git"):
+        return ""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=os.path.dirname(fr_keras.__file__), capture_output=True, text=True,
+    )
+    return f" (commit {done.stdout.strip()})" if done.returncode == 0 else ""
+
+
+def show(text):
+    """Writes over the last line of a terminal."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r{text[:width]:<{width}}\r", end="", flush=True)
+
+
+if __name__ == "__main__":
+    errors.run(main)

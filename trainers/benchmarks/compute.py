@@ -1,0 +1,272 @@
+"""Real networks: algorithms, their bound, and stock Keras, on cores."""
+
+import dataclasses
+import os
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import fr_keras
+from fr_keras import simulation
+from fr_keras.measurement import measure_modules
+from fr_keras.planning import Planner
+from fr_keras.simulation import ModuleTimes
+from trainers.benchmarks import processes, turns
+
+_NUM_CLASSES = 10
+_IMAGE_SHAPE = (32, 32, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What everyone has to do.
+
+    Attributes:
+        depth: int, of the ResNet.
+        batch_size: int.
+        num_steps: int, iterations in a round.
+        steps_per_execution: int, of our algorithms.
+    """
+
+    depth: int
+    batch_size: int
+    num_steps: int
+    steps_per_execution: int
+
+    def network(self):
+        keras.utils.set_random_seed(0)
+        return fr_keras.models.resnet(self.depth, _NUM_CLASSES, _IMAGE_SHAPE)
+
+    def batch(self):
+        """The same random batch each time, so that reading takes no time."""
+        rng = np.random.default_rng(0)
+        shape = (self.batch_size, *_IMAGE_SHAPE)
+        return (
+            tf.constant(rng.normal(size=shape).astype("float32")),
+            tf.constant(rng.integers(0, _NUM_CLASSES, self.batch_size)),
+        )
+
+    def compile(self, model, **options):
+        model.compile(
+            keras.optimizers.SGD(
+                0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
+            ),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            **options,
+        )
+
+
+def measure(job, algorithms, num_modules, rounds, show):
+    """Measures training on cores: one for each module, and one for them all.
+
+    Args:
+        job: `Job`.
+        algorithms: list of names of `fr_keras.ALGORITHMS`.
+        num_modules: int, K, at most the number of cores.
+        rounds: int.
+        show: as for `turns.take`.
+
+    Returns:
+        Tuple `(rows, modules, predicted)`: list of rows, what and seconds per
+        iteration (`Samples`); the list of K `ModuleTimes` of `Samples`, of the
+        modules of Features Replay, each measured alone on one core; and the
+        seconds per iteration of Features Replay that `fr_keras.planning`
+        predicts, from layers that it measures on one core.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    one, each = {cores[0]}, {*cores[:num_modules]}
+    contestants = {
+        "stock Keras, one core": (one, prepare_stock, job, 1),
+        "stock Keras, all cores": ({*cores}, prepare_stock, job, len(cores)),
+        "Backprop, one core": (one, prepare, job, "backprop", 1),
+    }
+    for name in algorithms:
+        contestants[f"{name}, K={num_modules}, a core each"] = (
+            each, prepare, job, name, num_modules
+        )
+    if "features_replay" in algorithms:
+        contestants["features_replay, the same without fit"] = (
+            each, prepare, job, "features_replay", num_modules, True
+        )
+    contestants["modules"] = (one, prepare_modules, job, num_modules)
+    started = {}
+    try:
+        for name, of_process in contestants.items():
+            show(f"preparing {name}")
+            started[name] = processes.Process(*of_process)
+        measured = turns.take(started, rounds, show)
+        show("predicting")
+        started["plan"] = processes.Process(one, prepare_plan, job, num_modules)
+        predicted = started["plan"]()
+    finally:
+        for process in started.values():
+            process.close()
+    flat = measured.pop("modules")
+    modules = [
+        ModuleTimes(*flat[i : i + 3]) for i in range(0, len(flat), 3)
+    ]
+    return list(measured.items()), modules, predicted
+
+
+def bounds(modules, rounds):
+    """Iterations as they would be if nothing but the modules took time.
+
+    Args:
+        modules: list of `ModuleTimes` of `Samples`.
+        rounds: int.
+
+    Returns:
+        Dict from `"backprop"` (over the modules on one core) and
+        `"features_replay"` to `Samples`, seconds per iteration.
+    """
+    return {
+        schedule: turns.Samples([
+            simulation.seconds_per_step(schedule, [
+                ModuleTimes(
+                    of_module.forward.values[i],
+                    of_module.backward.values[i],
+                    of_module.update.values[i],
+                )
+                for of_module in modules
+            ])
+            for i in range(rounds)
+        ])
+        for schedule in ("backprop", "features_replay")
+    }
+
+
+# What follows runs in processes of its own.
+
+
+def start(num_devices, threads, parallel):
+    """Configures TensorFlow in a process of its own.
+
+    Args:
+        num_devices: int, logical CPU devices.
+        threads: int, on which an operation runs.
+        parallel: int, operations that run at a time.
+    """
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * num_devices,
+    )
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(parallel)
+
+
+def prepare(job, algorithm, num_modules, bare=False):
+    """An algorithm of ours, on one logical CPU device for each module.
+
+    Args:
+        job: `Job`.
+        algorithm: str.
+        num_modules: int, K.
+        bare: bool, whether to call the training function in a plain loop
+            instead of `fit`.
+
+    Returns:
+        Callable without arguments: seconds per iteration.
+    """
+    start(num_devices=num_modules, threads=1, parallel=num_modules)
+    model = fr_keras.ALGORITHMS[algorithm](job.network(), num_modules)
+    job.compile(model, steps_per_execution=job.steps_per_execution)
+    return _runs_bare(model, job) if bare else _runs_fit(model, job)
+
+
+def prepare_stock(job, num_cores):
+    """Stock Keras, with its own batch normalization.
+
+    Args:
+        job: `Job`.
+        num_cores: int.
+
+    Returns:
+        As `prepare`.
+    """
+    start(num_devices=1, threads=num_cores, parallel=num_cores)
+    model = keras.models.clone_model(job.network(), clone_function=_stock)
+    job.compile(model, jit_compile=False)
+    return _runs_fit(model, job)
+
+
+def prepare_modules(job, num_modules):
+    """The modules of Features Replay, one by one.
+
+    Args:
+        job: `Job`.
+        num_modules: int, K.
+
+    Returns:
+        Callable without arguments: a list of floats, seconds of forward pass,
+        backward pass and update of each module.
+    """
+    start(num_devices=1, threads=1, parallel=1)
+    model = fr_keras.FeaturesReplay(job.network(), num_modules)
+    job.compile(model)
+    x, _ = job.batch()
+
+    def run():
+        return [
+            seconds
+            for times in measure_modules(model, x)
+            for seconds in (times.forward, times.backward, times.update)
+        ]
+
+    return run
+
+
+def prepare_plan(job, num_modules):
+    """The planner, which knows the network and one core.
+
+    Args:
+        job: `Job`.
+        num_modules: int, K.
+
+    Returns:
+        Callable without arguments: seconds per iteration of Features Replay.
+    """
+    start(num_devices=1, threads=1, parallel=1)
+    x, _ = job.batch()
+    return lambda: Planner(job.network(), x).predict(
+        num_modules, steps_per_execution=job.steps_per_execution
+    ).seconds["features_replay"]
+
+
+def _stock(layer):
+    """A layer of Keras in place of ours."""
+    config = layer.get_config()
+    if isinstance(layer, fr_keras.layers.FusedBatchNormalization):
+        return keras.layers.BatchNormalization.from_config(config)
+    return layer.__class__.from_config(config)
+
+
+def _runs_fit(model, job):
+    data = turns.repeated(job.batch()).take(job.num_steps)
+
+    def seconds():
+        start = time.perf_counter()
+        model.fit(data, verbose=0, shuffle=False)
+        return (time.perf_counter() - start) / job.num_steps
+
+    for _ in range(2):
+        seconds()  # Traces, and passes the warm-up.
+    return seconds
+
+
+def _runs_bare(model, job):
+    _runs_fit(model, job)  # Gets it ready.
+    data = turns.repeated(job.batch()).take(job.num_steps)
+    calls = job.num_steps // job.steps_per_execution
+
+    def seconds():
+        iterator = iter(data)
+        start = time.perf_counter()
+        for _ in range(calls):
+            logs = model.train_function(iterator)
+        logs["loss"].numpy()
+        return (time.perf_counter() - start) / job.num_steps
+
+    return seconds

@@ -1,0 +1,71 @@
+"""Contestants in processes of their own, on cores of their own."""
+
+import multiprocessing
+import os
+import traceback
+
+
+class Process:
+    """A process that gets something ready once, and runs it when asked.
+
+    Only one runs at a time; the others wait for their turn.
+
+    Args:
+        cores: set of ints, the cores that the process may use, or `None` for
+            all (Linux).
+        make: callable of a module, which gets ready and returns a callable
+            without arguments.
+        *args: arguments for `make`.
+
+    Raises:
+        RuntimeError: if `make` fails in the process; so does a call.
+    """
+
+    def __init__(self, cores, make, *args):
+        # Not by fork, which TensorFlow does not survive.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other_end = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(other_end, cores, make, args), daemon=True
+        )
+        self._process.start()
+        other_end.close()
+        self._answer()
+
+    def __call__(self):
+        """What the callable that was made returns."""
+        self._pipe.send("run")
+        return self._answer()
+
+    def close(self):
+        self._pipe.close()
+        self._process.join()
+
+    def _answer(self):
+        try:
+            done, answer = self._pipe.recv()
+        except EOFError:
+            self._process.join()
+            raise RuntimeError(
+                "A process of the benchmark ended. "
+                f"Received: exit status {self._process.exitcode}"
+            ) from None
+        if not done:
+            raise RuntimeError(answer)
+        return answer
+
+
+def _serve(pipe, cores, make, args):
+    if cores is not None and hasattr(os, "sched_setaffinity"):
+        # Before TensorFlow starts, whose threads inherit it.
+        os.sched_setaffinity(0, cores)
+    try:
+        run = make(*args)
+        pipe.send((True, None))
+        while True:
+            pipe.recv()
+            pipe.send((True, run()))
+    except EOFError:
+        pass
+    except Exception:
+        pipe.send((False, traceback.format_exc()))

@@ -1,0 +1,149 @@
+"""The schedule alone: modules that only sleep, measured and simulated."""
+
+import time
+
+import tensorflow as tf
+
+import fr_keras
+from fr_keras import simulation
+from fr_keras.simulation import ModuleTimes
+from fr_keras.timeline import plot_timeline
+from trainers.benchmarks import sleeping, turns
+
+_THREADS_PER_MODULE = 4  # An operation that sleeps occupies a thread.
+
+
+def start(num_modules):
+    """Configures devices, before TensorFlow starts.
+
+    Args:
+        num_modules: int, the largest K.
+    """
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * num_modules,
+    )
+    tf.config.threading.set_inter_op_parallelism_threads(
+        _THREADS_PER_MODULE * num_modules
+    )
+
+
+def equal(num_modules, tau):
+    """Equal modules: forward τ, backward 2τ.
+
+    Args:
+        num_modules: int, K.
+        tau: float, seconds.
+
+    Returns:
+        List of `ModuleTimes`.
+    """
+    return [ModuleTimes(tau, 2 * tau)] * num_modules
+
+
+def best_cut(num_modules, tau):
+    """The same network, cut so that all modules take equally long.
+
+    Features Replay costs module k < K four forward passes, module K three.
+
+    Args:
+        num_modules: int, K.
+        tau: float, seconds, of a Kth of the network.
+
+    Returns:
+        List of `ModuleTimes`.
+    """
+    share = 3 * num_modules / (3 * num_modules + 1)
+    of_modules = [share] * (num_modules - 1) + [share * 4 / 3]
+    return [ModuleTimes(c * tau, 2 * c * tau) for c in of_modules]
+
+
+def measure(num_modules, tau, steps_per_execution, num_steps, rounds, show):
+    """Measures the schedules of K modules.
+
+    Args:
+        num_modules: int, K.
+        tau: float, seconds of a forward pass of a Kth of the network.
+        steps_per_execution: int, U.
+        num_steps: int, iterations in a round.
+        rounds: int.
+        show: as for `turns.take`.
+
+    Returns:
+        List of rows: what, measured seconds per iteration (`Samples`, or
+        `None` where it is only simulated), and the simulated seconds.
+    """
+    K, U = num_modules, steps_per_execution
+    same, best = equal(K, tau), best_cut(K, tau)
+    cases = {
+        "back-propagation": ("backprop", same, 1),
+        "Features Replay, 1 iteration per call": ("features_replay", same, 1),
+        f"Features Replay, {U} per call": ("features_replay", same, U),
+        f"Features Replay, {U} per call, best cut": (
+            "features_replay", best, U
+        ),
+        f"DDG, {U} per call": ("ddg", same, U),
+    }
+    contestants = {}
+    for name, (algorithm, times, per_call) in cases.items():
+        show(f"K={K}: preparing {name}")
+        contestants[name] = _timed(algorithm, times, per_call, num_steps)
+    measured = turns.take(contestants, rounds, show)
+    rows = [
+        (
+            name, measured[name],
+            simulation.seconds_per_step(algorithm, times, per_call),
+        )
+        for name, (algorithm, times, per_call) in cases.items()
+    ]
+    simulated = {
+        "Features Replay, all meet after play and backward (the paper)": (
+            "synchronous", {}
+        ),
+        "GPipe, 4 micro-batches, recomputing": ("gpipe", {}),
+        "GPipe, 4 micro-batches": ("gpipe", {"recompute": False}),
+    }
+    return rows + [
+        (name, None, simulation.seconds_per_step(schedule, same, **options))
+        for name, (schedule, options) in simulated.items()
+    ] + [(
+        "bound of Features Replay: the slowest module is always busy", None,
+        simulation.seconds_per_step("features_replay", same),
+    )]
+
+
+def draw(path, num_modules, tau, num_steps=8):
+    """Draws who works when in one call of Features Replay, as it was.
+
+    Args:
+        path: str, of the picture.
+        num_modules: int, K.
+        tau: float, seconds of a forward pass.
+        num_steps: int, iterations.
+    """
+    times = [
+        ModuleTimes(tau, 2 * tau, tau / 4) for _ in range(num_modules)
+    ]
+    run = sleeping.prepare(
+        fr_keras.FeaturesReplay, times, num_steps, num_steps
+    )
+    plot_timeline(
+        run(), path,
+        f"Features Replay, {num_steps} iterations in one call "
+        f"(measured; play {tau * 1e3:.0f} ms)",
+    )
+
+
+def _timed(algorithm, times, steps_per_execution, num_steps):
+    """A contestant: seconds per iteration of `fit`, all of it."""
+    num_steps = -(-num_steps // steps_per_execution) * steps_per_execution
+    run = sleeping.prepare(
+        fr_keras.ALGORITHMS[algorithm], times, steps_per_execution, num_steps
+    )
+
+    def seconds():
+        start = time.perf_counter()
+        run()
+        return (time.perf_counter() - start) / num_steps
+
+    return seconds

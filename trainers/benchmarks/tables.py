@@ -1,0 +1,192 @@
+"""Tables of what was measured, in Markdown."""
+
+
+def schedule(num_modules, tau, rows):
+    """Table of the schedules of K modules.
+
+    Args:
+        num_modules: int, K.
+        tau: float, seconds.
+        rows: as `benchmarks.schedule.measure` returns them, back-propagation
+            first.
+
+    Returns:
+        str.
+    """
+    _, locked, locked_simulated = rows[0]
+    lines = []
+    for name, measured, simulated in rows:
+        if measured is None:
+            lines.append((
+                name, "", f"{simulated / tau:.2f}",
+                f"({locked_simulated / simulated:.2f})",
+            ))
+        else:
+            in_tau = type(measured)([v / tau for v in measured.values])
+            lines.append((
+                name, in_tau.text(), f"{simulated / tau:.2f}",
+                measured.ratio(locked).text(),
+            ))
+    return (
+        f"K = {num_modules}, forward τ = {tau * 1e3:g} ms, backward 2τ:\n\n"
+        + _table(
+            ("schedule", "τ per iteration", "simulated",
+             "speed-up over back-propagation"),
+            lines,
+        )
+    )
+
+
+def compute(job, num_modules, rows, modules, bounds, predicted):
+    """Table of throughputs.
+
+    Args:
+        job: `benchmarks.compute.Job`.
+        num_modules: int, K.
+        rows: as `benchmarks.compute.measure` returns them.
+        modules: the same.
+        bounds: as `benchmarks.compute.bounds` returns it.
+        predicted: as `benchmarks.compute.measure` returns it.
+
+    Returns:
+        str.
+    """
+    measured = dict(rows)
+    locked = measured["Backprop, one core"]
+    lines = [
+        (
+            name, f"{job.batch_size / seconds.median:.0f}",
+            seconds.text(3), seconds.ratio(locked).text(),
+        )
+        for name, seconds in rows
+    ]
+    bound = bounds["features_replay"]
+    lines.append((
+        "bound of features_replay: each module measured alone",
+        f"{job.batch_size / bound.median:.0f}", bound.text(3),
+        bound.ratio(bounds["backprop"]).text(),
+    ))
+    parts = [
+        f"ResNet-{job.depth}, {job.batch_size} images of 32x32, "
+        f"K = {num_modules}, {job.steps_per_execution} iterations per call:",
+        _table(
+            ("who", "images/s", "seconds per iteration",
+             "speed-up over Backprop on one core"),
+            lines,
+        ),
+        _table(
+            ("module alone on one core", "forward (ms)", "backward (ms)",
+             "update (ms)"),
+            [
+                (str(k), *(
+                    type(s)([value * 1e3 for value in s.values]).text(1)
+                    for s in (times.forward, times.backward, times.update)
+                ))
+                for k, times in enumerate(modules, start=1)
+            ],
+        ),
+    ]
+    name = f"features_replay, K={num_modules}, a core each"
+    if name in measured:
+        whole, bare = measured[name], measured[
+            "features_replay, the same without fit"
+        ]
+        stock = measured["stock Keras, all cores"]
+        stock_one = measured["stock Keras, one core"]
+        parts.append(
+            "Features Replay reaches "
+            f"{whole.ratio(bound).text()} of its bound, and with `fit` "
+            f"{whole.ratio(bare).text()} of what it reaches without; it is "
+            f"{whole.ratio(stock).text()} times as fast as stock Keras on all "
+            f"cores. `trainers.plan` predicts {predicted:.3f} s, "
+            f"{predicted / whole.median:.2f} of what was measured. Backprop "
+            f"is {locked.ratio(stock_one).text()} times as fast as stock "
+            "Keras, both on one core."
+        )
+    return "\n\n".join(parts)
+
+
+def memory(job, found):
+    """Table of memory.
+
+    Args:
+        job: `benchmarks.compute.Job`.
+        found: as `benchmarks.memory.measure` returns it.
+
+    Returns:
+        str.
+    """
+    lines = [
+        (
+            algorithm, str(num_modules),
+            *(
+                f"{size / 1e6:.1f}" for size in (
+                    memory.peak, memory.parameters, memory.slots, memory.kept,
+                    memory.rest, memory.counted,
+                )
+            ),
+            f"{memory.peak / found['backprop', num_modules].peak:.2f}"
+            if ("backprop", num_modules) in found else "",
+        )
+        for (algorithm, num_modules), memory in found.items()
+    ]
+    return (
+        f"ResNet-{job.depth}, {job.batch_size} images of 32x32, one iteration "
+        "per call, megabytes (10^6 bytes) of all devices together:\n\n"
+        + _table(
+            ("algorithm", "K", "peak", "parameters", "optimizer",
+             "kept between iterations", "activations and rest",
+             "theory: all but the rest", "peak over Backprop's"),
+            lines,
+        )
+    )
+
+
+def plan(predictions, batch_size):
+    """Table of predictions.
+
+    Args:
+        predictions: list of `fr_keras.planning.Prediction`, from K = 1.
+        batch_size: int.
+
+    Returns:
+        str.
+    """
+    one = predictions[0].seconds["backprop"]
+    lines = []
+    for num_modules, found in enumerate(predictions, start=1):
+        speeds = [one / found.seconds[name] for name in (
+            "features_replay", "gpipe", "ddg", "backprop"
+        )]
+        busy = max(
+            (max(t.send_up, t.send_down) for t in found.times), default=0.0
+        ) / found.seconds["features_replay"]
+        lines.append((
+            str(num_modules),
+            f"{batch_size / found.seconds['features_replay']:.4g}",
+            *(f"{speed:.2f}" for speed in speeds),
+            f"{max(found.memory) / 1e6:.1f}",
+            f"{max(found.sent, default=0) / 1e6:.2f}",
+            f"{busy:.1%}",
+        ))
+    return _table(
+        (
+            "K", "examples/s", "speed-up", "GPipe's", "DDG's",
+            "back-propagation's", "fullest device (MB)",
+            "crosses a boundary (MB)", "busiest link",
+        ),
+        lines,
+    )
+
+
+def _table(header, rows):
+    lines = [header, *rows]
+    widths = [max(len(row[i]) for row in lines) for i in range(len(header))]
+    texts = [
+        "| " + " | ".join(
+            cell.ljust(width) for cell, width in zip(row, widths)
+        ) + " |"
+        for row in lines
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([texts[0], rule, *texts[1:]])
