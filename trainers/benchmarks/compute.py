@@ -87,10 +87,6 @@ def measure(job, algorithms, num_modules, rounds, show):
         contestants[f"{name}, K={num_modules}, a core each"] = (
             each, prepare, job, name, num_modules
         )
-    if "features_replay" in algorithms:
-        contestants["features_replay, the same without fit"] = (
-            each, prepare, job, "features_replay", num_modules, True
-        )
     contestants["modules"] = (one, prepare_modules, job, num_modules)
     started = {}
     try:
@@ -108,7 +104,13 @@ def measure(job, algorithms, num_modules, rounds, show):
     modules = [
         ModuleTimes(*flat[i : i + 3]) for i in range(0, len(flat), 3)
     ]
-    return list(measured.items()), modules, predicted
+    rows = []
+    for name, samples in measured.items():
+        by_fit, bare = samples
+        rows.append((name, by_fit))
+        if "features_replay" in name:
+            rows.append((f"{name}, without fit", bare))
+    return rows, modules, predicted
 
 
 def bounds(modules, rounds):
@@ -157,23 +159,22 @@ def start(num_devices, threads, parallel):
     tf.config.threading.set_inter_op_parallelism_threads(parallel)
 
 
-def prepare(job, algorithm, num_modules, bare=False):
+def prepare(job, algorithm, num_modules):
     """An algorithm of ours, on one logical CPU device for each module.
 
     Args:
         job: `Job`.
         algorithm: str.
         num_modules: int, K.
-        bare: bool, whether to call the training function in a plain loop
-            instead of `fit`.
 
     Returns:
-        Callable without arguments: seconds per iteration.
+        Callable without arguments: seconds per iteration, a list of two, of
+        `fit` and of the same training function in a plain loop.
     """
     start(num_devices=num_modules, threads=1, parallel=num_modules)
     model = fr_keras.ALGORITHMS[algorithm](job.network(), num_modules)
     job.compile(model, steps_per_execution=job.steps_per_execution)
-    return _runs_bare(model, job) if bare else _runs_fit(model, job)
+    return _runs(model, job)
 
 
 def prepare_stock(job, num_cores):
@@ -189,7 +190,7 @@ def prepare_stock(job, num_cores):
     start(num_devices=1, threads=num_cores, parallel=num_cores)
     model = keras.models.clone_model(job.network(), clone_function=_stock)
     job.compile(model, jit_compile=False)
-    return _runs_fit(model, job)
+    return _runs(model, job)
 
 
 def prepare_modules(job, num_modules):
@@ -243,30 +244,27 @@ def _stock(layer):
     return layer.__class__.from_config(config)
 
 
-def _runs_fit(model, job):
+def _runs(model, job):
+    """As `prepare`, for a model that was compiled."""
     data = turns.repeated(job.batch()).take(job.num_steps)
 
-    def seconds():
-        start = time.perf_counter()
+    def fit():
         model.fit(data, verbose=0, shuffle=False)
-        return (time.perf_counter() - start) / job.num_steps
 
-    for _ in range(2):
-        seconds()  # Traces, and passes the warm-up.
-    return seconds
-
-
-def _runs_bare(model, job):
-    _runs_fit(model, job)  # Gets it ready.
-    data = turns.repeated(job.batch()).take(job.num_steps)
-    calls = job.num_steps // job.steps_per_execution
-
-    def seconds():
+    def bare():
         iterator = iter(data)
-        start = time.perf_counter()
-        for _ in range(calls):
+        for _ in range(job.num_steps // model.steps_per_execution):
             logs = model.train_function(iterator)
         logs["loss"].numpy()
-        return (time.perf_counter() - start) / job.num_steps
 
-    return seconds
+    def run():
+        seconds = []
+        for way in (fit, bare):
+            start = time.perf_counter()
+            way()
+            seconds.append((time.perf_counter() - start) / job.num_steps)
+        return seconds
+
+    for _ in range(2):
+        fit()  # Traces, and passes the warm-up.
+    return run

@@ -88,9 +88,7 @@ def compute(job, num_modules, rows, modules, bounds, predicted):
     ]
     name = f"features_replay, K={num_modules}, a core each"
     if name in measured:
-        whole, bare = measured[name], measured[
-            "features_replay, the same without fit"
-        ]
+        whole, bare = measured[name], measured[f"{name}, without fit"]
         stock = measured["stock Keras, all cores"]
         stock_one = measured["stock Keras, one core"]
         parts.append(
