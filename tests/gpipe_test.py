@@ -1,5 +1,6 @@
 """GPipe against its plain reference, and against back-propagation."""
 
+import functools
 import itertools
 
 import keras
@@ -8,8 +9,10 @@ import pytest
 import tensorflow as tf
 
 import fr_keras
-from tests import agreement, reference, sleeping
+from fr_keras.simulation import ModuleTimes
+from tests import agreement, reference
 from tests.small_net import assert_same, compiled, fit
+from trainers.benchmarks import sleeping
 
 layers = keras.layers
 
@@ -189,22 +192,22 @@ def test_bad_number_of_microbatches(num_microbatches):
         )
 
 
-def test_micro_batches_overlap():
+@pytest.mark.parametrize("recompute", [False, True])
+def test_micro_batches_overlap(recompute):
     """A module works on one while its neighbours work on others."""
-    K, M, steps = 3, 4, 2
-    recorder = sleeping.Recorder(K)
-    model = fr_keras.GPipe(
-        sleeping.sleeping_model(K, 0.02, recorder), K, num_microbatches=M,
-        recompute=False,
+    K, M = 3, 4
+    run = sleeping.prepare(
+        functools.partial(
+            fr_keras.GPipe, num_microbatches=M, recompute=recompute
+        ),
+        [ModuleTimes(forward=0.02, backward=0.04)] * K,
+        steps_per_execution=1, num_steps=1, batch_size=M,
     )
-    model.compile("sgd", "mse")
-    x = np.ones([M, 1], "float32")
-    for _ in range(steps):
-        recorder.events.clear()
-        model.train_on_batch(x, x)
-    events = recorder.events
-    assert len(events) == 2 * K * M
-    for kind in ("forward", "backward"):
+    events = run()
+    kinds = ["play", "backward"] + ["replay"] * recompute
+    for kind in kinds:
+        assert sum(e.kind == kind for e in events) == K * M
+    for kind in kinds:
         of_kind = sorted(
             (e for e in events if e.kind == kind), key=lambda e: e.start
         )

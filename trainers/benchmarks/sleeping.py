@@ -87,7 +87,8 @@ class SleepingLayer(keras.layers.Layer):
     def call(self, x):
         # Functions have the names of what they do.
         function = tf.compat.v1.get_default_graph().name
-        kind = "replay" if "replay" in function else "play"
+        again = "replay" in function or "backward" in function
+        kind = "replay" if again else "play"
 
         @tf.custom_gradient
         def multiply(x, weight):
@@ -103,14 +104,15 @@ class SleepingLayer(keras.layers.Layer):
         return multiply(x, tf.convert_to_tensor(self.weight))
 
 
-def prepare(algorithm, times, steps_per_execution, num_steps):
+def prepare(algorithm, times, steps_per_execution, num_steps, batch_size=1):
     """Makes sleeping modules ready to be trained.
 
     Args:
-        algorithm: class of an algorithm of `fr_keras`.
+        algorithm: callable that makes an algorithm of a list of modules.
         times: list of K `fr_keras.simulation.ModuleTimes`.
         steps_per_execution: int.
         num_steps: int, iterations.
+        batch_size: int.
 
     Returns:
         Callable without arguments, which runs as many iterations by `fit` and
@@ -123,7 +125,7 @@ def prepare(algorithm, times, steps_per_execution, num_steps):
         for k, mine in enumerate(times)
     ])
     model.compile("sgd", "mse", steps_per_execution=steps_per_execution)
-    batch = tf.ones([1, 1])
+    batch = tf.ones([batch_size, 1])
     data = turns.repeated((batch, batch))
 
     def fit(num_steps):
