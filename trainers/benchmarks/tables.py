@@ -134,7 +134,7 @@ def memory(job, found):
         + _table(
             ("algorithm", "K", "peak", "parameters", "optimizer",
              "kept between iterations", "activations and rest",
-             "theory: all but the rest", "peak over Backprop's"),
+             "theory, all modules at once", "peak over Backprop's"),
             lines,
         )
     )
