@@ -8,7 +8,7 @@ import numpy as np
 
 from fr_keras import simulation
 from fr_keras.algorithms.features_replay import FeaturesReplay
-from fr_keras.costs import Cost
+from fr_keras.costs import Cost, total
 from fr_keras.graph import Graph, weights
 from fr_keras.measurement import measure_calls, measure_modules
 from fr_keras.partition import best_cut
@@ -22,8 +22,9 @@ class Prediction:
     Attributes:
         cut: tuple of ints, for `fr_keras.partition.split`.
         times: list of K `fr_keras.simulation.ModuleTimes`.
-        memory: list of K ints, bytes on each device: weights, gradients and
-            optimizer, replay queue, and activations of one backward pass.
+        memory: list of K ints, bytes on each device in Features Replay:
+            weights, gradients and optimizer, replay queue and error gradient,
+            and activations of one backward pass.
         sent: list of K - 1 ints, bytes that cross each boundary in an
             iteration, up and down together.
         seconds: dict from the name of a schedule (`simulation.SCHEDULES`) to
@@ -82,14 +83,14 @@ class Planner:
         self._sizes = {
             i: size for call in self._calls for i, size in call.sizes.items()
         }
-        measured = Cost(
-            sum(call.cost.forward for call in self._calls),
-            sum(call.cost.backward for call in self._calls),
-        )
-        self._scale = Cost(
-            self.whole.forward / measured.forward,
-            self.whole.backward / measured.backward,
-        )
+        measured = total(call.cost for call in self._calls)
+        self._scale = Cost(*(
+            # A network without trainable weights has no backward pass.
+            whole / parts if parts else 0.0
+            for whole, parts in zip(
+                (self.whole.forward, self.whole.backward), measured
+            )
+        ))
 
     def predict(
         self, num_modules, bytes_per_second=math.inf, latency=0.0,
@@ -125,10 +126,9 @@ class Planner:
         times, memory = [], []
         for k, (start, stop) in enumerate(zip(bounds, bounds[1:])):
             parameters = self._parameter_bytes(start, stop)
-            of_calls = [self._scaled(c) for c in self._calls[start:stop]]
+            passes = total(map(self._scaled, self._calls[start:stop]))
             times.append(ModuleTimes(
-                sum(cost.forward for cost in of_calls),
-                sum(cost.backward for cost in of_calls),
+                *passes,
                 self.whole.update * parameters
                 / max(1, self._parameter_bytes(0, len(self._calls))),
                 send_up=travel[k] if k < len(travel) else 0.0,
@@ -136,7 +136,7 @@ class Planner:
             ))
             memory.append(int(
                 parameters * (2 + self._num_slots)
-                + self._queue_bytes(k, num_modules, start)
+                + (num_modules - 1 - k) * self._input_bytes(start, stop)
                 + (crossing[k] if k < len(crossing) else 0)
                 + self._activation_bytes(start, stop)
             ))
@@ -167,15 +167,14 @@ class Planner:
             for weight in unique.values()
         )
 
-    def _queue_bytes(self, k, num_modules, start):
-        """Inputs that module k (from 0) keeps from iteration to iteration."""
-        tensors = (
+    def _input_bytes(self, start, stop):
+        """What a module uses of its input; what only passes is not queued."""
+        given = (
             keras.tree.flatten(self._graph.input) if start == 0
             else self._graph.crossing(start)
         )
-        return (num_modules - 1 - k) * sum(
-            self._sizes.get(id(tensor), 0) for tensor in tensors
-        )
+        used = set().union(*(call.sizes for call in self._calls[start:stop]))
+        return sum(self._sizes[id(t)] for t in given if id(t) in used)
 
     def _activation_bytes(self, start, stop):
         calls = self._calls[start:stop]

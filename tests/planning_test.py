@@ -93,6 +93,30 @@ def test_too_many_devices(planner):
         planner.predict(14)
 
 
+def test_what_passes_is_not_queued():
+    """The second input skips over module 1, which queues the first only."""
+    a, b = keras.Input((3,)), keras.Input((500,))
+    x = keras.layers.Dense(4, name="below")(a)
+    x = keras.layers.Concatenate()([x, b])
+    model = keras.Model([a, b], keras.layers.Dense(4, name="above")(x))
+    planner = planning.Planner(
+        model, [np.ones([2, 3], "float32"), np.ones([2, 500], "float32")]
+    )
+    first, second = planner.predict(2).memory
+    assert first < 2 * 500 * 4 + 500 < 2 * (500 * 4 * 4) < second
+
+
+def test_nothing_to_train():
+    model = keras.Sequential([
+        keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dense(4)
+    ])
+    model.trainable = False
+    planner = planning.Planner(model, np.ones([2, 4], "float32"))
+    found = planner.predict(2)
+    assert [times.backward for times in found.times] == [0.0, 0.0]
+    assert found.seconds["features_replay"] > 0
+
+
 def test_measures_a_real_network():
     """Without stand-ins: shares of the network add up to the whole."""
     model = keras.Sequential([

@@ -19,6 +19,7 @@ import tensorflow as tf
 from absl import flags
 
 import fr_keras
+from fr_keras.graph import is_graph
 from fr_keras.planning import Planner
 from trainers import errors
 from trainers.benchmarks import tables
@@ -50,8 +51,7 @@ flags.DEFINE_float(
     "Bandwidth of the link between neighbouring devices, 10^9 bits a second.",
 )
 flags.DEFINE_float(
-    "latency", 1e-5, "Seconds until what is sent begins to arrive.",
-    lower_bound=0.0, upper_bound=10.0,
+    "latency", 1e-5, "Seconds until what is sent begins to arrive."
 )
 flags.DEFINE_string(
     "device", None, "Where to measure. Default: the first GPU, or else a CPU "
@@ -64,6 +64,10 @@ flags.register_validator(
     "depth",
     lambda depth: depth in fr_keras.models.RESNET_DEPTHS,
     f"must be one of {fr_keras.models.RESNET_DEPTHS}",
+)
+# Written so that nan, which compares as false, is refused.
+flags.register_validator(
+    "latency", lambda seconds: 0 <= seconds <= 10, "must be from 0 to 10"
 )
 flags.register_validator(
     "gbits_per_second", lambda rate: 0 < rate < float("inf"),
@@ -105,11 +109,17 @@ def load_network():
         return fr_keras.models.resnet(FLAGS.depth, 10, shape)
     path = os.path.expanduser(FLAGS.model_file)
     try:
-        return keras.saving.load_model(path, compile=False)
+        network = keras.saving.load_model(path, compile=False)
     except Exception as error:
         raise errors.UsageError(
             f"--model_file cannot be loaded: {error}"
         ) from error
+    if not is_graph(network):
+        raise errors.UsageError(
+            "--model_file must hold a Functional model, or a Sequential one "
+            f"that begins with keras.Input. Received: {network!r}"
+        )
+    return network
 
 
 def example(tensor, batch_size):
