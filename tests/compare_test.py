@@ -135,6 +135,7 @@ def test_workdir_of_something_else(tmp_path):
         "--numbers_of_modules=two", "--numbers_of_modules=2,2",
         "--seeds=", "--seeds=-1", "--seeds=1.5", "--seeds=1,1",
         "--gradient_shrink=0.5",  # For none of these algorithms.
+        "--balance=measured",
     ],
 )
 def test_nonsense_is_refused(flag, tmp_path):

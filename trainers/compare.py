@@ -60,6 +60,7 @@ flags.register_validator(
 def main():
     FLAGS.workdir = os.path.expanduser(FLAGS.workdir)
     check_flags_of_algorithms()
+    check_balance()
     runs = [
         comparison.Run(FLAGS.workdir, algorithm, num_modules, int(seed))
         # A seed at a time, so that early tables have something of everything.
@@ -94,6 +95,15 @@ def check_flags_of_algorithms():
                 f"{','.join(FLAGS.algorithms)}. "
                 f"Received: {FLAGS[name].serialize()}"
             )
+
+
+def check_balance():
+    """Refuses times that are measured anew, so differently, in every run."""
+    if FLAGS.balance == "measured":
+        raise errors.UsageError(
+            "--balance must be estimated, so that all runs have the same "
+            "modules. Received: --balance=measured"
+        )
 
 
 def of_algorithm(name):
