@@ -37,7 +37,7 @@ def test_processes_answer_and_fail_aloud():
     process = processes.Process(None, add, 2, 3)
     assert process() == process() == 5
     process.close()
-    with pytest.raises(RuntimeError, match="13 brings bad luck"):
+    with pytest.raises(processes.Failed, match="ValueError: 13 brings"):
         processes.Process({0}, add, 2, 13)
 
 
@@ -134,8 +134,9 @@ def test_memory(tmp_path):
                 ],
                 "plan": [
                     "--gbits_per_second=0", "--gbits_per_second=nan",
-                    "--latency=-1", "--model_file=nowhere.keras",
-                    "--device=GPU:7", "--max_modules=0", "--depth=3",
+                    "--latency=-1", "--latency=nan", "--device=GPU:7",
+                    "--model_file=nowhere.keras", "--max_modules=0",
+                    "--depth=3",
                 ],
             }.items()
             for flag in flags
@@ -148,6 +149,14 @@ def test_nonsense_is_refused(program, flag, tmp_path):
     done = command(program, "--batch_size=2", *own.get(program, []), flag)
     assert flag.split("=")[0].strip("-") in complaint(done)
     assert not workdir.exists()
+
+
+def test_what_a_contestant_cannot_do(tmp_path):
+    done = command(
+        "benchmark", "--measure=memory", "--numbers_of_modules=1",
+        "--algorithms=gpipe", "--batch_size=3", f"--workdir={tmp_path / 'new'}",
+    )
+    assert "divisible by num_microbatches=4" in complaint(done)
 
 
 @pytest.mark.slow

@@ -32,8 +32,9 @@ import tensorflow as tf
 from absl import flags
 
 import fr_keras
-from trainers import errors, sweep, workdir
-from trainers.benchmarks import compute, memory, schedule, tables
+from trainers import cores, errors, sweep, workdir
+from trainers.benchmarks import compute, memory, processes, schedule, tables
+from trainers.benchmarks.job import Job
 
 FLAGS = flags.FLAGS
 
@@ -61,8 +62,7 @@ flags.DEFINE_integer(
     lower_bound=1, upper_bound=1000,
 )
 flags.DEFINE_float(
-    "tau", 0.02, "(schedule) Seconds of a forward pass of a module.",
-    lower_bound=1e-4, upper_bound=10.0,
+    "tau", 0.02, "(schedule) Seconds of a forward pass of a module."
 )
 flags.DEFINE_integer(
     "depth", 20,
@@ -77,6 +77,10 @@ flags.DEFINE_integer(
 flags.adopt_module_key_flags(sweep)
 FLAGS.set_default("algorithms", ["backprop", "features_replay"])
 FLAGS.set_default("numbers_of_modules", ["2"])
+# Written so that nan, which compares as false, is refused.
+flags.register_validator(
+    "tau", lambda tau: 1e-4 <= tau <= 10, "must be from 0.0001 to 10"
+)
 flags.register_validator(
     "depth",
     lambda depth: depth in fr_keras.models.RESNET_DEPTHS,
@@ -86,25 +90,29 @@ flags.register_validator(
 
 def main():
     numbers = sweep.numbers_of_modules()
-    cores = len(os.sched_getaffinity(0))
-    most = {"compute": cores, "schedule": 100, "memory": 100}[FLAGS.measure]
+    num_cores = len(cores.available())
+    most = {"compute": num_cores, "schedule": 100, "memory": 100}[FLAGS.measure]
     if max(numbers) > most:
         raise errors.UsageError(
             f"--numbers_of_modules must be at most {most}"
-            f"{', so that each module has a core' * (most == cores)}. "
+            f"{', so that each module has a core' * (most == num_cores)}. "
             f"Received: {max(numbers)}"
         )
     FLAGS.workdir = workdir.make(FLAGS.workdir)
     calls = -(-FLAGS.num_steps // FLAGS.steps_per_execution)
-    job = compute.Job(
+    job = Job(
         FLAGS.depth, FLAGS.batch_size, calls * FLAGS.steps_per_execution,
         FLAGS.steps_per_execution,
     )
-    text = {
+    measure = {
         "schedule": measure_schedule,
         "compute": measure_compute,
         "memory": measure_memory,
-    }[FLAGS.measure](numbers, job)
+    }[FLAGS.measure]
+    try:
+        text = measure(numbers, job)
+    except processes.Failed as error:
+        raise errors.UsageError(str(error)) from error
     text = f"{text}\n\n{conditions()}\n"
     show("")
     print(text)
@@ -155,7 +163,7 @@ def conditions():
     given = shlex.join(a for a in sys.argv[1:] if "workdir" not in a)
     return (
         f"Measured by `python -m trainers.benchmark {given} --workdir=...` on "
-        f"{processor()}, {len(os.sched_getaffinity(0))} cores; "
+        f"{processor()}, {len(cores.available())} cores; "
         f"fr_keras {fr_keras.__version__}{commit()}, TensorFlow "
         f"{tf.__version__}, Keras {keras.__version__}, Python "
         f"{platform.python_version()}."

@@ -1,13 +1,12 @@
 """The flags that describe an experiment, and what is built from them."""
 
-import os
-
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import flags
 
 import fr_keras
+from trainers import cores
 from trainers.errors import UsageError
 from trainers.optimizer import CoupledSGD
 
@@ -235,18 +234,11 @@ def start():
             [tf.config.LogicalDeviceConfiguration()] * FLAGS.num_modules,
         )
         # Modules work side by side, so their operations need not be split up.
-        cores = _num_cores()
+        num_cores = len(cores.available())
         tf.config.threading.set_intra_op_parallelism_threads(
-            max(1, cores // FLAGS.num_modules)
+            max(1, num_cores // FLAGS.num_modules)
         )
-        tf.config.threading.set_inter_op_parallelism_threads(cores)
-
-
-def _num_cores():
-    """The cores that this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        tf.config.threading.set_inter_op_parallelism_threads(num_cores)
 
 
 def build_network(image_shape, num_classes):

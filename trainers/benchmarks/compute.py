@@ -1,69 +1,24 @@
 """Real networks: algorithms, their bound, and stock Keras, on cores."""
 
-import dataclasses
-import os
 import time
 
 import keras
-import numpy as np
-import tensorflow as tf
 
 import fr_keras
 from fr_keras import simulation
 from fr_keras.measurement import measure_modules
 from fr_keras.planning import Planner
 from fr_keras.simulation import ModuleTimes
-from trainers.benchmarks import processes, turns
-
-_NUM_CLASSES = 10
-_IMAGE_SHAPE = (32, 32, 3)
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """What everyone has to do.
-
-    Attributes:
-        depth: int, of the ResNet.
-        batch_size: int.
-        num_steps: int, iterations in a round.
-        steps_per_execution: int, of our algorithms.
-    """
-
-    depth: int
-    batch_size: int
-    num_steps: int
-    steps_per_execution: int
-
-    def network(self):
-        keras.utils.set_random_seed(0)
-        return fr_keras.models.resnet(self.depth, _NUM_CLASSES, _IMAGE_SHAPE)
-
-    def batch(self):
-        """The same random batch each time, so that reading takes no time."""
-        rng = np.random.default_rng(0)
-        shape = (self.batch_size, *_IMAGE_SHAPE)
-        return (
-            tf.constant(rng.normal(size=shape).astype("float32")),
-            tf.constant(rng.integers(0, _NUM_CLASSES, self.batch_size)),
-        )
-
-    def compile(self, model, **options):
-        model.compile(
-            keras.optimizers.SGD(
-                0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
-            ),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-            **options,
-        )
+from trainers import cores
+from trainers.benchmarks import batches, processes, turns
+from trainers.benchmarks.job import start
 
 
 def measure(job, algorithms, num_modules, rounds, show):
     """Measures training on cores: one for each module, and one for them all.
 
     Args:
-        job: `Job`.
+        job: `benchmarks.job.Job`.
         algorithms: list of names of `fr_keras.ALGORITHMS`.
         num_modules: int, K, at most the number of cores.
         rounds: int.
@@ -76,11 +31,13 @@ def measure(job, algorithms, num_modules, rounds, show):
         seconds per iteration of Features Replay that `fr_keras.planning`
         predicts, from layers that it measures on one core.
     """
-    cores = sorted(os.sched_getaffinity(0))
-    one, each = {cores[0]}, {*cores[:num_modules]}
+    there = cores.available()
+    one, each = {there[0]}, {*there[:num_modules]}
     contestants = {
         "stock Keras, one core": (one, prepare_stock, job, 1),
-        "stock Keras, all cores": ({*cores}, prepare_stock, job, len(cores)),
+        "stock Keras, all cores": (
+            {*there}, prepare_stock, job, len(there)
+        ),
         "Backprop, one core": (one, prepare, job, "backprop", 1),
     }
     for name in algorithms:
@@ -143,27 +100,11 @@ def bounds(modules, rounds):
 # What follows runs in processes of its own.
 
 
-def start(num_devices, threads, parallel):
-    """Configures TensorFlow in a process of its own.
-
-    Args:
-        num_devices: int, logical CPU devices.
-        threads: int, on which an operation runs.
-        parallel: int, operations that run at a time.
-    """
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0],
-        [tf.config.LogicalDeviceConfiguration()] * num_devices,
-    )
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(parallel)
-
-
 def prepare(job, algorithm, num_modules):
     """An algorithm of ours, on one logical CPU device for each module.
 
     Args:
-        job: `Job`.
+        job: `benchmarks.job.Job`.
         algorithm: str.
         num_modules: int, K.
 
@@ -181,7 +122,7 @@ def prepare_stock(job, num_cores):
     """Stock Keras, with its own batch normalization.
 
     Args:
-        job: `Job`.
+        job: `benchmarks.job.Job`.
         num_cores: int.
 
     Returns:
@@ -197,7 +138,7 @@ def prepare_modules(job, num_modules):
     """The modules of Features Replay, one by one.
 
     Args:
-        job: `Job`.
+        job: `benchmarks.job.Job`.
         num_modules: int, K.
 
     Returns:
@@ -223,7 +164,7 @@ def prepare_plan(job, num_modules):
     """The planner, which knows the network and one core.
 
     Args:
-        job: `Job`.
+        job: `benchmarks.job.Job`.
         num_modules: int, K.
 
     Returns:
@@ -246,7 +187,7 @@ def _stock(layer):
 
 def _runs(model, job):
     """As `prepare`, for a model that was compiled."""
-    data = turns.repeated(job.batch()).take(job.num_steps)
+    data = batches.repeated(job.batch()).take(job.num_steps)
 
     def fit():
         model.fit(data, verbose=0, shuffle=False)

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 import fr_keras
 from fr_keras.measurement import activation_bytes, num_bytes
-from trainers.benchmarks import compute, processes
+from trainers.benchmarks import processes
+from trainers.benchmarks.job import start
 
 _STEPS = 10
 
@@ -42,7 +43,7 @@ def measure(job, algorithms, numbers_of_modules, show):
     """Measures memory, every case in a process of its own.
 
     Args:
-        job: `compute.Job`; iterations come one at a time.
+        job: `benchmarks.job.Job`; iterations come one at a time.
         algorithms: list of names of `fr_keras.ALGORITHMS`.
         numbers_of_modules: list of numbers K.
         show: callable, called with a line on how far it is.
@@ -66,14 +67,14 @@ def prepare(job, algorithm, num_modules):
     """Runs in a process of its own.
 
     Args:
-        job: `compute.Job`.
+        job: `benchmarks.job.Job`.
         algorithm: str.
         num_modules: int, K.
 
     Returns:
         Callable without arguments: `Memory`.
     """
-    compute.start(num_devices=num_modules, threads=1, parallel=num_modules)
+    start(num_devices=num_modules, threads=1, parallel=num_modules)
     model = fr_keras.ALGORITHMS[algorithm](job.network(), num_modules)
     job.compile(model)
     x, y = job.batch()

@@ -2,7 +2,11 @@
 
 import multiprocessing
 import os
-import traceback
+import signal
+
+
+class Failed(Exception):
+    """What went wrong in a process, in one line."""
 
 
 class Process:
@@ -18,7 +22,7 @@ class Process:
         *args: arguments for `make`.
 
     Raises:
-        RuntimeError: if `make` fails in the process; so does a call.
+        Failed: if `make` fails in the process, or a call of what it made.
     """
 
     def __init__(self, cores, make, *args):
@@ -38,24 +42,28 @@ class Process:
         return self._answer()
 
     def close(self):
-        self._pipe.close()
+        """Ends the process, whatever it does."""
+        self._process.terminate()
         self._process.join()
+        self._pipe.close()
 
     def _answer(self):
         try:
             done, answer = self._pipe.recv()
         except EOFError:
             self._process.join()
-            raise RuntimeError(
+            raise Failed(
                 "A process of the benchmark ended. "
                 f"Received: exit status {self._process.exitcode}"
             ) from None
         if not done:
-            raise RuntimeError(answer)
+            raise Failed(answer)
         return answer
 
 
 def _serve(pipe, cores, make, args):
+    # Ctrl-C reaches all processes; the one that started this one ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if cores is not None and hasattr(os, "sched_setaffinity"):
         # Before TensorFlow starts, whose threads inherit it.
         os.sched_setaffinity(0, cores)
@@ -67,5 +75,5 @@ def _serve(pipe, cores, make, args):
             pipe.send((True, run()))
     except EOFError:
         pass
-    except Exception:
-        pipe.send((False, traceback.format_exc()))
+    except Exception as error:
+        pipe.send((False, f"{type(error).__name__}: {error}"))

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from fr_keras.simulation import Event
-from trainers.benchmarks import turns
+from trainers.benchmarks import batches
 
 
 class Recorder:
@@ -126,7 +126,7 @@ def prepare(algorithm, times, steps_per_execution, num_steps, batch_size=1):
     ])
     model.compile("sgd", "mse", steps_per_execution=steps_per_execution)
     batch = tf.ones([batch_size, 1])
-    data = turns.repeated((batch, batch))
+    data = batches.repeated((batch, batch))
 
     def fit(num_steps):
         recorder.events.clear()

@@ -41,7 +41,7 @@ def compute(job, num_modules, rows, modules, bounds, predicted):
     """Table of throughputs.
 
     Args:
-        job: `benchmarks.compute.Job`.
+        job: `benchmarks.job.Job`.
         num_modules: int, K.
         rows: as `benchmarks.compute.measure` returns them.
         modules: the same.
@@ -108,7 +108,7 @@ def memory(job, found):
     """Table of memory.
 
     Args:
-        job: `benchmarks.compute.Job`.
+        job: `benchmarks.job.Job`.
         found: as `benchmarks.memory.measure` returns it.
 
     Returns:

@@ -3,8 +3,6 @@
 import statistics
 import typing
 
-import tensorflow as tf
-
 
 class Samples(typing.NamedTuple):
     """What was measured of one contestant, a number for each round."""
@@ -32,21 +30,6 @@ class Samples(typing.NamedTuple):
         return (
             f"{self.median:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
         )
-
-
-def repeated(batch):
-    """The same batch without end, so that reading takes no time.
-
-    Args:
-        batch: nest of tensors.
-
-    Returns:
-        `tf.data.Dataset`.
-    """
-    options = tf.data.Options()
-    # Its thread sleeps for seconds, and the end of `fit` waits for it.
-    options.autotune.enabled = False
-    return tf.data.Dataset.from_tensors(batch).repeat().with_options(options)
 
 
 def take(contestants, rounds, show=lambda text: None):

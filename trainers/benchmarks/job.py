@@ -1,0 +1,68 @@
+"""What contestants have to do, and the cores they do it on."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import fr_keras
+
+_NUM_CLASSES = 10
+_IMAGE_SHAPE = (32, 32, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What everyone has to do.
+
+    Attributes:
+        depth: int, of the ResNet.
+        batch_size: int.
+        num_steps: int, iterations in a round.
+        steps_per_execution: int, of our algorithms.
+    """
+
+    depth: int
+    batch_size: int
+    num_steps: int
+    steps_per_execution: int
+
+    def network(self):
+        keras.utils.set_random_seed(0)
+        return fr_keras.models.resnet(self.depth, _NUM_CLASSES, _IMAGE_SHAPE)
+
+    def batch(self):
+        """The same random batch each time, so that reading takes no time."""
+        rng = np.random.default_rng(0)
+        shape = (self.batch_size, *_IMAGE_SHAPE)
+        return (
+            tf.constant(rng.normal(size=shape).astype("float32")),
+            tf.constant(rng.integers(0, _NUM_CLASSES, self.batch_size)),
+        )
+
+    def compile(self, model, **options):
+        model.compile(
+            keras.optimizers.SGD(
+                0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
+            ),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            **options,
+        )
+
+
+def start(num_devices, threads, parallel):
+    """Configures TensorFlow in a process of its own.
+
+    Args:
+        num_devices: int, logical CPU devices.
+        threads: int, on which an operation runs.
+        parallel: int, operations that run at a time.
+    """
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * num_devices,
+    )
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(parallel)
