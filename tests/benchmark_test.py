@@ -80,11 +80,30 @@ def test_compute(tmp_path):
     done = command(
         "benchmark", "--measure=compute", "--numbers_of_modules=1",
         "--batch_size=2", "--steps_per_execution=1", "--num_steps=1",
-        "--rounds=1", f"--workdir={tmp_path / 'new'}",
+        "--rounds=1", "--variants=xla,mixed_bfloat16",
+        f"--workdir={tmp_path / 'new'}",
     )
     assert done.returncode == 0, done.stderr
     assert "stock Keras, all cores" in done.stdout
+    assert "features_replay, K=1, xla" in done.stdout
     assert "of its bound" in done.stdout
+
+
+@pytest.mark.slow
+def test_tracing(tmp_path):
+    done = command(
+        "benchmark", "--measure=tracing", "--numbers_of_modules=1,2",
+        "--batch_size=2", "--steps_per_execution=2", "--rounds=1",
+        f"--workdir={tmp_path / 'new'}",
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [
+        [float(cell.split()[0]) for cell in line.split("|")[2:-1]]
+        for line in done.stdout.splitlines() if "_replay, K=" in line
+    ]
+    assert len(rows) == 2
+    for first, _, third in rows:
+        assert first > third > 0
 
 
 def test_memory(tmp_path):
@@ -131,6 +150,7 @@ def test_memory(tmp_path):
                 "benchmark": [
                     "--measure=speed", "--numbers_of_modules=0", "--depth=21",
                     "--algorithms=magic", "--rounds=0", "--tau=0", "--tau=nan",
+                    "--variants=magic",
                 ],
                 "plan": [
                     "--gbits_per_second=0", "--gbits_per_second=nan",

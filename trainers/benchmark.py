@@ -3,7 +3,7 @@ r"""Measures how fast and how lean training is, on this machine.
     python -m trainers.benchmark --flagfile=configs/benchmark_schedule.cfg \
         --workdir=runs/benchmark_schedule
 
-One of three things is measured, --measure:
+One of four things is measured, --measure:
 
     schedule    modules that only sleep: what the schedule alone takes, for any
                 K on any machine, and a timeline picture
@@ -11,6 +11,7 @@ One of three things is measured, --measure:
                 bound that follows from each module measured alone, and stock
                 Keras
     memory      ResNets: bytes that an iteration allocates
+    tracing     ResNets: seconds until training has begun
 
 All that is compared takes turns, round by round; tables have the median of the
 rounds and, in brackets, the least and the most. The working directory gets:
@@ -33,13 +34,20 @@ from absl import flags
 
 import fr_keras
 from trainers import cores, errors, sweep, workdir
-from trainers.benchmarks import compute, memory, processes, schedule, tables
+from trainers.benchmarks import (
+    compute,
+    memory,
+    processes,
+    schedule,
+    tables,
+    tracing,
+)
 from trainers.benchmarks.job import Job
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_enum(
-    "measure", None, ["schedule", "compute", "memory"],
+    "measure", None, ["schedule", "compute", "memory", "tracing"],
     "What to measure. Required.", required=True,
 )
 flags.DEFINE_string(
@@ -58,7 +66,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
     "steps_per_execution", 8,
-    "(schedule, compute) Iterations in one graph.",
+    "(schedule, compute, tracing) Iterations in one graph.",
     lower_bound=1, upper_bound=1000,
 )
 flags.DEFINE_float(
@@ -66,12 +74,18 @@ flags.DEFINE_float(
 )
 flags.DEFINE_integer(
     "depth", 20,
-    "(compute, memory) Layers of the ResNet: "
+    "(compute, memory, tracing) Layers of the ResNet: "
     f"{', '.join(map(str, fr_keras.models.RESNET_DEPTHS))}.",
 )
 flags.DEFINE_integer(
-    "batch_size", 128, "(compute, memory) Examples per iteration.",
+    "batch_size", 128, "(compute, memory, tracing) Examples per iteration.",
     lower_bound=1, upper_bound=1_000_000,
+)
+
+flags.DEFINE_list(
+    "variants", [],
+    "(compute) Measure Features Replay in these variants too: "
+    f"{', '.join(compute.VARIANTS)}.",
 )
 
 flags.adopt_module_key_flags(sweep)
@@ -86,16 +100,22 @@ flags.register_validator(
     lambda depth: depth in fr_keras.models.RESNET_DEPTHS,
     f"must be one of {fr_keras.models.RESNET_DEPTHS}",
 )
+flags.register_validator(
+    "variants",
+    lambda names: len({*names}) == len(names)
+    and all(name in compute.VARIANTS for name in names),
+    f"must be different ones of {', '.join(compute.VARIANTS)}",
+)
 
 
 def main():
     numbers = sweep.numbers_of_modules()
     num_cores = len(cores.available())
-    most = {"compute": num_cores, "schedule": 100, "memory": 100}[FLAGS.measure]
+    most = num_cores if FLAGS.measure == "compute" else 100
     if max(numbers) > most:
         raise errors.UsageError(
             f"--numbers_of_modules must be at most {most}"
-            f"{', so that each module has a core' * (most == num_cores)}. "
+            f"{', so that each module has a core' * (most < 100)}. "
             f"Received: {max(numbers)}"
         )
     FLAGS.workdir = workdir.make(FLAGS.workdir)
@@ -108,6 +128,7 @@ def main():
         "schedule": measure_schedule,
         "compute": measure_compute,
         "memory": measure_memory,
+        "tracing": measure_tracing,
     }[FLAGS.measure]
     try:
         text = measure(numbers, job)
@@ -143,7 +164,8 @@ def measure_compute(numbers, job):
     parts = []
     for num_modules in numbers:
         rows, modules, predicted = compute.measure(
-            job, FLAGS.algorithms, num_modules, FLAGS.rounds, show
+            job, FLAGS.algorithms, FLAGS.variants, num_modules, FLAGS.rounds,
+            show,
         )
         parts.append(tables.compute(
             job, num_modules, rows, modules,
@@ -155,6 +177,13 @@ def measure_compute(numbers, job):
 def measure_memory(numbers, job):
     return tables.memory(
         job, memory.measure(job, FLAGS.algorithms, numbers, show)
+    )
+
+
+def measure_tracing(numbers, job):
+    return tables.tracing(
+        job,
+        tracing.measure(job, FLAGS.algorithms, numbers, FLAGS.rounds, show),
     )
 
 

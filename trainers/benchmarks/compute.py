@@ -1,5 +1,6 @@
 """Real networks: algorithms, their bound, and stock Keras, on cores."""
 
+import dataclasses
 import time
 
 import keras
@@ -13,19 +14,24 @@ from trainers import cores
 from trainers.benchmarks import batches, processes, turns
 from trainers.benchmarks.job import start
 
+# What Features Replay can be measured with, too.
+VARIANTS = ("xla", "mixed_bfloat16")
 
-def measure(job, algorithms, num_modules, rounds, show):
+
+def measure(job, algorithms, variants, num_modules, rounds, show):
     """Measures training on cores: one for each module, and one for them all.
 
     Args:
         job: `benchmarks.job.Job`.
         algorithms: list of names of `fr_keras.ALGORITHMS`.
+        variants: list of names of `VARIANTS`.
         num_modules: int, K, at most the number of cores.
         rounds: int.
         show: as for `turns.take`.
 
     Returns:
-        Tuple `(rows, modules, predicted)`: list of rows, what and seconds per
+        Tuple `(rows, modules, predicted)`, of modules balanced by what layers
+        take on one core: list of rows, what and seconds per
         iteration (`Samples`); the list of K `ModuleTimes` of `Samples`, of the
         modules of Features Replay, each measured alone on one core; and the
         seconds per iteration of Features Replay that `fr_keras.planning`
@@ -33,6 +39,8 @@ def measure(job, algorithms, num_modules, rounds, show):
     """
     there = cores.available()
     one, each = {there[0]}, {*there[:num_modules]}
+    show("measuring the layers")
+    job = dataclasses.replace(job, costs=_once(one, prepare_costs, job))
     contestants = {
         "stock Keras, one core": (one, prepare_stock, job, 1),
         "stock Keras, all cores": (
@@ -44,6 +52,10 @@ def measure(job, algorithms, num_modules, rounds, show):
         contestants[f"{name}, K={num_modules}, a core each"] = (
             each, prepare, job, name, num_modules
         )
+    for variant in variants:
+        contestants[f"features_replay, K={num_modules}, {variant}"] = (
+            each, prepare, job, "features_replay", num_modules, variant
+        )
     contestants["modules"] = (one, prepare_modules, job, num_modules)
     started = {}
     try:
@@ -51,12 +63,11 @@ def measure(job, algorithms, num_modules, rounds, show):
             show(f"preparing {name}")
             started[name] = processes.Process(*of_process)
         measured = turns.take(started, rounds, show)
-        show("predicting")
-        started["plan"] = processes.Process(one, prepare_plan, job, num_modules)
-        predicted = started["plan"]()
     finally:
         for process in started.values():
             process.close()
+    show("predicting")
+    predicted = _once(one, prepare_plan, job, num_modules)
     flat = measured.pop("modules")
     modules = [
         ModuleTimes(*flat[i : i + 3]) for i in range(0, len(flat), 3)
@@ -65,9 +76,18 @@ def measure(job, algorithms, num_modules, rounds, show):
     for name, samples in measured.items():
         by_fit, bare = samples
         rows.append((name, by_fit))
-        if "features_replay" in name:
+        if "features_replay" in name and "core each" in name:
             rows.append((f"{name}, without fit", bare))
     return rows, modules, predicted
+
+
+def _once(*of_process):
+    """The answer of a process that is asked once."""
+    process = processes.Process(*of_process)
+    try:
+        return process()
+    finally:
+        process.close()
 
 
 def bounds(modules, rounds):
@@ -100,21 +120,27 @@ def bounds(modules, rounds):
 # What follows runs in processes of its own.
 
 
-def prepare(job, algorithm, num_modules):
+def prepare(job, algorithm, num_modules, variant=None):
     """An algorithm of ours, on one logical CPU device for each module.
 
     Args:
         job: `benchmarks.job.Job`.
         algorithm: str.
         num_modules: int, K.
+        variant: str of `VARIANTS`, or `None`.
 
     Returns:
         Callable without arguments: seconds per iteration, a list of two, of
         `fit` and of the same training function in a plain loop.
     """
     start(num_devices=num_modules, threads=1, parallel=num_modules)
-    model = fr_keras.ALGORITHMS[algorithm](job.network(), num_modules)
-    job.compile(model, steps_per_execution=job.steps_per_execution)
+    if variant == "mixed_bfloat16":
+        keras.config.set_dtype_policy(variant)
+    model = job.algorithm(algorithm, num_modules)
+    job.compile(
+        model, steps_per_execution=job.steps_per_execution,
+        jit_compile=variant == "xla",
+    )
     return _runs(model, job)
 
 
@@ -146,7 +172,7 @@ def prepare_modules(job, num_modules):
         backward pass and update of each module.
     """
     start(num_devices=1, threads=1, parallel=1)
-    model = fr_keras.FeaturesReplay(job.network(), num_modules)
+    model = job.algorithm("features_replay", num_modules)
     job.compile(model)
     x, _ = job.batch()
 
@@ -158,6 +184,20 @@ def prepare_modules(job, num_modules):
         ]
 
     return run
+
+
+def prepare_costs(job):
+    """What the layers take, each by itself.
+
+    Args:
+        job: `benchmarks.job.Job`.
+
+    Returns:
+        Callable without arguments: dict, as for `fr_keras.partition`.
+    """
+    start(num_devices=1, threads=1, parallel=1)
+    x, _ = job.batch()
+    return lambda: fr_keras.measure_costs(job.network(), x)
 
 
 def prepare_plan(job, num_modules):

@@ -21,12 +21,20 @@ class Job:
         batch_size: int.
         num_steps: int, iterations in a round.
         steps_per_execution: int, of our algorithms.
+        costs: dict, what the layers cost, as for `fr_keras.partition`, or
+            `None` for an estimate.
     """
 
     depth: int
     batch_size: int
     num_steps: int
     steps_per_execution: int
+    costs: dict | None = None
+
+    def algorithm(self, name, num_modules):
+        return fr_keras.ALGORITHMS[name](
+            self.network(), num_modules, costs=self.costs
+        )
 
     def network(self):
         keras.utils.set_random_seed(0)

@@ -5,7 +5,6 @@ import statistics
 
 import tensorflow as tf
 
-import fr_keras
 from fr_keras.measurement import activation_bytes, num_bytes
 from trainers.benchmarks import processes
 from trainers.benchmarks.job import start
@@ -75,7 +74,7 @@ def prepare(job, algorithm, num_modules):
         Callable without arguments: `Memory`.
     """
     start(num_devices=num_modules, threads=1, parallel=num_modules)
-    model = fr_keras.ALGORITHMS[algorithm](job.network(), num_modules)
+    model = job.algorithm(algorithm, num_modules)
     job.compile(model)
     x, y = job.batch()
 

@@ -104,6 +104,30 @@ def compute(job, num_modules, rows, modules, bounds, predicted):
     return "\n\n".join(parts)
 
 
+def tracing(job, found):
+    """Table of the time until training has begun.
+
+    Args:
+        job: `benchmarks.job.Job`.
+        found: as `benchmarks.tracing.measure` returns it.
+
+    Returns:
+        str.
+    """
+    return (
+        f"ResNet-{job.depth}, {job.batch_size} images of 32x32, "
+        f"{job.steps_per_execution} iterations per call, seconds:\n\n"
+        + _table(
+            ("algorithm", "first call, tracing and all",
+             "second call, traced past warm-up", "third call"),
+            [
+                (name, *(seconds.text(1) for seconds in calls))
+                for name, calls in found.items()
+            ],
+        )
+    )
+
+
 def memory(job, found):
     """Table of memory.
 

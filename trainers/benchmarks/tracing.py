@@ -1,0 +1,70 @@
+"""Tracing: how long it takes until training has begun."""
+
+import functools
+import time
+
+from trainers import cores
+from trainers.benchmarks import batches, processes, turns
+from trainers.benchmarks.job import start
+
+
+def measure(job, algorithms, numbers_of_modules, rounds, show):
+    """Measures the first call of the training function, and one later.
+
+    Args:
+        job: `benchmarks.job.Job`.
+        algorithms: list of names of `fr_keras.ALGORITHMS`.
+        numbers_of_modules: list of numbers K.
+        rounds: int; every round starts processes of its own.
+        show: as for `turns.take`.
+
+    Returns:
+        Dict from what was measured to a list of three `Samples`, seconds of
+        the first, the second and the third call.
+    """
+
+    def first_calls(algorithm, num_modules):
+        process = processes.Process(None, prepare, job, algorithm, num_modules)
+        try:
+            return process()
+        finally:
+            process.close()
+
+    return turns.take(
+        {
+            f"{algorithm}, K={k}": functools.partial(first_calls, algorithm, k)
+            for algorithm in algorithms for k in numbers_of_modules
+        },
+        rounds,
+        show,
+    )
+
+
+def prepare(job, algorithm, num_modules):
+    """Runs in a process of its own.
+
+    Args:
+        job: `benchmarks.job.Job`.
+        algorithm: str.
+        num_modules: int, K.
+
+    Returns:
+        Callable without arguments: a list of seconds, of the first three
+        calls. The first and, where it is past warm-up, the second are traced.
+    """
+    parallel = max(num_modules, len(cores.available()))
+    start(num_devices=num_modules, threads=1, parallel=parallel)
+    model = job.algorithm(algorithm, num_modules)
+    job.compile(model, steps_per_execution=job.steps_per_execution)
+    data = batches.repeated(job.batch())
+
+    def run():
+        model.make_train_function()
+        iterator, seconds = iter(data), []
+        for _ in range(3):
+            begin = time.perf_counter()
+            model.train_function(iterator)["loss"].numpy()
+            seconds.append(time.perf_counter() - begin)
+        return seconds
+
+    return run
