@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from fr_keras import clock
+
 
 class DeviceFunction:
     """A function that does its work on one device.
@@ -16,10 +18,13 @@ class DeviceFunction:
             runs where.
         jit_compile: bool, whether to compile it with XLA.
         run_eagerly: bool, whether not to trace it at all.
+        module: int, the number of the module whose work it is, from 0, or
+            `None`, for the clock (see `fr_keras.clock`).
     """
 
     def __init__(
-        self, function, device="", jit_compile=False, run_eagerly=False
+        self, function, device="", jit_compile=False, run_eagerly=False,
+        module=None,
     ):
         def on_device(*args):
             with tf.device(device):
@@ -28,6 +33,8 @@ class DeviceFunction:
         of_module = getattr(function, "func", function)  # Of a `partial`.
         on_device.__name__ = getattr(of_module, "__name__", "function")
         self._device = device
+        self._module = module
+        self._name = on_device.__name__
         self._function = (
             on_device
             if run_eagerly
@@ -43,7 +50,7 @@ class DeviceFunction:
     def __call__(self, *args):
         # Outside for the call itself, inside for what the function does.
         with tf.device(self._device):
-            return self._function(*args)
+            return clock.timed(self._function, self._module, self._name, args)
 
     def trace(self, *args):
         """Traces the function, for calls to come.

@@ -5,13 +5,15 @@ import tensorflow as tf
 from fr_keras import nests
 
 
-def record(module, x, loss_weight=1.0):
+def record(module, x, loss_weight=1.0, state=()):
     """Forward pass of which the backward pass will be wanted.
 
     Args:
         module: `fr_keras.module.Module`.
         x: `Features`, the used part of h_{k-1}.
         loss_weight: float, the weight of the losses of the module's layers.
+        state: list of tensors, the values of `Module.replayed_state` that are
+            to be used in place of the present ones.
 
     Returns:
         Tuple `(made, losses, moved, backward)`: what `Module.forward` returns,
@@ -21,7 +23,9 @@ def record(module, x, loss_weight=1.0):
     """
     with tf.GradientTape() as tape:
         module.watch(tape, x)
-        made, losses, moved = module.forward(x)
+        made, losses, moved = module.forward(
+            x, zip(module.replayed_state, state)
+        )
 
     def backward(delta):
         return module.backward(tape, x, losses, made, delta, loss_weight)
@@ -63,30 +67,32 @@ class ForwardBackward:
             x: `Features`, the used part of h_{k-1}.
 
         Returns:
-            Tuple `(made, residuals, losses)`: `Features`, what the module
-            makes of h_k; what `backward` needs, a list of tensors; and the
-            losses of the module's layers.
+            Tuple `(made, residuals, losses, state)`: `Features`, what the
+            module makes of h_k; what `backward` needs, a list of tensors; the
+            losses of the module's layers; and the state that was moved, as
+            `Module.commit` returns it.
         """
         made, residuals, losses, moved = self.stateless_forward(x)
-        self._module.commit(moved)
-        return made, residuals, losses
+        return made, residuals, losses, self._module.commit(moved)
 
-    def stateless_forward(self, x):
+    def stateless_forward(self, x, state=()):
         """Forward pass that leaves the module's state as it is.
 
         Args:
             x: as for `forward`.
+            state: as for `record`.
 
         Returns:
             Tuple `(made, residuals, losses, moved)`, of which the last is for
             `Module.commit`.
         """
         if self._run_eagerly:
-            made, losses, moved, backward = self._record(x)
+            made, losses, moved, backward = self._record(x, state)
             return made, backward, losses, moved
         # Residuals are then the same, however long sequences are.
-        self._cut_graph(self._module.open_spec(nests.specs(x)))
-        tensors = iter(self._forward(nests.flatten(x)))
+        spec = self._module.open_spec(nests.specs(x)), nests.specs(state)
+        self._cut_graph(spec)
+        tensors = iter(self._forward(nests.flatten((x, state))))
         made, losses, new_values = nests.pack(self._outputs, tensors)
         return made, list(tensors), losses, [*zip(self._moved, new_values)]
 
@@ -104,15 +110,16 @@ class ForwardBackward:
             return residuals(delta)
         return nests.pack(self._gradients, self._backward([*residuals, *delta]))
 
-    def _record(self, x):
-        return record(self._module, x, self._loss_weight)
+    def _record(self, x, state):
+        return record(self._module, x, self._loss_weight, state)
 
     def _cut_graph(self, spec):
         delta = []
 
         def both(*tensors):
-            x = nests.pack(spec, tensors)
-            made, losses, moved, backward = self._record(x)
+            made, losses, moved, backward = self._record(
+                *nests.pack(spec, tensors)
+            )
             self._moved = [variable for variable, _ in moved]
             self._outputs = made, losses, [value for _, value in moved]
             delta.extend(

@@ -79,7 +79,8 @@ class Module:
         observers: list of callables `observe(module, gradients)`, called while
             the update is traced, with the gradients (list of tensors or
             `None`, one for each trainable variable) as the update will use
-            them.
+            them. They return `None`, or a callable without arguments, which is
+            called after the update.
     """
 
     def __init__(self, submodel, device):
@@ -370,10 +371,19 @@ class Module:
         tape.watch([x.tensors[i] for i in self._watched])
 
     def commit(self, moved):
-        """Assigns the state that a forward pass moved."""
+        """Assigns the state that a forward pass moved.
+
+        Args:
+            moved: list of `(variable, value)`, as `forward` returns it.
+
+        Returns:
+            List of tensors, what the values of `replayed_state` were.
+        """
         with tf.device(self.device):
+            state = [tf.identity(variable) for variable in self.replayed_state]
             for variable, value in moved:
                 variable.assign(value)
+        return state
 
     def backward(
         self, tape, x, losses, made=None, delta=(), loss_weight=1.0
@@ -422,21 +432,30 @@ class Module:
             gradients: list of tensors, g_k, as `backward` returns it.
             learning_rate: γ_t, as `ModuleOptimizers.next_learning_rate` has
                 it.
+
+        Returns:
+            Scalar tensor, how many updates the module has had.
         """
         # The loss need not depend on this module's weights, if what they make
         # is only compared, for instance; that of the others it does.
         if all(gradient is None for gradient in gradients):
-            return
+            return tf.convert_to_tensor(self.optimizer.iterations)
         scale = self.loss_scale
         with tf.device(self.device):
-            for observe in self.observers:
+            observed = [
                 observe(self, [
                     gradient if gradient is None or scale is None
                     else keras.ops.divide(gradient, scale)
                     for gradient in gradients
                 ])
+                for observe in self.observers
+            ]
             set_learning_rate(self.optimizer, learning_rate)
             self.optimizer.apply(gradients, self.trainable_variables)
+            for updated in observed:
+                if updated is not None:
+                    updated()
+            return tf.convert_to_tensor(self.optimizer.iterations)
 
 
 def _masked(features):

@@ -130,7 +130,7 @@ def test_everything(hard_placement, algorithm, steps_per_execution):
     assert not tf.config.get_soft_device_placement()
     model = trained(algorithm, steps_per_execution)
     index = [device_index(name) for name in model.devices]
-    graph = model._trace(steps_per_execution, model.num_warmup_steps).graph
+    graph = model.training_graph
 
     counts = dict.fromkeys(range(1, K + 1), 0)
     check_work(graph, index, counts)

@@ -90,7 +90,7 @@ def test_same_numbers_as_one_pass(name):
     expected, losses, _, gradient_of = record(module, x)
     delta = [features(*t.shape, seed=1).tensors[0] for t in expected.tensors]
 
-    made, residuals, own_losses = forward(x)
+    made, residuals, own_losses, _ = forward(x)
     result = backward(residuals, delta)
 
     assert_close(made, expected)
@@ -106,7 +106,7 @@ def test_gradient_at_the_weights_of_then():
     _, _, _, gradient_of = record(module, x)
     expected = gradient_of(delta)
 
-    _, residuals, _ = forward(x)
+    _, residuals, *_ = forward(x)
     for variable in network.variables:
         variable.assign(variable + 1.0)
     forward(features(*shape, seed=2))
@@ -130,7 +130,7 @@ def test_random_numbers_are_those_of_the_forward_pass(dropout):
         keras.Sequential([layers.Dense(50), dropout()]), (4, 6)
     )
     forward, backward = passes(module)
-    made, residuals, _ = forward(features(4, 6))
+    made, residuals, *_ = forward(features(4, 6))
     forward(features(4, 6))  # Other random numbers.
     delta = tf.ones_like(made.tensors[0])
     (_, of_bias), _ = backward(residuals, [delta])
@@ -151,7 +151,7 @@ def test_nothing_is_computed_twice():
 
     forward, backward = tf.function(forward), tf.function(backward)
     x = features(*shape)
-    made, residuals, _ = forward(x)
+    made, residuals, *_ = forward(x)
     graphs = [
         forward.get_concrete_function(x).graph,
         backward.get_concrete_function(residuals, made.tensors).graph,
@@ -182,7 +182,7 @@ def test_of_a_shape_only_the_shape_is_kept():
         (None, 100, 2),
     )
     forward, _ = passes(module)
-    _, residuals, _ = forward(features(4, 100, 2))
+    _, residuals, *_ = forward(features(4, 100, 2))
     kept = sorted(
         tuple(t.shape) for t in residuals if t.dtype.is_floating
     )
@@ -218,7 +218,7 @@ def test_sequences_of_any_length_have_the_same_residuals():
     kinds = []
     for length in (5, 7):
         forward, _ = passes(module)
-        _, residuals, _ = forward(features(4, length, 3))
+        _, residuals, *_ = forward(features(4, length, 3))
         kinds.append([tensor.dtype for tensor in residuals])
     assert kinds[0] == kinds[1]
 
@@ -230,7 +230,7 @@ def test_losses_have_a_weight():
     gradients = []
     for weight in (1.0, 0.25):
         both = ForwardBackward(module, loss_weight=weight)
-        _, residuals, _ = tf.function(both.forward)(x)
+        _, residuals, *_ = tf.function(both.forward)(x)
         (of_kernel, _), _ = tf.function(both.backward)(residuals, delta)
         gradients.append(of_kernel)
     np.testing.assert_allclose(gradients[0], 0.02 * network.weights[0])

@@ -84,7 +84,7 @@ def test_what_passes_is_neither_queued_nor_copied():
     ]
     assert widths == [[5], [4, 5], [4, 5]]
     # No operation of the devices in between touches the skip or the data.
-    graph = model._trace(1, model.num_warmup_steps).graph
+    graph = model.training_graph
     for op in graph.get_operations():
         if op.device.endswith(("CPU:1", "CPU:2")) and "Call" in op.type:
             assert 7 not in [t.shape[-1] for t in op.inputs if t.shape.rank]

@@ -1,10 +1,10 @@
 """Back-propagation over modules on devices: the locked baseline."""
 
 import keras
-import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
 from fr_keras.device_function import DeviceFunction
+from fr_keras.forward_backward import record
 
 
 @keras.saving.register_keras_serializable("fr_keras")
@@ -41,30 +41,25 @@ class Backprop(Algorithm):
 
     def _iteration(self, x, y, sample_weight, learning_rate):
         modules = self.modules_at_work
-        features, tapes, used, made, losses = [], [], [], [], []
-        features.append(modules[0].standardize(x))
-        for k, module in enumerate(modules[:-1]):
-            used.append(module.used(features[k]))
-            with tf.GradientTape() as tape:
-                module.watch(tape, used[k])
-                of_module, own_losses, moved = module.forward(used[k])
+        features, losses, backward = modules[0].standardize(x), [], []
+        for module in modules[:-1]:
+            made, of_layers, moved, backward_of_module = record(
+                module, module.used(features)
+            )
             module.commit(moved)
-            tapes.append(tape)
-            made.append(of_module)
-            losses.append(own_losses)
-            features.append(module.output(features[k], of_module))
+            features = module.output(features, made)
+            losses.extend(of_layers)
+            backward.append(backward_of_module)
 
         gradients = [None] * self.num_modules
-        gradients[-1], delta = self.learn(
-            features[-1], y, sample_weight, sum(losses, [])
+        gradients[-1], delta, _ = self.learn(
+            features, y, sample_weight, losses
         )
         for k in reversed(range(self.num_modules - 1)):
             module = modules[k]
             if not module.learns:
                 break
             delta = module.rescaled(delta)
-            gradients[k], own = module.backward(
-                tapes[k], used[k], losses[k], made[k], module.received(delta)
-            )
+            gradients[k], own = backward[k](module.received(delta))
             delta = module.sent(own, delta)
         self.update(gradients, learning_rate)

@@ -67,11 +67,19 @@ class DDG(FeaturesReplay):
         )
         self._build_queues()
 
+    def next_update(self, k):
+        residuals, delta = self._pending(k)
+        gradients, _ = self._replay[k](
+            residuals, self.modules_at_work[k].received(delta)
+        )
+        return gradients, delta, None
+
 
 class _EagerQueue:
     """What is kept when run eagerly: no tensors, but the tapes themselves."""
 
     length = 0
+    variables = ()
 
     def __init__(self):
         self._entries = collections.deque()

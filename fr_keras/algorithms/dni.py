@@ -86,6 +86,8 @@ class DNI(Algorithm):
             ),
         }
 
+    delays = None  # Its gradients are predictions, not late.
+
     def make_state(self):
         self._synthesizers = [
             _Synthesizer(
@@ -128,7 +130,9 @@ class DNI(Algorithm):
         gradients = [None] * self.num_modules
         sent = [None] * self.num_modules
         for k, module in enumerate(modules[:-1]):
-            made, kept, own_losses = self._forward[k](module.used(features[k]))
+            made, kept, own_losses, _ = self._forward[k](
+                module.used(features[k])
+            )
             features.append(module.output(features[k], made))
             losses.extend(own_losses)
             if not module.learns:
@@ -136,7 +140,7 @@ class DNI(Algorithm):
             delta = self._predict[k](features[k + 1])
             gradients[k], own = self._backward[k](kept, module.received(delta))
             sent[k] = module.sent(own, delta)
-        gradients[-1], sent[-1] = self.learn(
+        gradients[-1], sent[-1], _ = self.learn(
             features[-1], y, sample_weight, losses
         )
         self.update(gradients, learning_rate)

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from fr_keras import replayable
 from fr_keras.algorithms.base import Algorithm
+from fr_keras.forward_backward import record
+from fr_keras.recording import Played
 from fr_keras.replay_queue import ReplayQueue
 
 
@@ -97,6 +99,14 @@ class FeaturesReplay(Algorithm):
     def num_warmup_steps(self):
         return self.num_modules - 1
 
+    @property
+    def delays(self):
+        return list(reversed(range(self.num_modules)))
+
+    @property
+    def queues(self):
+        return [*map(list, zip(self._replay_queues, self._deltas)), []]
+
     def make_state(self):
         # Between two iterations module k keeps its inputs of K - k iterations
         # and one δ; with today's input there are K - k + 1.
@@ -145,12 +155,45 @@ class FeaturesReplay(Algorithm):
             self._deltas[k].load(1)[0] if self._has_delta(k, age) else None
             for k in self._all_but_last
         ]
+        plays = []
         for i, batch in enumerate(batches):
-            deltas = self._iteration(age + i, batch, queues, deltas)
+            deltas, played = self._iteration(age + i, batch, queues, deltas)
+            plays.append(played)
         for k in self._all_but_last:
             self._replay_queues[k].store(queues[k])
             if deltas[k] is not None:
                 self._deltas[k].store([deltas[k]])
+        return plays
+
+    def next_update(self, k):
+        """What a module will be updated with in the next iteration.
+
+        To be called between iterations, past warm-up.
+
+        Args:
+            k: int, the number of the module, from 0, not the last.
+
+        Returns:
+            Tuple `(gradients, delta, made)`: g_k, a list of tensors, and the
+            `ErrorGradient` δ_k, both multiplied by the module's loss scale,
+            and `Features`, what the replay makes of h̃_k, or `None` if nothing
+            is replayed.
+        """
+        kept, delta = self._pending(k)
+        module = self.modules_at_work[k]
+        x, state = kept
+        made, _, _, backward = record(module, x, 1.0, state)
+        gradients, _ = backward(module.received(delta))
+        return gradients, delta, made
+
+    def _pending(self, k):
+        """What module k (from 0) will replay next, and δ_k for it."""
+        queue = self._replay_queues[k]
+        (delta,) = self._deltas[k].load(1)
+        return (
+            queue.load(queue.length)[0],
+            self.modules_at_work[k].rescaled(delta),
+        )
 
     def _has_delta(self, k, t):
         """Whether the first δ has arrived at module k (from 0) at step t."""
@@ -167,19 +210,21 @@ class FeaturesReplay(Algorithm):
             deltas: list of `ErrorGradient`s, δ_k^t, of these modules.
 
         Returns:
-            List of `ErrorGradient`s, δ_k^{t+1}, `None` where there is none.
+            Tuple `(deltas, played)`: list of `ErrorGradient`s, δ_k^{t+1},
+            `None` where there is none; and `Played`.
         """
         x, y, sample_weight = batch
         modules = self.modules_at_work
         learning_rate = self.optimizer.next_learning_rate()
 
-        features, losses = [modules[0].standardize(x)], []
+        features, losses, played = [modules[0].standardize(x)], [], Played()
         for k in self._all_but_last:
             used = modules[k].used(features[k])
-            made, kept, own_losses = self._play[k](used)
+            made, kept, own_losses, state = self._play[k](used)
             queues[k].append(kept)
             features.append(modules[k].output(features[k], made))
             losses.extend(own_losses)
+            played.add(made, state)
 
         gradients = [None] * self.num_modules
         sent = [None] * self.num_modules
@@ -195,11 +240,14 @@ class FeaturesReplay(Algorithm):
                         kept, modules[k].received(delta)
                     )
                 sent[k] = modules[k].sent(own, delta)
-        gradients[-1], sent[-1] = self.learn(
+        gradients[-1], sent[-1], state = self.learn(
             features[-1], y, sample_weight, losses
         )
+        played.add(None, state)
         self.update(gradients, learning_rate)
-        return [self._shrunk(k, delta) for k, delta in enumerate(sent)][1:]
+        return [
+            self._shrunk(k, delta) for k, delta in enumerate(sent)
+        ][1:], played
 
     def _shrunk(self, k, delta):
         """β times what module k (from 0) sends down."""
@@ -222,14 +270,13 @@ def play(module, x):
         x: `fr_keras.module.Features`, the used part of h_{k-1}.
 
     Returns:
-        Tuple `(made, kept, losses)`: `Features`, what the module makes of
-        h_k; what a replay needs, `x` and the state from which it was played
-        (a list of tensors); and the losses of its layers.
+        Tuple `(made, kept, losses, state)`: `Features`, what the module makes
+        of h_k; what a replay needs, `x` and the state from which it was played
+        (a list of tensors); the losses of its layers; and that state.
     """
     made, losses, moved = module.forward(x)
-    state = [tf.identity(variable) for variable in module.replayed_state]
-    module.commit(moved)
-    return made, (x, state), losses
+    state = module.commit(moved)
+    return made, (x, state), losses, state
 
 
 def replay(module, kept, delta, loss_weight=1.0):
@@ -248,7 +295,5 @@ def replay(module, kept, delta, loss_weight=1.0):
         `fr_keras.module.ErrorGradient` of `x`.
     """
     x, state = kept
-    with tf.GradientTape() as tape:
-        module.watch(tape, x)
-        made, losses, _ = module.forward(x, zip(module.replayed_state, state))
-    return module.backward(tape, x, losses, made, delta, loss_weight)
+    _, _, _, backward = record(module, x, loss_weight, state)
+    return backward(delta)

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend import compute_output_spec
 
-from fr_keras import chain, labels, placement
+from fr_keras import chain, clock, labels, placement
 from fr_keras.algorithms.evaluator import ModuleEvaluator, given
 from fr_keras.batch_spec import BatchSpec, standardize_batch
 from fr_keras.device_function import DeviceFunction
@@ -33,6 +33,33 @@ class ModuleTrainer(ModuleEvaluator):
 
     # Whether modules keep their inputs and compute their features again.
     replays = False
+
+    # What looks at iterations, a tuple of `fr_keras.recording.Recorder`s.
+    recorders = ()
+
+    @property
+    def delays(self):
+        """By how many iterations each module's gradient is late.
+
+        List of K ints, or `None` where gradients are no true ones, early or
+        late.
+        """
+        return [0] * len(self.modules_at_work)
+
+    @property
+    def training_graph(self):
+        """`tf.Graph` of the last call of the training function, or `None`."""
+        return None if self._last_trace is None else self._last_trace.graph
+
+    @property
+    def queues(self):
+        """The `ReplayQueue`s of each module, K lists; known once it trains."""
+        return [[] for _ in self.modules_at_work]
+
+    @property
+    def age(self):
+        """int, the number of iterations since `compile`."""
+        return 0 if self._age is None else int(self._age)
 
     def compile(self, *args, jit_compile="auto", **kwargs):
         """Configures the model for training.
@@ -74,6 +101,7 @@ class ModuleTrainer(ModuleEvaluator):
         for module in self.modules_at_work:
             module.choose_trainable_variables_anew()
         self._age = None
+        self._last_trace = None
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -120,6 +148,10 @@ class ModuleTrainer(ModuleEvaluator):
             batches: list of `(x, y, sample_weight)`, one for each iteration.
             age: int, the number of iterations that were run before, at most
                 `num_warmup_steps`.
+
+        Returns:
+            List of one `fr_keras.recording.Played` for each iteration, or
+            `None`, if the method has none.
         """
         raise NotImplementedError
 
@@ -135,9 +167,9 @@ class ModuleTrainer(ModuleEvaluator):
         """
         return [
             DeviceFunction(
-                function, device, self._xla_per_module, self.run_eagerly
+                function, device, self._xla_per_module, self.run_eagerly, k
             )
-            for function, device in zip(functions, self.devices)
+            for k, (function, device) in enumerate(zip(functions, self.devices))
         ]
 
     def trace_features(self, functions):
@@ -146,7 +178,7 @@ class ModuleTrainer(ModuleEvaluator):
         Args:
             functions: list of `DeviceFunction`s, one for each module, which
                 take the used features and return what the module makes of
-                them, what it keeps of it, and the losses of its layers.
+                them, what it keeps of it, and more.
 
         Returns:
             List of tuples `(features, kept, graph)`, one for each module but
@@ -159,7 +191,7 @@ class ModuleTrainer(ModuleEvaluator):
         ).get_concrete_function(x).structured_outputs
         traced = []
         for module, function in zip(self.modules_at_work[:-1], functions):
-            (made, kept, _), graph = function.trace(module.used(features))
+            (made, kept, *_), graph = function.trace(module.used(features))
             features = module.output(features, made)
             traced.append((features, kept, graph))
         return traced
@@ -209,11 +241,19 @@ class ModuleTrainer(ModuleEvaluator):
         for x, _, _ in batches:
             self.check_data(x)
         self._prepare_for(batches)
-        age = min(int(self._age), self.num_warmup_steps)
+        age = min(self.age, self.num_warmup_steps)
+        wanted = tuple(r.begin(len(batches)) for r in self.recorders)
+        if not any(wanted):
+            wanted = ()  # The same trace as without recorders.
         if self.run_eagerly:
-            return self._train_on_batches(batches, age)
-        tensors = [t for b in batches for t in self._batch_spec.flatten(b)]
-        return self._trace(len(batches), age)(*tensors)
+            logs, selected = self._train_on_batches(batches, age, wanted)
+        else:
+            tensors = [t for b in batches for t in self._batch_spec.flatten(b)]
+            self._last_trace = self._trace(len(batches), age, wanted)
+            logs, selected = self._last_trace(*tensors)
+        for i, recorder in enumerate(self.recorders):
+            recorder.end(batches, selected[i] if wanted else None)
+        return logs
 
     def _prepare_for(self, batches):
         """Builds what depends on the kind of batches, when it is new."""
@@ -276,7 +316,7 @@ class ModuleTrainer(ModuleEvaluator):
         last = self.modules_at_work[-1]
         self._learn = DeviceFunction(
             self._learn_batch, last.device, self._xla_per_module,
-            self.run_eagerly,
+            self.run_eagerly, len(self.modules_at_work) - 1,
         )
         # Apart, since nobody waits for it, and XLA cannot compile all metrics.
         self._count = DeviceFunction(
@@ -287,28 +327,33 @@ class ModuleTrainer(ModuleEvaluator):
         )
         self.make_functions()
 
-    def _make_trace(self, num_steps, age):
+    def _make_trace(self, num_steps, age, wanted):
         """Traces `num_steps` iterations on tensors of any batch size."""
 
         def run(*tensors):
             tensors = iter(tensors)
             batches = [self._batch_spec.pack(tensors) for _ in range(num_steps)]
-            return self._train_on_batches(batches, age)
+            return self._train_on_batches(batches, age, wanted)
 
         specs = self._batch_spec.tensor_specs() * num_steps
         return tf.function(run, autograph=False).get_concrete_function(*specs)
 
-    def _train_on_batches(self, batches, age):
+    def _train_on_batches(self, batches, age, wanted):
         checks = [
             labels.check(self.loss, y, self._chain.outputs)
             for _, y, _ in batches
         ]
         # Before anything is changed: wrong labels leave the model as it was.
         with tf.control_dependencies([c for c in checks if c is not None]):
-            self.train_steps(batches, age)
+            with clock.running(any(s and s.timed for s in wanted)) as calls:
+                plays = self.train_steps(batches, age)
         self._age.assign_add(len(batches))
+        selected = [
+            None if selection is None else selection(plays, calls)
+            for selection in wanted
+        ]
         with tf.device(self.devices[-1]):
-            return self.get_metrics_result()
+            return self.get_metrics_result(), selected
 
     def learn(self, x, y, sample_weight, losses_below):
         """The last module's part of an iteration, the same in all methods.
@@ -323,26 +368,46 @@ class ModuleTrainer(ModuleEvaluator):
                 the other modules, which are reported but not differentiated.
 
         Returns:
-            Tuple `(gradients, sent)`: g_K, a list of tensors, and e_K, the
-            `ErrorGradient` of `x`.
+            Tuple `(gradients, sent, state)`: g_K, a list of tensors; e_K, the
+            `ErrorGradient` of `x`; and the state that was moved, as
+            `Module.commit` returns it.
         """
-        gradients, sent, outputs, losses = self._learn(x, y, sample_weight)
+        gradients, sent, outputs, losses, state = self._learn(
+            x, y, sample_weight
+        )
         self._count(losses + losses_below, y, outputs, sample_weight)
-        return gradients, self.modules_at_work[-1].sent(sent)
+        return gradients, self.modules_at_work[-1].sent(sent), state
 
     def _learn_batch(self, x, y, sample_weight):
-        """Forward and backward pass of the last module."""
+        *learned, moved = self.differentiate_loss(x, y, sample_weight)
+        return *learned, self.modules_at_work[-1].commit(moved)
+
+    def differentiate_loss(self, x, y, sample_weight, state=()):
+        """Forward and backward pass of the last module, moving nothing.
+
+        Args:
+            x: `Features`, h_{K-1}.
+            y: nest of tensors, the labels.
+            sample_weight: nest of tensors or `None`.
+            state: as for `fr_keras.forward_backward.record`.
+
+        Returns:
+            Tuple `(gradients, sent, outputs, losses, moved)`: as
+            `Module.backward` and `Module.forward` return them, the losses
+            with that of `compile` as the first.
+        """
         module = self.modules_at_work[-1]
         with tf.GradientTape() as tape:
             module.watch(tape, x)
-            outputs, losses, moved = module.forward(x)
+            outputs, losses, moved = module.forward(
+                x, zip(module.replayed_state, state)
+            )
             loss = self.compute_loss(
                 y=y, y_pred=module.packed(outputs), sample_weight=sample_weight
             )
-        module.commit(moved)
         losses = given(loss, losses)
         gradients, sent = module.backward(tape, x, losses)
-        return gradients, sent, outputs, losses
+        return gradients, sent, outputs, losses, moved
 
     def _count_batch(self, losses, y, outputs, sample_weight):
         """Counts a batch in the loss and the metrics."""

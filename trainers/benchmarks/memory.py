@@ -106,12 +106,9 @@ def _total(tensors):
 
 def _kept(model):
     """What an algorithm keeps from one iteration to the next, in bytes."""
-    queues = [
-        *getattr(model, "_replay_queues", []), *getattr(model, "_deltas", [])
-    ]
     return _total(
-        variable.read_value() for queue in queues
-        for variable in queue.variables
+        variable.read_value() for queues in model.queues
+        for queue in queues for variable in queue.variables
     )
 
 
