@@ -14,7 +14,9 @@ class Event(typing.NamedTuple):
 
     Attributes:
         module: int, the number of the module, from 0.
-        kind: str, one of `KINDS`; a forward pass without replay is a play.
+        kind: str, one of `KINDS`; a forward pass without replay is a play. Of
+            real trainings a replay contains its backward pass, and `learn` is
+            what the last module does: play, loss and backward pass.
         start: float, seconds.
         stop: float, seconds.
     """

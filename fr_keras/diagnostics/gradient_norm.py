@@ -1,10 +1,11 @@
 """The norm of each module's gradient."""
 
-import keras
 import tensorflow as tf
 
+from fr_keras.diagnostics.update_diagnostic import UpdateDiagnostic
 
-class GradientNorm(keras.callbacks.Callback):
+
+class GradientNorm(UpdateDiagnostic):
     """Logs the norm ‖g_k‖ of each module's gradient, averaged over an epoch.
 
     The logs `gradient_norm/module_1` to `gradient_norm/module_K` are added at
@@ -25,29 +26,8 @@ class GradientNorm(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self):
-        super().__init__()
-        self._norms = {}
+    name = "gradient_norm"
 
-    def on_train_begin(self, logs=None):
-        for module in self.model.modules_at_work:
-            with tf.device(module.device):
-                self._norms[module] = keras.metrics.Mean()
-            module.observers.append(self._observe)
-        self.model.make_train_function(force=True)
-
-    def _observe(self, module, gradients):
+    def value(self, module, gradients, before):
         present = [gradient for gradient in gradients if gradient is not None]
-        self._norms[module].update_state(tf.linalg.global_norm(present))
-
-    def on_epoch_end(self, epoch, logs=None):
-        for k, norm in enumerate(self._norms.values(), start=1):
-            if logs is not None:
-                logs[f"gradient_norm/module_{k}"] = float(norm.result())
-            norm.reset_state()
-
-    def on_train_end(self, logs=None):
-        for module in self._norms:
-            module.observers.remove(self._observe)
-        self._norms = {}
-        self.model.make_train_function(force=True)
+        return tf.linalg.global_norm(present)

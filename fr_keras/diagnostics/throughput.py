@@ -8,9 +8,9 @@ import keras
 class Throughput(keras.callbacks.Callback):
     """Logs training examples per second, validation not counted.
 
-    The log `examples_per_second` is added at the end of every epoch; put the
-    callback before those that write logs. The first epoch contains the time
-    that tracing takes.
+    The logs `examples_per_second` and `seconds_per_step`, the time of an
+    iteration, are added at the end of every epoch; put the callback before
+    those that write logs. The first epoch contains the time that tracing takes.
 
     Args:
         examples_per_epoch: int.
@@ -20,8 +20,10 @@ class Throughput(keras.callbacks.Callback):
         super().__init__()
         self.examples_per_epoch = examples_per_epoch
         self._start = self._stop = 0.0
+        self._first_step = 0
 
     def on_epoch_begin(self, epoch, logs=None):
+        self._first_step = int(self.model.optimizer.iterations)
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -31,3 +33,5 @@ class Throughput(keras.callbacks.Callback):
         if logs is not None:
             seconds = self._stop - self._start
             logs["examples_per_second"] = self.examples_per_epoch / seconds
+            steps = int(self.model.optimizer.iterations) - self._first_step
+            logs["seconds_per_step"] = seconds / max(1, steps)

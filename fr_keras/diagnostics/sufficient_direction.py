@@ -1,0 +1,114 @@
+"""The sufficient direction constant σ."""
+
+import collections
+
+from fr_keras.diagnostics.diagnostic import ProbeDiagnostic, per_module, ratio
+from fr_keras.diagnostics.full_gradient import FullGradient
+from fr_keras.diagnostics.probe import Measured, ModuleProbe
+from fr_keras.diagnostics.true_gradient import dot
+
+
+class SufficientDirection(ProbeDiagnostic):
+    """Logs σ: whether modules still go downhill with late gradients.
+
+    For module k at weights w^t, with the true gradient ∇_k f(w^t) and the
+    gradient g_k^t that the module uses,
+
+        σ_k = mean ⟨∇_k f, g_k⟩ / mean ‖∇_k f‖²,
+
+    and in total σ = Σ_k mean ⟨∇_k f, g_k⟩ / Σ_k mean ‖∇_k f‖², means over the
+    last probes of each module. Convergence is proven where σ stays above 0
+    (Assumption 1, inequality (8): ⟨∇f, E[Σ_k g_k]⟩ ≥ σ ‖∇f‖²). 1 is what
+    back-propagation has; modules without delay, like the last, have it always.
+    Below 0 a module goes uphill.
+
+    ∇f is that of the mini-batch of g_k, unless `dataset` says otherwise.
+
+    The logs are `sigma/module_1` to `sigma/module_K` and `sigma/total`.
+
+    Args:
+        every: int, iterations from one probe to the next. Modules take turns,
+            unless there is a `dataset`.
+        window: int, probes of a module that are averaged, at least 1.
+        dataset: iterable of mini-batches `(x, y)` or `(x, y, sample_weight)`,
+            the whole training set, for the exact ∇f: the mean over all
+            mini-batches, weighted by their size; for small sets, since every
+            probe goes through all of it. `None` for the mini-batch's.
+        writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`.
+
+    Raises:
+        ValueError: if `every` or `window` is below 1, or see
+            `ProbeDiagnostic`.
+
+    Example:
+
+    ```python
+    sigma = fr_keras.diagnostics.SufficientDirection(every=50)
+    model.fit(x, y, callbacks=[sigma, keras.callbacks.CSVLogger("log.csv")])
+    ```
+
+    Reference: Assumption 1 and inequality (8) of
+    [Training Neural Networks Using Features Replay](
+    https://arxiv.org/abs/1807.04511).
+    """
+
+    of_modules = ("sigma",)
+    of_model = ("sigma/total",)
+
+    def __init__(self, every=50, window=20, dataset=None, writer=None):
+        super().__init__(every, writer)
+        if window < 1:
+            raise ValueError(
+                "`window` must be at least 1 probe. "
+                f"Received: window={window}"
+            )
+        self.window = window
+        self.dataset = dataset
+        self._products = collections.defaultdict(self._window)
+        self._norms = collections.defaultdict(self._window)
+        self._full_gradient = None
+
+    def _window(self):
+        return collections.deque(maxlen=self.window)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.dataset is None:
+            super().on_train_batch_end(batch, logs)
+        elif self.probe.is_due:
+            used = self.probe.used_gradients()
+            if used is not None:
+                measured = self._exact(used)
+                self.log(self.values(measured), measured.step)
+
+    def _exact(self, used):
+        """`Measured` with the gradient of the whole training set."""
+        if self._full_gradient is None:
+            self._full_gradient = FullGradient(self.model, self.dataset)
+        loss, true = self._full_gradient()
+        return Measured(self.probe.step, loss, {
+            k: ModuleProbe(*(
+                float(dot(*pair)) for pair in (
+                    (true[k], of_module), (true[k], true[k]),
+                    (of_module, of_module),
+                )
+            ))
+            for k, of_module in enumerate(used) if of_module
+        })
+
+    def values(self, measured):
+        for k, of_module in measured.modules.items():
+            self._products[k].append(of_module.inner_product)
+            self._norms[k].append(of_module.true)
+        products, norms = (
+            {k: sum(values) / len(values) for k, values in windows.items()}
+            for windows in (self._products, self._norms)
+        )
+        values = per_module("sigma", {
+            k: ratio(products[k], norms[k]) for k in products
+        })
+        learning = sum(m.learns for m in self.model.modules_at_work)
+        if len(products) == learning:
+            values["sigma/total"] = ratio(
+                sum(products.values()), sum(norms.values())
+            )
+        return values
