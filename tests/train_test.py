@@ -92,8 +92,9 @@ def test_run_begins_with_its_modules(run):
 
 def test_run_leaves_its_files(run):
     workdir, _ = run
-    names = {path.name for path in workdir.iterdir()}
+    names = {path.name.split(".tfevents")[0] for path in workdir.iterdir()}
     assert names == {
+        "events.out",
         "flags.cfg", "history.csv", "model.keras", "modules.png",
         "results.json", "train", "validation",
     }

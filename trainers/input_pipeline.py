@@ -157,8 +157,17 @@ def test_batches(data, batch_size):
     Returns:
         `tf.data.Dataset` of `(float32 images, int labels)`.
     """
+    return _plain_batches(data, data.test, batch_size)
+
+
+def plain_train_batches(data, batch_size):
+    """Normalized batches of the training set, as `test_batches`."""
+    return _plain_batches(data, data.train, batch_size)
+
+
+def _plain_batches(data, examples, batch_size):
     return _with_options(
-        data.test.batch(batch_size)
+        examples.batch(batch_size)
         .map(lambda images, labels: (data.normalize(images), labels))
         .cache()
     )

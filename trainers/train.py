@@ -15,12 +15,14 @@ configs/ holds the experiments. Flags that come later override earlier ones:
     the training    --batch_size --drop_remainder --epochs --seed --momentum
                     --nesterov --weight_decay --learning_rate
                     --learning_rate_drops --learning_rate_factor
+    what is seen    --diagnostics_every --exact_gradient --histograms --graph
+                    --profile_steps
 
 A run leaves in its working directory:
 
     modules.png          a picture of the modules
     flags.cfg            the experiment; --flagfile=WORKDIR/flags.cfg repeats it
-    train/ validation/   TensorBoard event files
+    train/ validation/   TensorBoard event files; others in diagnostics/
     model.keras          the trained network, one plain Keras model
     history.csv          loss, accuracy and speed of every epoch
     results.json         accuracy, losses, time and memory
@@ -42,7 +44,14 @@ import tensorflow as tf
 from absl import flags
 
 import fr_keras
-from trainers import errors, experiment, input_pipeline, workdir
+from trainers import (
+    errors,
+    experiment,
+    input_pipeline,
+    observation,
+    tensorboard,
+    workdir,
+)
 
 FLAGS = flags.FLAGS
 
@@ -52,6 +61,7 @@ flags.DEFINE_string(
     required=True,
 )
 flags.adopt_module_key_flags(experiment)
+flags.adopt_module_key_flags(observation)
 
 
 def main():
@@ -72,6 +82,7 @@ def main():
     test_batches = input_pipeline.test_batches(data, FLAGS.batch_size)
     write_flags(data)
     describe(network, model)
+    write_summary(model)
 
     reset_peak_memory(model.devices)
     start = time.monotonic()
@@ -82,12 +93,7 @@ def main():
         shuffle=False,  # The dataset does it.
         verbose=0,
         callbacks=[
-            fr_keras.diagnostics.GradientNorm(),
-            fr_keras.diagnostics.Throughput(examples),
-            keras.callbacks.TensorBoard(FLAGS.workdir, write_graph=False),
-            keras.callbacks.CSVLogger(
-                os.path.join(FLAGS.workdir, "history.csv")
-            ),
+            *observation.callbacks(FLAGS.workdir, model, data, examples),
             keras.callbacks.LambdaCallback(on_epoch_end=print_epoch),
             StopWhenDiverged(),
         ],
@@ -104,7 +110,7 @@ def main():
         )
     with whole_file("model.keras") as path:
         model.to_keras().save(path)
-    print(f"Look at it with: {tensorboard()} --logdir {FLAGS.workdir}")
+    print(f"Look at it with: {tensorboard_command()} --logdir {FLAGS.workdir}")
     print(
         f"Test accuracy {results['test_accuracy']:.2%} after "
         f"{results['epochs']} epochs in {seconds:.0f} s; results in "
@@ -112,7 +118,7 @@ def main():
     )
 
 
-def tensorboard():
+def tensorboard_command():
     """The command that starts TensorBoard from the shell of the user."""
     if shutil.which("tensorboard"):
         return "tensorboard"
@@ -156,6 +162,25 @@ def describe(network, model):
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with whole_file("modules.png") as path:
         fr_keras.plot_modules(model, path)
+
+
+def write_summary(model):
+    """Writes for TensorBoard what the run is."""
+    writer = tf.summary.create_file_writer(FLAGS.workdir)
+    tensorboard.write_hparams(writer, {
+        "algorithm": FLAGS.algorithm,
+        "K": model.num_modules,
+        **{
+            name: FLAGS[name].value for name in (
+                "dataset", "model", "depth", "batch_size", "learning_rate",
+                "steps_per_execution", "seed",
+            )
+        },
+    })
+    tensorboard.write_image(
+        writer, "modules", os.path.join(FLAGS.workdir, "modules.png")
+    )
+    writer.close()
 
 
 def write_results(history, seconds, examples, model, network):

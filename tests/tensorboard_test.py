@@ -1,0 +1,198 @@
+"""What a run shows, asked of TensorBoard itself, and its plots."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.train_test import command, complaint
+
+JOB = [
+    "--dataset=digits", "--depth=20", "--num_modules=3", "--batch_size=64",
+    "--epochs=3", "--steps_per_execution=4", "--crop_padding=1",
+]
+MODULES = [f"module_{k}" for k in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tensorboard")
+    workdir = folder / "runs" / "digits"
+    done = command(
+        "train", *JOB, "--diagnostics_every=4", "--exact_gradient",
+        "--histograms", "--graph", "--profile_steps=16,17",
+        f"--workdir={workdir}", f"--data_dir={folder}",
+    )
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def ask(run):
+    """A function that asks TensorBoard's data API."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tensorboard.main", "--logdir", run.parent,
+         "--port", str(port), "--host", "localhost",
+         # The faster loader is a binary of its own that not all systems run.
+         "--load_fast=false"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def ask(path, body=None, **query):
+        url = f"http://localhost:{port}/data/{path}"
+        if query:
+            url += "?" + urllib.parse.urlencode(query)
+        request = urllib.request.Request(
+            url, None if body is None else json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    for _ in range(120):
+        try:
+            if "digits/diagnostics" in ask("plugin/scalars/tags"):
+                break
+        except (urllib.error.URLError, ConnectionError):
+            pass
+        time.sleep(1)
+    yield ask
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait()
+
+
+def test_every_quantity_is_there_and_finite(ask):
+    tags = ask("plugin/scalars/tags")
+    by_step = {
+        *(f"{name}/{module}" for module in MODULES for name in (
+            "sigma", "residual", "relative_residual", "feature_drift",
+            "busy_share",
+        )),
+        "sigma/total", "objective", "bound/left", "bound/right", "bound/loss",
+        "bound/lipschitz", "bound/second_moment", "bound/sigma",
+    }
+    by_epoch = {
+        "epoch_loss", "epoch_accuracy", "epoch_learning_rate",
+        "epoch_examples_per_second", "epoch_seconds_per_step",
+        *(f"epoch_{name}/{module}" for module in MODULES for name in (
+            "gradient_norm", "update_ratio", "delay", "queue_bytes",
+        )),
+    }
+    assert by_step <= {*tags["digits/diagnostics"]}
+    assert by_epoch <= {*tags["digits/train"]}
+    assert {"epoch_loss", "epoch_accuracy"} <= {*tags["digits/validation"]}
+    for names, which in (
+        (by_step, "digits/diagnostics"), (by_epoch, "digits/train")
+    ):
+        for tag in names:
+            values = ask("plugin/scalars/scalars", tag=tag, run=which)
+            assert values, tag
+            assert np.isfinite([value for _, _, value in values]).all(), tag
+
+
+def test_what_is_known_of_them(ask):
+    def values(tag, run="digits/diagnostics"):
+        return [
+            value for _, _, value in
+            ask("plugin/scalars/scalars", tag=tag, run=run)
+        ]
+
+    assert set(values("sigma/module_1")) != {1}
+    assert set(values("residual/module_3")) == {0}
+    delays = [values(f"epoch_delay/{m}", "digits/train")[-1] for m in MODULES]
+    assert delays == [2, 1, 0]
+    queued = values("epoch_queue_bytes/module_1", "digits/train")[-1]
+    # Two batches of 8x8 images at least.
+    assert queued > 2 * 8 * 8 * 4
+    assert 0 < values("busy_share/module_1")[-1] <= 1
+
+
+def test_dashboards(ask):
+    layout = ask("plugin/custom_scalars/layout")
+    charts = [
+        chart["title"] for category in layout["category"]
+        for chart in category["chart"]
+    ]
+    assert charts[0] == "loss"
+    assert "sufficient direction constant by module" in charts
+    shown = ask(
+        "plugin/custom_scalars/scalars", tag="^sigma/", run="digits/diagnostics"
+    )
+    assert len(shown["tag_to_events"]) == 4
+
+    images = ask("plugin/images/tags")
+    assert "modules" in images["digits"]
+    assert "timeline" in images["digits/diagnostics"]
+    histograms = ask("plugin/histograms/tags")
+    assert len(histograms["digits/train"]) > 20
+    graphs = ask("plugin/graphs/info")
+    assert graphs["digits/diagnostics"]["run_graph"]
+
+    experiment = ask("plugin/hparams/experiment", {"experimentName": ""})
+    names = {info["name"] for info in experiment["hparamInfos"]}
+    assert {"algorithm", "K", "batch_size"} <= names
+    sessions = ask("plugin/hparams/session_groups", {
+        "experimentName": "", "startIndex": 0, "sliceSize": 10,
+        "colParams": [{"hparam": "K"}],
+        "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS",
+                            "STATUS_RUNNING", "STATUS_FAILURE"],
+    })
+    (group,) = sessions["sessionGroups"]
+    assert group["hparams"]["K"] == 3
+    assert group["hparams"]["algorithm"] == "features_replay"
+
+
+def test_profile(run):
+    (trace,) = run.glob("profile/plugins/profile/*/*.xplane.pb")
+    assert trace.stat().st_size > 10_000
+
+
+def test_plots(run, tmp_path):
+    done = command("plot", f"--workdir={run}")
+    assert done.returncode == 0, done.stderr
+    for name in ("losses", "sigma", "residuals", "norms", "bound"):
+        assert f"{name}.png" in done.stdout
+        with Image.open(run / f"{name}.png") as picture:
+            assert len(picture.convert("RGB").getcolors(1 << 24)) > 20
+
+    assert "must be that of a run" in complaint(
+        command("plot", f"--workdir={tmp_path}")
+    )
+    (tmp_path / "history.csv").write_text("epoch,loss\n0,what\n")
+    assert "history.csv is damaged" in complaint(
+        command("plot", f"--workdir={tmp_path}")
+    )
+    (tmp_path / "history.csv").write_text("epoch,loss\n")
+    assert "must have an epoch" in complaint(
+        command("plot", f"--workdir={tmp_path}")
+    )
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--exact_gradient"],
+        ["--diagnostics_every=-1"],
+        ["--profile_steps=9,3"],
+        ["--profile_steps=9"],
+        ["--profile_steps=a,b"],
+    ],
+)
+def test_nonsense_is_refused(flags, tmp_path):
+    done = command("train", *JOB, *flags, f"--workdir={tmp_path / 'new'}")
+    assert flags[0].split("=")[0].strip("-") in complaint(done)
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,119 @@
+"""Flags for what is looked at while a network trains, and who looks."""
+
+import os
+
+import keras
+import tensorflow as tf
+from absl import flags
+
+from fr_keras import diagnostics
+from trainers import input_pipeline, tensorboard
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_integer(
+    "diagnostics_every", 0,
+    "Iterations between two probes of the diagnostics (docs/diagnostics.md); "
+    "0: no diagnostics. (dni, whose gradients are predictions, cannot be "
+    "probed and has the others only.)",
+    lower_bound=0, upper_bound=1_000_000_000,
+)
+flags.DEFINE_bool(
+    "exact_gradient", False,
+    "Let every probe compute the gradient over the whole training set, for "
+    "the exact σ and the convergence bound: for small sets.",
+)
+flags.DEFINE_bool(
+    "histograms", False, "Write histograms of the weights after every epoch."
+)
+flags.DEFINE_bool(
+    "graph", False, "Write the graph of training, with devices."
+)
+flags.DEFINE_list(
+    "profile_steps", [],
+    "First and last iteration to profile, like 100,110.",
+)
+flags.register_validator(
+    "profile_steps",
+    lambda steps: not steps or (
+        len(steps) == 2 and all(s.isascii() and s.isdigit() for s in steps)
+        and int(steps[0]) <= int(steps[1]) < 10**9
+    ),
+    "must be two numbers of iterations, the first not above the second",
+)
+flags.register_multi_flags_validator(
+    ["exact_gradient", "diagnostics_every"],
+    lambda values: values["diagnostics_every"] or not values["exact_gradient"],
+    "--exact_gradient needs --diagnostics_every",
+)
+
+
+def callbacks(workdir, model, data, num_examples):
+    """The callbacks that look at a training.
+
+    Args:
+        workdir: str.
+        model: algorithm.
+        data: `input_pipeline.ImageData`.
+        num_examples: int, trained on in an epoch.
+
+    Returns:
+        List of `keras.callbacks.Callback`, those that write logs last.
+    """
+    writer = None
+    if FLAGS.diagnostics_every or FLAGS.graph:
+        writer = tf.summary.create_file_writer(
+            os.path.join(workdir, "diagnostics")
+        )
+    found = [
+        diagnostics.GradientNorm(),
+        diagnostics.Throughput(num_examples),
+    ]
+    if FLAGS.diagnostics_every:
+        found += [
+            diagnostics.UpdateRatio(),
+            diagnostics.ReplayQueues(),
+            diagnostics.BusyShares(
+                10 * FLAGS.diagnostics_every, writer=writer
+            ),
+        ]
+        if model.delays is not None:
+            found += probes(data, writer)
+        tensorboard.write_layout(writer)
+    if FLAGS.graph:
+        found.append(tensorboard.Graph(writer))
+    if FLAGS.profile_steps:
+        found.append(tensorboard.Profile(
+            os.path.join(workdir, "profile"), *map(int, FLAGS.profile_steps)
+        ))
+    return [
+        *found,
+        keras.callbacks.TensorBoard(
+            workdir, write_graph=False, histogram_freq=int(FLAGS.histograms)
+        ),
+        keras.callbacks.CSVLogger(os.path.join(workdir, "history.csv")),
+    ]
+
+
+def probes(data, writer):
+    """The diagnostics that set gradients beside the true ones.
+
+    Args:
+        data: `input_pipeline.ImageData`.
+        writer: `tf.summary.SummaryWriter`.
+
+    Returns:
+        List of `keras.callbacks.Callback`.
+    """
+    options = {"every": FLAGS.diagnostics_every, "writer": writer}
+    found = [
+        diagnostics.DeltaResidual(**options),
+        diagnostics.FeatureDrift(**options),
+    ]
+    dataset = None
+    if FLAGS.exact_gradient:
+        dataset = input_pipeline.plain_train_batches(data, FLAGS.batch_size)
+        found.append(diagnostics.ConvergenceBound(dataset, **options))
+    return [
+        diagnostics.SufficientDirection(dataset=dataset, **options), *found
+    ]

@@ -1,0 +1,169 @@
+r"""Plots the diagnostics of a run, for those who don't open TensorBoard.
+
+    python -m trainers.plot --workdir=runs/digits
+
+reads `history.csv` of a run of `trainers.train`, which may still be going on,
+and writes into its directory, as far as the run has what they show:
+
+    losses.png       loss and accuracy, of training and test
+    sigma.png        the sufficient direction constant of each module
+    residuals.png    how stale the error gradients and features are
+    norms.png        gradients, and updates to weights, of each module
+    bound.png        the convergence bound, and what it bounds
+"""
+
+import csv
+import itertools
+import os
+
+import numpy as np
+from absl import flags
+from matplotlib import figure
+
+from trainers import errors, workdir
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string(
+    "workdir", None, "Working directory of the run. Required.", required=True
+)
+
+# Titles of axes, and how the logs that they show begin; a log axis if wanted.
+_PLOTS = {
+    "losses.png": [
+        ("loss", ["loss", "val_loss"], True),
+        ("accuracy", ["accuracy", "val_accuracy"], False),
+    ],
+    "sigma.png": [("sufficient direction constant", ["sigma/"], False)],
+    "residuals.png": [
+        ("relative residual of δ", ["relative_residual/"], True),
+        ("feature drift", ["feature_drift/"], True),
+        ("objective", ["objective"], True),
+    ],
+    "norms.png": [
+        ("gradient norm", ["gradient_norm/"], True),
+        ("update to weights", ["update_ratio/"], True),
+    ],
+    "bound.png": [
+        ("mean ‖∇f‖² and its bound", ["bound/left", "bound/right"], True),
+    ],
+}
+
+# Okabe and Ito's colours, told apart with any colour vision.
+_COLOURS = [
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
+]
+
+
+def main():
+    FLAGS.workdir = os.path.expanduser(FLAGS.workdir)
+    history = read(os.path.join(FLAGS.workdir, "history.csv"))
+    written = []
+    for name, plots in _PLOTS.items():
+        picture = draw(plots, history)
+        if picture is not None:
+            with workdir.whole_file(
+                os.path.join(FLAGS.workdir, name)
+            ) as path:
+                picture.savefig(path, dpi=150)
+            written.append(name)
+    print(f"{', '.join(written)} in {FLAGS.workdir}")
+
+
+def read(path):
+    """Reads the history of a run.
+
+    Args:
+        path: str, a `history.csv`.
+
+    Returns:
+        Dict from the names of logs to arrays of floats, one for each epoch.
+
+    Raises:
+        UsageError: if there is none, or nothing in it.
+    """
+    try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        history = {
+            name: np.array([float(row[name]) for row in rows])
+            for name in (rows[0] if rows else ())
+        }
+    except OSError as error:
+        raise errors.UsageError(
+            f"--workdir must be that of a run: {error}"
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise errors.UsageError(
+            f"{path} is damaged: {error}"
+        ) from error
+    if not history:
+        raise errors.UsageError(
+            f"{path} must have an epoch at least. Received: an empty file"
+        )
+    return history
+
+
+def draw(plots, history):
+    """Draws quantities against epochs, one below the other.
+
+    Args:
+        plots: list of tuples, as of `_PLOTS`.
+        history: as `read` returns it.
+
+    Returns:
+        `matplotlib.figure.Figure`, or `None` if there is nothing to draw.
+    """
+    plots = [
+        (title, names, log) for title, names, log in (
+            (title, [*lines(starts, history)], log)
+            for title, starts, log in plots
+        ) if names
+    ]
+    if not plots:
+        return None
+    picture = figure.Figure((6.4, 0.6 + 2.6 * len(plots)), layout="constrained")
+    all_axes = picture.subplots(len(plots), squeeze=False, sharex=True)[:, 0]
+    for axes, (title, names, log) in zip(all_axes, plots):
+        for name, colour in zip(names, itertools.cycle(_COLOURS)):
+            values = history[name]
+            axes.plot(
+                1 + np.arange(len(values)), values, color=colour,
+                linewidth=1.5, label=label(name),
+                marker="o" if len(values) < 10 else None,
+            )
+        shown = np.concatenate([history[name] for name in names])
+        if log and np.nanmin(shown) > 0:
+            axes.set_yscale("log")
+        axes.set_ylabel(title)
+        axes.grid(color="#DDDDDD", linewidth=0.5)
+        if len(names) > 1:
+            axes.legend(frameon=False, ncols=2, fontsize="small")
+    all_axes[-1].set_xlabel("epoch")
+    return picture
+
+
+def lines(starts, history):
+    """The logs that begin with one of some strings and have a value."""
+    for name, values in history.items():
+        begins = any(
+            name.startswith(start) if start.endswith("/") else name == start
+            for start in starts
+        )
+        # Modules without delay have nothing stale.
+        if begins and np.isfinite(values).any() and not (
+            name.startswith(("relative", "feature")) and (values == 0).all()
+        ):
+            yield name
+
+
+def label(name):
+    return {
+        "loss": "training", "val_loss": "test", "accuracy": "training",
+        "val_accuracy": "test", "bound/left": "mean of γ‖∇f‖²",
+        "bound/right": "bound",
+    }.get(name, name.rpartition("/")[2].replace("_", " "))
+
+
+if __name__ == "__main__":
+    errors.run(main)

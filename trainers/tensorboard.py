@@ -1,0 +1,154 @@
+"""What a run shows on TensorBoard beside curves."""
+
+import keras
+import tensorflow as tf
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import summary as custom_scalar
+from tensorboard.plugins.hparams import api as hparams
+
+# What the dashboard of custom scalars opens on: titles, and the tags of each
+# chart as regular expressions. (The tags of Keras begin with "epoch_".)
+_LAYOUT = {
+    "Training": {
+        "loss": ["^epoch_loss$"],
+        "accuracy": ["^epoch_accuracy$"],
+    },
+    "Direction: 1 is back-propagation's, below 0 is uphill": {
+        "sufficient direction constant by module": ["^sigma/"],
+    },
+    "Staleness": {
+        "residual of δ, relative": ["^relative_residual/"],
+        "objective": ["^objective$"],
+        "feature drift": ["^feature_drift/"],
+    },
+    "Norms": {
+        "gradient norm": ["^epoch_gradient_norm/"],
+        "update to weights": ["^epoch_update_ratio/"],
+    },
+    "Convergence": {
+        "bound and what it bounds": ["^bound/left$", "^bound/right$"],
+    },
+    "Speed": {
+        "images per second": ["^epoch_examples_per_second$"],
+        "busy shares": ["^busy_share/"],
+    },
+}
+
+
+def write_layout(writer):
+    """Writes which charts the dashboard of custom scalars has.
+
+    Args:
+        writer: `tf.summary.SummaryWriter`.
+    """
+    layout = layout_pb2.Layout(category=[
+        layout_pb2.Category(title=title, chart=[
+            layout_pb2.Chart(
+                title=chart,
+                multiline=layout_pb2.MultilineChartContent(tag=tags),
+            )
+            for chart, tags in charts.items()
+        ])
+        for title, charts in _LAYOUT.items()
+    ])
+    with writer.as_default():
+        tf.summary.experimental.write_raw_pb(
+            custom_scalar.pb(layout).SerializeToString(), step=0
+        )
+
+
+def write_hparams(writer, values):
+    """Writes by what the dashboard of HParams sorts runs, and what they reach.
+
+    Args:
+        writer: `tf.summary.SummaryWriter` of the directory above those of
+            training and validation.
+        values: dict from names to values.
+    """
+    with writer.as_default():
+        hparams.hparams_config(
+            hparams=[hparams.HParam(name) for name in values],
+            metrics=[
+                hparams.Metric(
+                    f"epoch_{name}", group=group, display_name=title
+                )
+                for name, group, title in (
+                    ("accuracy", "validation", "test accuracy"),
+                    ("loss", "validation", "test loss"),
+                    ("loss", "train", "training loss"),
+                    ("examples_per_second", "train", "images per second"),
+                )
+            ],
+        )
+        hparams.hparams(values)
+
+
+def write_image(writer, name, path):
+    """Writes a picture.
+
+    Args:
+        writer: `tf.summary.SummaryWriter`.
+        name: str.
+        path: str, a PNG file.
+    """
+    image = tf.io.decode_png(tf.io.read_file(path), channels=4)
+    with writer.as_default():
+        tf.summary.image(name, image[tf.newaxis], step=0)
+
+
+class Graph(keras.callbacks.Callback):
+    """Writes the graph of a training call, with the device of each operation.
+
+    Args:
+        writer: `tf.summary.SummaryWriter`.
+    """
+
+    def __init__(self, writer):
+        super().__init__()
+        self.writer = writer
+
+    def on_train_batch_end(self, batch, logs=None):
+        # The first call is of the warm-up, when modules rest.
+        if self.writer and self.model.age > self.model.num_warmup_steps:
+            with self.writer.as_default():
+                tf.summary.graph(self.model.training_graph)
+            self.writer = None
+
+
+class Profile(keras.callbacks.Callback):
+    """Profiles the calls that contain certain iterations.
+
+    Args:
+        log_dir: str.
+        first: int, the number of the first iteration, from 0.
+        last: int, the number of the last.
+    """
+
+    def __init__(self, log_dir, first, last):
+        super().__init__()
+        self.log_dir = log_dir
+        self.first, self.last = first, last
+        self._runs = False
+
+    def _step(self):
+        return int(self.model.optimizer.iterations)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # Keras calls this with the iterations of the call still to come.
+        coming = self._step() + self.model.steps_per_execution
+        if not self._runs and self._step() <= self.last and coming > self.first:
+            tf.profiler.experimental.start(self.log_dir)
+            self._runs = True
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._runs and self._step() > self.last:
+            self._stop()
+
+    def on_train_end(self, logs=None):
+        if self._runs:
+            self._stop()
+
+    def _stop(self):
+        tf.profiler.experimental.stop()
+        self._runs = False
+        self.last = -1
