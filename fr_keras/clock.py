@@ -53,47 +53,52 @@ def running(wanted=True):
         _running.pop()
 
 
-def timed(function, module, name, args):
-    """Calls a function, by the clock if it is running.
+def is_running():
+    """Whether the calls of functions that are traced now are timed."""
+    return bool(_running) and (
+        _running[-1].graph is tf.compat.v1.get_default_graph()
+    )
+
+
+def with_times(function, device, run_eagerly=False):
+    """A function that says when it began and ended.
 
     Args:
-        function: callable.
-        module: as of `Timed`; `None` for what belongs to no single module.
-        name: as of `Timed`.
-        args: tuple of nests of tensors.
+        function: callable on nests of tensors.
+        device: full name of the device on which it works.
+        run_eagerly: bool, whether not to trace it.
 
     Returns:
-        What the function returns.
+        Callable that returns a tuple `(result, start, stop)`, of which the
+        last two are for `note`.
     """
-    if (
-        not _running or module is None
-        or _running[-1].graph is not tf.compat.v1.get_default_graph()
-    ):
-        return function(*args)
-    start = _now(_tensors(args))
-    with tf.control_dependencies([start]):
-        result = function(*args)
-    stop = _now(_tensors(result))
-    # Who waits for the results waits for the clock, so that it is looked at
-    # first, and not when a thread has nothing better to do.
-    with tf.control_dependencies([stop]):
-        result = tf.nest.map_structure(
-            lambda leaf: tf.identity(leaf) if tf.is_tensor(leaf) else leaf,
-            result, expand_composites=True,
-        )
+
+    with tf.init_scope(), tf.device(device):
+        own = tf.Variable(0.0, trainable=False)
+
+    def timed(*args):
+        # Side effects without a variable would wait for each other.
+        with tf.control_dependencies([own.read_value()]):
+            start = tf.timestamp()
+        with tf.control_dependencies([start]):
+            result = function(*args)
+        with tf.control_dependencies(_tensors(result)):
+            stop = tf.timestamp()
+        return result, start, stop
+
+    if run_eagerly:
+        return timed
+    # A function around the function, so that who waits for it waits for the
+    # clock: looked at beside others, it would be when a thread is free.
+    return tf.function(
+        timed, autograph=False, reduce_retracing=True,
+        experimental_attributes={"_noinline": True},
+    )
+
+
+def note(module, name, start, stop):
+    """Adds a call; the arguments are those of `Timed`."""
     _running[-1].calls.append(Timed(module, name, start, stop))
-    return result
-
-
-def _now(tensors):
-    """The time when tensors are there."""
-    with tf.control_dependencies(tensors):
-        now = tf.timestamp()
-    if not tf.executing_eagerly():
-        # Otherwise each would wait for the one before, as for a side effect.
-        graph = tf.compat.v1.get_default_graph()
-        graph.experimental_acd_manager.run_independently(now.op)
-    return now
 
 
 def _tensors(nest):

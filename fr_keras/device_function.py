@@ -34,6 +34,8 @@ class DeviceFunction:
         on_device.__name__ = getattr(of_module, "__name__", "function")
         self._device = device
         self._module = module
+        self._run_eagerly = run_eagerly
+        self._timed = None  # Made when it is needed.
         self._name = on_device.__name__
         self._function = (
             on_device
@@ -50,7 +52,15 @@ class DeviceFunction:
     def __call__(self, *args):
         # Outside for the call itself, inside for what the function does.
         with tf.device(self._device):
-            return clock.timed(self._function, self._module, self._name, args)
+            if self._module is None or not clock.is_running():
+                return self._function(*args)
+            if self._timed is None:
+                self._timed = clock.with_times(
+                    self._function, self._device, self._run_eagerly
+                )
+            result, start, stop = self._timed(*args)
+            clock.note(self._module, self._name, start, stop)
+            return result
 
     def trace(self, *args):
         """Traces the function, for calls to come.

@@ -103,7 +103,7 @@ def test_tracing(tmp_path):
     ]
     assert len(rows) == 2
     for first, _, third in rows:
-        assert first > third > 0
+        assert first > third >= 0  # To a tenth of a second.
 
 
 def test_memory(tmp_path):

@@ -18,6 +18,7 @@ rounds and, in brackets, the least and the most. The working directory gets:
 
     table.md        the tables, with machine, versions and command
     timeline.png    (schedule) who works when
+    timeline_K.png  (compute) the same, of Features Replay with K modules
 """
 
 import os
@@ -33,6 +34,8 @@ import tensorflow as tf
 from absl import flags
 
 import fr_keras
+from fr_keras.diagnostics.busy_shares import shares
+from fr_keras.timeline import plot_timeline
 from trainers import cores, errors, sweep, workdir
 from trainers.benchmarks import (
     compute,
@@ -163,14 +166,18 @@ def measure_schedule(numbers, job):
 def measure_compute(numbers, job):
     parts = []
     for num_modules in numbers:
-        rows, modules, predicted = compute.measure(
+        rows, modules, predicted, events = compute.measure(
             job, FLAGS.algorithms, FLAGS.variants, num_modules, FLAGS.rounds,
             show,
         )
         parts.append(tables.compute(
             job, num_modules, rows, modules,
-            compute.bounds(modules, FLAGS.rounds), predicted,
+            compute.bounds(modules, FLAGS.rounds), predicted, shares(events),
         ))
+        with workdir.whole_file(
+            os.path.join(FLAGS.workdir, f"timeline_{num_modules}.png")
+        ) as path:
+            plot_timeline(events, path)
     return "\n\n".join(parts)
 
 

@@ -150,10 +150,11 @@ def lines(starts, history):
             name.startswith(start) if start.endswith("/") else name == start
             for start in starts
         )
-        # Modules without delay have nothing stale.
-        if begins and np.isfinite(values).any() and not (
-            name.startswith(("relative", "feature")) and (values == 0).all()
-        ):
+        known = values[np.isfinite(values)]
+        # Of what is stale, modules without delay have nothing.
+        if name.startswith(("relative", "feature")):
+            known = known[known != 0]
+        if begins and known.size:
             yield name
 
 

@@ -47,6 +47,9 @@ class BusyShares(Diagnostic):
         writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`; the
             timeline is written to it as an image.
 
+    Attributes:
+        events: list of `fr_keras.simulation.Event`, of the latest timed call.
+
     Raises:
         ValueError: if `every` is below 1.
 
@@ -68,6 +71,7 @@ class BusyShares(Diagnostic):
             )
         self.every = every
         self.to_file = to_file
+        self.events = []
         self._timer = None
 
     def on_train_begin(self, logs=None):
@@ -81,6 +85,7 @@ class BusyShares(Diagnostic):
         events, self._timer.events = self._timer.events, []
         if not events:
             return
+        self.events = events
         step = self._timer.step
         self.log(per_module("busy_share", shares(events)), step)
         if self.to_file is not None:

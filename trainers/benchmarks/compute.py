@@ -30,12 +30,13 @@ def measure(job, algorithms, variants, num_modules, rounds, show):
         show: as for `turns.take`.
 
     Returns:
-        Tuple `(rows, modules, predicted)`, of modules balanced by what layers
-        take on one core: list of rows, what and seconds per
+        Tuple `(rows, modules, predicted, events)`, of modules balanced by what
+        layers take on one core: list of rows, what and seconds per
         iteration (`Samples`); the list of K `ModuleTimes` of `Samples`, of the
-        modules of Features Replay, each measured alone on one core; and the
+        modules of Features Replay, each measured alone on one core; the
         seconds per iteration of Features Replay that `fr_keras.planning`
-        predicts, from layers that it measures on one core.
+        predicts, from layers that it measures on one core; and a list of
+        `fr_keras.simulation.Event`, who worked when in a call of it.
     """
     there = cores.available()
     one, each = {there[0]}, {*there[:num_modules]}
@@ -68,6 +69,8 @@ def measure(job, algorithms, variants, num_modules, rounds, show):
             process.close()
     show("predicting")
     predicted = _once(one, prepare_plan, job, num_modules)
+    show("looking at a call")
+    events = _once(each, prepare_events, job, num_modules)
     flat = measured.pop("modules")
     modules = [
         ModuleTimes(*flat[i : i + 3]) for i in range(0, len(flat), 3)
@@ -78,7 +81,7 @@ def measure(job, algorithms, variants, num_modules, rounds, show):
         rows.append((name, by_fit))
         if "features_replay" in name and "core each" in name:
             rows.append((f"{name}, without fit", bare))
-    return rows, modules, predicted
+    return rows, modules, predicted, events
 
 
 def _once(*of_process):
@@ -215,6 +218,30 @@ def prepare_plan(job, num_modules):
     return lambda: Planner(job.network(), x).predict(
         num_modules, steps_per_execution=job.steps_per_execution
     ).seconds["features_replay"]
+
+
+def prepare_events(job, num_modules):
+    """Features Replay by the clock.
+
+    Args:
+        job: `benchmarks.job.Job`.
+        num_modules: int, K.
+
+    Returns:
+        Callable without arguments: list of `fr_keras.simulation.Event`.
+    """
+    start(num_devices=num_modules, threads=1, parallel=num_modules)
+    model = job.algorithm("features_replay", num_modules)
+    job.compile(model, steps_per_execution=job.steps_per_execution)
+
+    def run():
+        clock = fr_keras.diagnostics.BusyShares(job.steps_per_execution)
+        # Calls of the warm-up, of the clock's own first, and one more.
+        data = batches.repeated(job.batch()).take(4 * job.steps_per_execution)
+        model.fit(data, verbose=0, shuffle=False, callbacks=[clock])
+        return clock.events
+
+    return run
 
 
 def _stock(layer):

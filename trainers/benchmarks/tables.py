@@ -37,7 +37,7 @@ def schedule(num_modules, tau, rows):
     )
 
 
-def compute(job, num_modules, rows, modules, bounds, predicted):
+def compute(job, num_modules, rows, modules, bounds, predicted, busy):
     """Table of throughputs.
 
     Args:
@@ -47,6 +47,7 @@ def compute(job, num_modules, rows, modules, bounds, predicted):
         modules: the same.
         bounds: as `benchmarks.compute.bounds` returns it.
         predicted: as `benchmarks.compute.measure` returns it.
+        busy: dict from the numbers of modules, from 0, to their busy shares.
 
     Returns:
         str.
@@ -99,7 +100,10 @@ def compute(job, num_modules, rows, modules, bounds, predicted):
             f"cores. `trainers.plan` predicts {predicted:.3f} s, "
             f"{predicted / whole.median:.2f} of what was measured. Backprop "
             f"is {locked.ratio(stock_one).text()} times as fast as stock "
-            "Keras, both on one core."
+            "Keras, both on one core. In a call of Features Replay, modules "
+            "are at work for "
+            f"{', '.join(f'{share:.2f}' for share in busy.values())} of the "
+            "time."
         )
     return "\n\n".join(parts)
 
