@@ -3,7 +3,7 @@ r"""Measures how fast and how lean training is, on this machine.
     python -m trainers.benchmark --flagfile=configs/benchmark_schedule.cfg \
         --workdir=runs/benchmark_schedule
 
-One of four things is measured, --measure:
+One of five things is measured, --measure:
 
     schedule    modules that only sleep: what the schedule alone takes, for any
                 K on any machine, and a timeline picture
@@ -12,6 +12,7 @@ One of four things is measured, --measure:
                 Keras
     memory      ResNets: bytes that an iteration allocates
     tracing     ResNets: seconds until training has begun
+    diagnostics ResNets: what it costs to look at the training
 
 All that is compared takes turns, round by round; tables have the median of the
 rounds and, in brackets, the least and the most. The working directory gets:
@@ -40,6 +41,7 @@ from trainers import cores, errors, sweep, workdir
 from trainers.benchmarks import (
     compute,
     memory,
+    overhead,
     processes,
     schedule,
     tables,
@@ -50,7 +52,8 @@ from trainers.benchmarks.job import Job
 FLAGS = flags.FLAGS
 
 flags.DEFINE_enum(
-    "measure", None, ["schedule", "compute", "memory", "tracing"],
+    "measure", None,
+    ["schedule", "compute", "memory", "tracing", "diagnostics"],
     "What to measure. Required.", required=True,
 )
 flags.DEFINE_string(
@@ -64,12 +67,12 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
     "num_steps", 16,
-    "(schedule, compute) Iterations in a round; rounded up to whole calls.",
+    "(schedule, compute, diagnostics) Iterations in a round; rounded up to whole calls.",
     lower_bound=1, upper_bound=100_000,
 )
 flags.DEFINE_integer(
     "steps_per_execution", 8,
-    "(schedule, compute, tracing) Iterations in one graph.",
+    "(all but memory) Iterations in one graph.",
     lower_bound=1, upper_bound=1000,
 )
 flags.DEFINE_float(
@@ -77,11 +80,11 @@ flags.DEFINE_float(
 )
 flags.DEFINE_integer(
     "depth", 20,
-    "(compute, memory, tracing) Layers of the ResNet: "
+    "(all but schedule) Layers of the ResNet: "
     f"{', '.join(map(str, fr_keras.models.RESNET_DEPTHS))}.",
 )
 flags.DEFINE_integer(
-    "batch_size", 128, "(compute, memory, tracing) Examples per iteration.",
+    "batch_size", 128, "(all but schedule) Examples per iteration.",
     lower_bound=1, upper_bound=1_000_000,
 )
 
@@ -132,6 +135,7 @@ def main():
         "compute": measure_compute,
         "memory": measure_memory,
         "tracing": measure_tracing,
+        "diagnostics": measure_diagnostics,
     }[FLAGS.measure]
     try:
         text = measure(numbers, job)
@@ -191,6 +195,12 @@ def measure_tracing(numbers, job):
     return tables.tracing(
         job,
         tracing.measure(job, FLAGS.algorithms, numbers, FLAGS.rounds, show),
+    )
+
+
+def measure_diagnostics(numbers, job):
+    return tables.overhead(
+        job, overhead.EVERY, overhead.measure(job, numbers, FLAGS.rounds, show)
     )
 
 

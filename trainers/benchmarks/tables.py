@@ -132,6 +132,35 @@ def tracing(job, found):
     )
 
 
+def overhead(job, every, found):
+    """Table of what diagnostics cost.
+
+    Args:
+        job: `benchmarks.job.Job`.
+        every: int, iterations from one probe to the next.
+        found: as `benchmarks.overhead.measure` returns it.
+
+    Returns:
+        str.
+    """
+    return (
+        f"Features Replay, ResNet-{job.depth}, {job.batch_size} images of "
+        f"32x32, {job.steps_per_execution} iterations per call, a probe every "
+        f"{every} iterations, seconds per iteration:\n\n"
+        + _table(
+            ("K", "without diagnostics", "with", "throughput that is left"),
+            [
+                (
+                    str(num_modules), samples["off"].text(4),
+                    samples["on"].text(4),
+                    samples["on"].ratio(samples["off"]).text(3),
+                )
+                for num_modules, samples in found.items()
+            ],
+        )
+    )
+
+
 def memory(job, found):
     """Table of memory.
 
