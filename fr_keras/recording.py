@@ -49,7 +49,11 @@ class Selection(abc.ABC):
 
 
 class Recorder(abc.ABC):
-    """Who looks at iterations; for `ModuleTrainer.recorders`."""
+    """Who looks at iterations; for `ModuleTrainer.recorders`.
+
+    Attributes:
+        fit: object, what call of `fit` it is for, set by `attach`.
+    """
 
     @abc.abstractmethod
     def begin(self, num_steps):
@@ -70,3 +74,25 @@ class Recorder(abc.ABC):
             batches: list of tuples `(x, y, sample_weight)`.
             selected: what was selected, or `None`.
         """
+
+
+def attach(model, recorder, fit):
+    """Lets a recorder look at a call of `fit`.
+
+    Recorders of other calls, which an error has ended, are let go.
+
+    Args:
+        model: `ModuleTrainer`.
+        recorder: `Recorder`.
+        fit: object that callbacks have in common in one call of `fit` only,
+            their `params`.
+    """
+    recorder.fit = fit
+    model.recorders = (
+        *(r for r in model.recorders if r.fit is fit), recorder
+    )
+
+
+def detach(model, recorder):
+    """Ends what `attach` began."""
+    model.recorders = tuple(r for r in model.recorders if r is not recorder)

@@ -344,6 +344,24 @@ def test_off_costs_nothing():
     assert trace.cache_info().misses == now
 
 
+def test_after_an_error():
+    """Who looked at a training that failed looks at the next no more."""
+
+    class Fails(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise ZeroDivisionError
+
+    net = dense_net()
+    model = compiled(net, 3)
+    batches = batches_of(net)
+    with pytest.raises(ZeroDivisionError):
+        fit(model, batches, diagnostics.FeatureDrift(2),
+            diagnostics.BusyShares(3), Fails())
+    found = fit(model, batches, diagnostics.FeatureDrift(4))
+    assert model.recorders == ()
+    assert sorted(found) == [4, 8, 12]
+
+
 def test_what_cannot_be_probed():
     with pytest.raises(ValueError, match="Received: every=0"):
         diagnostics.DeltaResidual(every=0)

@@ -67,7 +67,8 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
     "num_steps", 16,
-    "(schedule, compute, diagnostics) Iterations in a round; rounded up to whole calls.",
+    "(schedule, compute, diagnostics) Iterations in a round; rounded up to "
+    "whole calls.",
     lower_bound=1, upper_bound=100_000,
 )
 flags.DEFINE_integer(

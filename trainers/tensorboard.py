@@ -134,9 +134,10 @@ class Profile(keras.callbacks.Callback):
         return int(self.model.optimizer.iterations)
 
     def on_train_batch_begin(self, batch, logs=None):
-        # Keras calls this with the iterations of the call still to come.
-        coming = self._step() + self.model.steps_per_execution
-        if not self._runs and self._step() <= self.last and coming > self.first:
+        end_of_call = self._step() + self.model.steps_per_execution
+        if not self._runs and self._step() <= self.last and (
+            end_of_call > self.first
+        ):
             tf.profiler.experimental.start(self.log_dir)
             self._runs = True
 

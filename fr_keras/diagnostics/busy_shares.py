@@ -7,7 +7,7 @@ import math
 import tensorflow as tf
 
 from fr_keras.diagnostics.diagnostic import Diagnostic, per_module
-from fr_keras.recording import Recorder, Selection
+from fr_keras.recording import Recorder, Selection, attach, detach
 from fr_keras.simulation import Event
 from fr_keras.timeline import plot_timeline
 
@@ -76,7 +76,7 @@ class BusyShares(Diagnostic):
 
     def on_train_begin(self, logs=None):
         self._timer = _Timer(self.every, int(self.model.optimizer.iterations))
-        self.model.recorders = (*self.model.recorders, self._timer)
+        attach(self.model, self._timer, self.params)
         self._latest = per_module(
             "busy_share", dict.fromkeys(range(self.model.num_modules), math.nan)
         ) | self._latest
@@ -101,9 +101,7 @@ class BusyShares(Diagnostic):
                 )
 
     def on_train_end(self, logs=None):
-        self.model.recorders = tuple(
-            r for r in self.model.recorders if r is not self._timer
-        )
+        detach(self.model, self._timer)
 
 
 def shares(events):
@@ -151,6 +149,7 @@ class _Timer(Recorder):
     """
 
     def __init__(self, every, step):
+        self.fit = None
         self.step = step
         self.events = []
         self._every = every

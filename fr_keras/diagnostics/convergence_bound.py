@@ -5,7 +5,6 @@ import math
 import tensorflow as tf
 
 from fr_keras.diagnostics.diagnostic import ProbeDiagnostic, ratio
-from fr_keras.diagnostics.full_gradient import FullGradient
 from fr_keras.diagnostics.true_gradient import dot
 
 
@@ -57,7 +56,6 @@ class ConvergenceBound(ProbeDiagnostic):
         super().__init__(every, writer)
         self.dataset = dataset
         self.minimum = minimum
-        self._full_gradient = None
         self._before = None  # Gradient and weights of the last probe.
         self._first_loss = None
         self._step = None
@@ -69,11 +67,9 @@ class ConvergenceBound(ProbeDiagnostic):
 
     def on_train_batch_end(self, batch, logs=None):
         self._count_rates()
-        if not self.probe.is_due:
-            return
-        used = self.probe.used_gradients()
-        if used is not None:
-            self.log(self._probe(used), self.probe.step)
+        found = self.probe.read_all(self.dataset)
+        if found is not None:
+            self.log(self._measure(*found), self.probe.step)
 
     def _count_rates(self):
         """Adds γ_t of the iterations of a call, all as after it."""
@@ -84,10 +80,7 @@ class ConvergenceBound(ProbeDiagnostic):
             self._squared_rates += num_steps * rate**2
         self._step = self.probe.step
 
-    def _probe(self, used):
-        if self._full_gradient is None:
-            self._full_gradient = FullGradient(self.model, self.dataset)
-        loss, true = self._full_gradient()
+    def _measure(self, loss, true, used):
         weights = [
             [tf.identity(v.value) for v in module.trainable_variables]
             for module in self.model.modules_at_work

@@ -79,7 +79,7 @@ class ProbeDiagnostic(Diagnostic):
         self.probe = None
 
     def on_train_begin(self, logs=None):
-        self.probe = Probe.of(self.model, self.every)
+        self.probe = Probe.of(self.model, self.every, self.params)
         modules = range(1, self.model.num_modules + 1)
         self._latest = {
             **{f"{n}/module_{k}": math.nan

@@ -23,16 +23,14 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
+from fr_keras.diagnostics.full_gradient import FullGradient
 from fr_keras.diagnostics.true_gradient import (
     TrueGradient,
     dot,
     function_of,
     unscaled,
 )
-from fr_keras.recording import Recorder, Selection
-
-# A model's probe, as long as a callback uses it.
-_probes = weakref.WeakKeyDictionary()
+from fr_keras.recording import Recorder, Selection, attach, detach
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,11 +109,13 @@ class Probe(Recorder):
 
     def __init__(self, model, every):
         self.every = every
+        self.fit = None
         self.step = int(model.optimizer.iterations)
         self.is_due = False
         self.batch = None
         self._true_gradient = None
         self._users = 0
+        # (The model has the probe among its recorders.)
         self._model = weakref.proxy(model)
         self._late = {
             k: delay for k, delay in enumerate(model.delays)
@@ -126,14 +126,17 @@ class Probe(Recorder):
         self._records = {}
         self._measured = None
         self._functions = {}
+        self._full_gradients = {}
+        self._latest = {}
 
     @classmethod
-    def of(cls, model, every):
+    def of(cls, model, every, fit):
         """The probe of a model; to be given back by `release`.
 
         Args:
             model: as for `Probe`.
             every: as for `Probe`.
+            fit: as for `fr_keras.recording.attach`.
 
         Returns:
             `Probe`.
@@ -148,10 +151,13 @@ class Probe(Recorder):
                 "like fr_keras.FeaturesReplay. Received: "
                 f"{type(model).__name__}"
             )
-        probe = _probes.get(model)
+        probe = next(
+            (r for r in model.recorders if isinstance(r, cls) and r.fit is fit),
+            None,
+        )
         if probe is None:
-            probe = _probes[model] = cls(model, every)
-            model.recorders = (*model.recorders, probe)
+            probe = cls(model, every)
+            attach(model, probe, fit)
         elif probe.every != every:
             raise ValueError(
                 "Callbacks that probe a model must do so together, here every "
@@ -164,12 +170,7 @@ class Probe(Recorder):
         """Ends the use by one callback; with the last, the probe is gone."""
         self._users -= 1
         if not self._users:
-            self._model.recorders = tuple(
-                r for r in self._model.recorders if r is not self
-            )
-            for model, probe in list(_probes.items()):
-                if probe is self:
-                    del _probes[model]
+            detach(self._model, self)
 
     def begin(self, num_steps):
         horizon = max(self._late.values(), default=0)
@@ -231,17 +232,31 @@ class Probe(Recorder):
             for j, numbers in found.items()
         })
 
-    def used_gradients(self):
-        """The gradients that all modules would be updated with now.
+    def read_all(self, dataset):
+        """Takes all modules, and the gradient over a dataset, if it is time.
+
+        Args:
+            dataset: as for `FullGradient`.
 
         Returns:
-            List of K lists of tensors (or `None`), g_k^t, without loss scale;
-            those of modules without delay are of the last mini-batch. `None`
-            during warm-up.
+            Tuple `(loss, true, used)`: float, f(w^t) over the dataset; its
+            gradient, a list of tensors for each module; and the same of the
+            gradients g_k^t that modules would be updated with now (those of
+            modules without delay are of the last mini-batch). `None` if it is
+            not time, or during warm-up.
         """
-        if not self.is_warm():
+        if not self.is_due or not self.is_warm():
             return None
-        return self._function(self._used)(self.batch)
+        step, *found = self._latest.get(id(dataset), (None,))
+        if step != self.step:
+            if id(dataset) not in self._full_gradients:
+                self._full_gradients[id(dataset)] = FullGradient(
+                    self._model, dataset
+                )
+            loss, true = self._full_gradients[id(dataset)]()
+            found = loss, true, self._function(self._used)(self.batch)
+            self._latest[id(dataset)] = self.step, *found
+        return found
 
     def _function(self, function, *args):
         """A function between iterations, traced once."""

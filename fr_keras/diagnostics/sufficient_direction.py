@@ -3,7 +3,6 @@
 import collections
 
 from fr_keras.diagnostics.diagnostic import ProbeDiagnostic, per_module, ratio
-from fr_keras.diagnostics.full_gradient import FullGradient
 from fr_keras.diagnostics.probe import Measured, ModuleProbe
 from fr_keras.diagnostics.true_gradient import dot
 
@@ -66,7 +65,6 @@ class SufficientDirection(ProbeDiagnostic):
         self.dataset = dataset
         self._products = collections.defaultdict(self._window)
         self._norms = collections.defaultdict(self._window)
-        self._full_gradient = None
 
     def _window(self):
         return collections.deque(maxlen=self.window)
@@ -74,26 +72,20 @@ class SufficientDirection(ProbeDiagnostic):
     def on_train_batch_end(self, batch, logs=None):
         if self.dataset is None:
             super().on_train_batch_end(batch, logs)
-        elif self.probe.is_due:
-            used = self.probe.used_gradients()
-            if used is not None:
-                measured = self._exact(used)
-                self.log(self.values(measured), measured.step)
-
-    def _exact(self, used):
-        """`Measured` with the gradient of the whole training set."""
-        if self._full_gradient is None:
-            self._full_gradient = FullGradient(self.model, self.dataset)
-        loss, true = self._full_gradient()
-        return Measured(self.probe.step, loss, {
-            k: ModuleProbe(*(
-                float(dot(*pair)) for pair in (
-                    (true[k], of_module), (true[k], true[k]),
-                    (of_module, of_module),
-                )
-            ))
-            for k, of_module in enumerate(used) if of_module
-        })
+            return
+        found = self.probe.read_all(self.dataset)
+        if found is not None:
+            loss, true, used = found
+            measured = Measured(self.probe.step, loss, {
+                k: ModuleProbe(*(
+                    float(dot(*pair)) for pair in (
+                        (true[k], of_module), (true[k], true[k]),
+                        (of_module, of_module),
+                    )
+                ))
+                for k, of_module in enumerate(used) if of_module
+            })
+            self.log(self.values(measured), measured.step)
 
     def values(self, measured):
         for k, of_module in measured.modules.items():
