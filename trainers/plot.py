@@ -10,6 +10,9 @@ and writes into its directory, as far as the run has what they show:
     residuals.png    how stale the error gradients and features are
     norms.png        gradients, and updates to weights, of each module
     bound.png        the convergence bound, and what it bounds
+
+What is measured between epochs is drawn there, from the event files in
+`diagnostics/`.
 """
 
 import csv
@@ -17,8 +20,10 @@ import itertools
 import os
 
 import numpy as np
+import tensorflow as tf
 from absl import flags
 from matplotlib import figure
+from tensorboard.backend.event_processing import event_accumulator
 
 from trainers import errors, workdir
 
@@ -38,7 +43,7 @@ _PLOTS = {
     "residuals.png": [
         ("relative residual of δ", ["relative_residual/"], True),
         ("feature drift", ["feature_drift/"], True),
-        ("objective", ["objective"], True),
+        ("loss of the mini-batch", ["probed_loss"], True),
     ],
     "norms.png": [
         ("gradient norm", ["gradient_norm/"], True),
@@ -57,10 +62,13 @@ _COLOURS = [
 
 def main():
     FLAGS.workdir = os.path.expanduser(FLAGS.workdir)
-    history = read(os.path.join(FLAGS.workdir, "history.csv"))
+    curves = read(os.path.join(FLAGS.workdir, "history.csv"))
+    curves |= read_events(
+        os.path.join(FLAGS.workdir, "diagnostics"), curves.get("iterations")
+    )
     written = []
     for name, plots in _PLOTS.items():
-        picture = draw(plots, history)
+        picture = draw(plots, curves)
         if picture is not None:
             with workdir.whole_file(
                 os.path.join(FLAGS.workdir, name)
@@ -77,7 +85,8 @@ def read(path):
         path: str, a `history.csv`.
 
     Returns:
-        Dict from the names of logs to arrays of floats, one for each epoch.
+        Dict from the names of logs to pairs `(epochs, values)` of arrays of
+        floats, one for each epoch.
 
     Raises:
         UsageError: if there is none, or nothing in it.
@@ -101,22 +110,52 @@ def read(path):
         raise errors.UsageError(
             f"{path} must have an epoch at least. Received: an empty file"
         )
-    return history
+    return {
+        name: (1.0 + np.arange(len(values)), values)
+        for name, values in history.items()
+    }
 
 
-def draw(plots, history):
+def read_events(folder, iterations):
+    """Reads what was logged between epochs.
+
+    Args:
+        folder: str, directory of event files, if it is there.
+        iterations: pair `(epochs, iterations at their ends)`, or `None`.
+
+    Returns:
+        Dict as of `read`, where values were logged.
+    """
+    if iterations is None or not os.path.isdir(folder):
+        return {}
+    epochs, ends = ([0.0, *values] for values in iterations)
+    events = event_accumulator.EventAccumulator(folder, {"tensors": 0})
+    events.Reload()
+    curves = {}
+    for tag in events.Tags()["tensors"]:
+        plugin = events.SummaryMetadata(tag).plugin_data.plugin_name
+        if plugin == "scalars":
+            steps, values = zip(*(
+                (event.step, float(tf.make_ndarray(event.tensor_proto)))
+                for event in events.Tensors(tag)
+            ))
+            curves[tag] = np.interp(steps, ends, epochs), np.array(values)
+    return curves
+
+
+def draw(plots, curves):
     """Draws quantities against epochs, one below the other.
 
     Args:
         plots: list of tuples, as of `_PLOTS`.
-        history: as `read` returns it.
+        curves: as `read` returns it.
 
     Returns:
         `matplotlib.figure.Figure`, or `None` if there is nothing to draw.
     """
     plots = [
         (title, names, log) for title, names, log in (
-            (title, [*lines(starts, history)], log)
+            (title, [*lines(starts, curves)], log)
             for title, starts, log in plots
         ) if names
     ]
@@ -126,13 +165,12 @@ def draw(plots, history):
     all_axes = picture.subplots(len(plots), squeeze=False, sharex=True)[:, 0]
     for axes, (title, names, log) in zip(all_axes, plots):
         for name, colour in zip(names, itertools.cycle(_COLOURS)):
-            values = history[name]
+            epochs, values = curves[name]
             axes.plot(
-                1 + np.arange(len(values)), values, color=colour,
-                linewidth=1.5, label=label(name),
+                epochs, values, color=colour, linewidth=1.5, label=label(name),
                 marker="o" if len(values) < 10 else None,
             )
-        shown = np.concatenate([history[name] for name in names])
+        shown = np.concatenate([curves[name][1] for name in names])
         if log and np.nanmin(shown) > 0:
             axes.set_yscale("log")
         axes.set_ylabel(title)
@@ -143,9 +181,9 @@ def draw(plots, history):
     return picture
 
 
-def lines(starts, history):
+def lines(starts, curves):
     """The logs that begin with one of some strings and have a value."""
-    for name, values in history.items():
+    for name, (_, values) in sorted(curves.items()):
         begins = any(
             name.startswith(start) if start.endswith("/") else name == start
             for start in starts

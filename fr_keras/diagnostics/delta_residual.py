@@ -19,7 +19,8 @@ class DeltaResidual(ProbeDiagnostic):
     probed.
 
     The logs are `residual/module_k` and `relative_residual/module_k` for k
-    from 1 to K, 0 for a module without delay, and `objective`.
+    from 1 to K, 0 for a module without delay; `objective`; and `probed_loss`,
+    that f.
 
     Args:
         every: int, iterations from one probe to the next; modules take turns.
@@ -34,7 +35,7 @@ class DeltaResidual(ProbeDiagnostic):
     """
 
     of_modules = ("residual", "relative_residual")
-    of_model = ("objective",)
+    of_model = ("objective", "probed_loss")
 
     def __init__(self, every=50, writer=None):
         super().__init__(every, writer)
@@ -49,6 +50,7 @@ class DeltaResidual(ProbeDiagnostic):
                 k: ratio(m.residual, m.true_delta) if m.residual else 0.0
                 for k, m in found.items()
             }),
+            "probed_loss": measured.loss,
         }
         learning = sum(m.learns for m in self.model.modules_at_work)
         if len(self._residuals) == learning:

@@ -8,9 +8,10 @@ import keras
 class Throughput(keras.callbacks.Callback):
     """Logs training examples per second, validation not counted.
 
-    The logs `examples_per_second` and `seconds_per_step`, the time of an
-    iteration, are added at the end of every epoch; put the callback before
-    those that write logs. The first epoch contains the time that tracing takes.
+    The logs `examples_per_second`, `seconds_per_step`, the time of an
+    iteration, and `iterations`, how many there were so far, are added at the
+    end of every epoch; put the callback before those that write logs. The
+    first epoch contains the time that tracing takes.
 
     Args:
         examples_per_epoch: int.
@@ -33,5 +34,6 @@ class Throughput(keras.callbacks.Callback):
         if logs is not None:
             seconds = self._stop - self._start
             logs["examples_per_second"] = self.examples_per_epoch / seconds
-            steps = int(self.model.optimizer.iterations) - self._first_step
+            logs["iterations"] = int(self.model.optimizer.iterations)
+            steps = logs["iterations"] - self._first_step
             logs["seconds_per_step"] = seconds / max(1, steps)
