@@ -57,12 +57,13 @@ def write_layout(writer):
         )
 
 
-def write_hparams(writer, values):
+def write_hparams(writer, name, values):
     """Writes by what the dashboard of HParams sorts runs, and what they reach.
 
     Args:
         writer: `tf.summary.SummaryWriter` of the directory above those of
             training and validation.
+        name: str, of the run.
         values: dict from names to values.
     """
     with writer.as_default():
@@ -80,7 +81,7 @@ def write_hparams(writer, values):
                 )
             ],
         )
-        hparams.hparams(values)
+        hparams.hparams(values, trial_id=name)
 
 
 def write_image(writer, name, path):

@@ -167,7 +167,8 @@ def describe(network, model):
 def write_summary(model):
     """Writes for TensorBoard what the run is."""
     writer = tf.summary.create_file_writer(FLAGS.workdir)
-    tensorboard.write_hparams(writer, {
+    name = os.path.basename(os.path.abspath(FLAGS.workdir))
+    tensorboard.write_hparams(writer, name, {
         "algorithm": FLAGS.algorithm,
         "K": model.num_modules,
         **{
