@@ -57,13 +57,12 @@ def write_layout(writer):
         )
 
 
-def write_hparams(writer, name, values):
+def write_hparams(writer, values):
     """Writes by what the dashboard of HParams sorts runs, and what they reach.
 
     Args:
         writer: `tf.summary.SummaryWriter` of the directory above those of
             training and validation.
-        name: str, of the run.
         values: dict from names to values.
     """
     with writer.as_default():
@@ -81,7 +80,7 @@ def write_hparams(writer, name, values):
                 )
             ],
         )
-        hparams.hparams(values, trial_id=name)
+        hparams.hparams(values)
 
 
 def write_image(writer, name, path):

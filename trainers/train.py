@@ -167,8 +167,7 @@ def describe(network, model):
 def write_summary(model):
     """Writes for TensorBoard what the run is."""
     writer = tf.summary.create_file_writer(FLAGS.workdir)
-    name = os.path.basename(os.path.abspath(FLAGS.workdir))
-    tensorboard.write_hparams(writer, name, {
+    tensorboard.write_hparams(writer, {
         "algorithm": FLAGS.algorithm,
         "K": model.num_modules,
         **{
