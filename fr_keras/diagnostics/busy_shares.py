@@ -6,7 +6,7 @@ import math
 
 import tensorflow as tf
 
-from fr_keras.diagnostics.diagnostic import Diagnostic, per_module
+from fr_keras.diagnostics.diagnostic import Diagnostic, checked, per_module
 from fr_keras.recording import Recorder, Selection, attach, detach
 from fr_keras.simulation import Event
 from fr_keras.timeline import plot_timeline
@@ -64,12 +64,7 @@ class BusyShares(Diagnostic):
 
     def __init__(self, every=500, to_file=None, writer=None):
         super().__init__(writer)
-        if every < 1:
-            raise ValueError(
-                "`every` must be at least 1 iteration. "
-                f"Received: every={every}"
-            )
-        self.every = every
+        self.every = checked(every)
         self.to_file = to_file
         self.events = []
         self._timer = None

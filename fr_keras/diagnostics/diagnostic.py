@@ -70,12 +70,7 @@ class ProbeDiagnostic(Diagnostic):
 
     def __init__(self, every=50, writer=None):
         super().__init__(writer)
-        if every < 1:
-            raise ValueError(
-                "`every` must be at least 1 iteration. "
-                f"Received: every={every}"
-            )
-        self.every = every
+        self.every = checked(every)
         self.probe = None
 
     def on_train_begin(self, logs=None):
@@ -107,6 +102,20 @@ class ProbeDiagnostic(Diagnostic):
             Dict from names to floats.
         """
         raise NotImplementedError
+
+
+def checked(every):
+    """Returns a number of iterations between two measurements.
+
+    Raises:
+        ValueError: if it is below 1.
+    """
+    if every < 1:
+        raise ValueError(
+            "`every` must be at least 1 iteration. Received: "
+            f"every={every}"
+        )
+    return every
 
 
 def per_module(name, values):
