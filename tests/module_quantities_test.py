@@ -23,7 +23,8 @@ def fit(model, callback, steps):
     x, y = data(dense_net())
     return model.fit(
         x[:steps * BATCH], y[:steps * BATCH], batch_size=BATCH, shuffle=False,
-        verbose=0, callbacks=[callback],
+        verbose=0,
+        callbacks=callback if isinstance(callback, list) else [callback],
     ).history
 
 
@@ -62,6 +63,23 @@ def test_update_ratio(run_eagerly):
         assert logs[f"update_ratio/module_{k + 1}"] == [
             pytest.approx(np.mean(ratios), rel=1e-4)
         ]
+
+
+def test_after_an_error():
+    """Who looked at a training that failed looks at the next no more."""
+
+    class Fails(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise ZeroDivisionError
+
+    model = compiled()
+    norm = diagnostics.GradientNorm()
+    for callbacks in ([norm, Fails()], [diagnostics.UpdateRatio(), Fails()]):
+        with pytest.raises(ZeroDivisionError):
+            fit(model, callbacks, 1)
+    # The same callback once more, and beside another.
+    fit(model, [norm, diagnostics.UpdateRatio()], 4)
+    assert [module.observers for module in model.modules_at_work] == [[]] * 3
 
 
 def test_resting_modules_have_no_updates():

@@ -22,11 +22,25 @@ class UpdateDiagnostic(Diagnostic):
         self._means = {}
 
     def on_train_begin(self, logs=None):
+        self._means = {}
         for module in self.model.modules_at_work:
+            # Those of a training that an error has ended look no more.
+            module.observers[:] = [
+                observe for observe in module.observers
+                if self._is_of_this_fit(observe)
+            ]
             with tf.device(module.device):
                 self._means[module] = keras.metrics.Mean()
             module.observers.append(self._observe)
         self.model.make_train_function(force=True)
+
+    def _is_of_this_fit(self, observe):
+        owner = getattr(observe, "__self__", None)
+        return (
+            not isinstance(owner, UpdateDiagnostic)
+            # What the callbacks of one call of `fit` have in common.
+            or (owner is not self and owner.params is self.params)
+        )
 
     def _observe(self, module, gradients):
         before = self.before(module)
