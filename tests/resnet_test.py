@@ -308,3 +308,24 @@ def test_no_classes(num_classes):
     with pytest.raises(ValueError, match="at least 1") as error:
         resnet(20, num_classes)
     assert str(error.value).endswith(f"Received: {num_classes=}")
+
+
+@pytest.mark.parametrize("depth, blocks", [(20, 9), (101, 33), (164, 54)])
+def test_dropout_is_in_every_block(depth, blocks):
+    plain = fr_keras.models.resnet(depth, 10)
+    model = fr_keras.models.resnet(depth, 10, dropout=0.25)
+    layers = [x for x in model.layers if isinstance(x, keras.layers.Dropout)]
+    assert len(layers) == blocks and {x.rate for x in layers} == {0.25}
+    assert [w.shape for w in model.weights] == [w.shape for w in plain.weights]
+    for layer in layers:  # Before a convolution, which is the block's last.
+        (after,) = [
+            node.operation for node in layer._outbound_nodes
+        ]
+        assert isinstance(after, keras.layers.Conv2D)
+        assert after.name.endswith("conv2" if depth == 20 else "conv3")
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
+def test_nonsensical_dropout(rate):
+    with pytest.raises(ValueError, match="`dropout` must.*Received: dropout="):
+        fr_keras.models.resnet(20, 10, dropout=rate)

@@ -17,7 +17,7 @@ _ARCHITECTURES = {
 RESNET_DEPTHS = tuple(sorted(_ARCHITECTURES))
 
 
-def resnet(depth, num_classes, input_shape=(32, 32, 3)):
+def resnet(depth, num_classes, input_shape=(32, 32, 3), dropout=0.0):
     """A residual network for small images.
 
     Depths 20, 32, 44, 56 and 110 are the CIFAR networks of He et al. (basic
@@ -31,13 +31,16 @@ def resnet(depth, num_classes, input_shape=(32, 32, 3)):
         num_classes: int, the number of classes.
         input_shape: tuple `(height, width, channels)`; height and width may
             be `None`.
+        dropout: float, from 0 to below 1, the rate of dropout before the last
+            convolution of each block, as in Wide Residual Networks.
 
     Returns:
         Functional `keras.Model` from images of shape `(batch, *input_shape)`
         to logits of shape `(batch, num_classes)`.
 
     Raises:
-        ValueError: for another depth, or a number of classes below 1.
+        ValueError: for another depth, a number of classes below 1, or a rate
+            out of range.
 
     Example:
 
@@ -49,7 +52,9 @@ def resnet(depth, num_classes, input_shape=(32, 32, 3)):
         [Deep Residual Learning for Image Recognition](
         https://arxiv.org/abs/1512.03385), section 4.2;
         [Identity Mappings in Deep Residual Networks](
-        https://arxiv.org/abs/1603.05027), for depth 164.
+        https://arxiv.org/abs/1603.05027), for depth 164;
+        [Wide Residual Networks](https://arxiv.org/abs/1605.07146), for
+        dropout.
     """
     if depth not in _ARCHITECTURES:
         raise ValueError(
@@ -58,6 +63,10 @@ def resnet(depth, num_classes, input_shape=(32, 32, 3)):
     if num_classes < 1:
         raise ValueError(
             f"`num_classes` must be at least 1. Received: {num_classes=}"
+        )
+    if not 0 <= dropout < 1:
+        raise ValueError(
+            f"`dropout` must be at least 0 and below 1. Received: {dropout=}"
         )
     kind, blocks, channels = _ARCHITECTURES[depth]
     block = {
@@ -75,7 +84,8 @@ def resnet(depth, num_classes, input_shape=(32, 32, 3)):
         for i in range(blocks[stage]):
             strides = 2 if stage > 0 and i == 0 else 1
             x = block(
-                x, channels[stage], strides, f"stage{stage + 1}_block{i + 1}"
+                x, channels[stage], strides, dropout,
+                f"stage{stage + 1}_block{i + 1}",
             )
     if preactivation:
         x = _normalization_and_relu(x, "head")
@@ -117,7 +127,11 @@ def _normalization_and_relu(x, name):
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _basic_block(x, channels, strides, name):
+def _dropout(x, rate, name):
+    return keras.layers.Dropout(rate, name=f"{name}_dropout")(x) if rate else x
+
+
+def _basic_block(x, channels, strides, dropout, name):
     """Two 3×3 convolutions; a shortcut that widens is padded with zeros."""
     shortcut = x
     if strides > 1:
@@ -131,13 +145,14 @@ def _basic_block(x, channels, strides, name):
         )
     x = _convolution(x, channels, 3, strides, name=f"{name}_conv1")
     x = _normalization_and_relu(x, f"{name}_1")
+    x = _dropout(x, dropout, name)
     x = _convolution(x, channels, 3, name=f"{name}_conv2")
     x = _normalization(x, f"{name}_2_norm")
     x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _bottleneck_block(x, channels, strides, name):
+def _bottleneck_block(x, channels, strides, dropout, name):
     """1×1, 3×3 and 1×1 convolution to 4 times the channels."""
     shortcut = x
     if strides > 1 or x.shape[-1] != 4 * channels:
@@ -149,13 +164,14 @@ def _bottleneck_block(x, channels, strides, name):
     x = _normalization_and_relu(x, f"{name}_1")
     x = _convolution(x, channels, 3, strides, name=f"{name}_conv2")
     x = _normalization_and_relu(x, f"{name}_2")
+    x = _dropout(x, dropout, name)
     x = _convolution(x, 4 * channels, 1, name=f"{name}_conv3")
     x = _normalization(x, f"{name}_3_norm")
     x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _preactivation_block(x, channels, strides, name):
+def _preactivation_block(x, channels, strides, dropout, name):
     """Bottleneck with normalization and ReLU before each convolution."""
     shortcut = x
     x = _normalization_and_relu(x, f"{name}_1")
@@ -167,5 +183,6 @@ def _preactivation_block(x, channels, strides, name):
     x = _normalization_and_relu(x, f"{name}_2")
     x = _convolution(x, channels, 3, strides, name=f"{name}_conv2")
     x = _normalization_and_relu(x, f"{name}_3")
+    x = _dropout(x, dropout, name)
     x = _convolution(x, 4 * channels, 1, name=f"{name}_conv3")
     return keras.layers.Add(name=f"{name}_add")([shortcut, x])
