@@ -7,9 +7,9 @@ import setuptools
 
 # Read, not imported: importing fr_keras needs the packages that this very
 # file makes pip install.
-INIT = pathlib.Path(__file__).parent / "fr_keras" / "__init__.py"
+VERSIONS = pathlib.Path(__file__).parent / "fr_keras" / "versions.py"
 VERSION = re.search(
-    r'^__version__ = "(.+)"', INIT.read_text(encoding="utf-8"), re.MULTILINE
+    r'^VERSION = "(.+)"', VERSIONS.read_text(encoding="utf-8"), re.MULTILINE
 ).group(1)
 
 TENSORFLOW_VERSIONS = ">=2.20,<2.22"

@@ -1,7 +1,12 @@
 """The kind of batches that a training function is traced for."""
 
+import base64
+import binascii
+
 import keras
 import tensorflow as tf
+from google.protobuf import message
+from tensorflow.core.protobuf import struct_pb2
 
 from fr_keras import nests
 
@@ -39,6 +44,27 @@ class BatchSpec:
 
     def __init__(self, batch):
         self.structure = tf.nest.map_structure(_leaf_spec, batch)
+
+    @classmethod
+    def from_string(cls, text):
+        """The spec that `to_string` described.
+
+        Raises:
+            ValueError: if it is no such text.
+        """
+        spec = cls(None)
+        proto = struct_pb2.StructuredValue()
+        try:
+            proto.ParseFromString(base64.b64decode(text, validate=True))
+        except (binascii.Error, message.DecodeError) as error:
+            raise ValueError(f"No batch spec. Received: {text!r}") from error
+        spec.structure = tf.__internal__.saved_model.decode_proto(proto)
+        return spec
+
+    def to_string(self):
+        """The spec as a text, for `from_string`."""
+        proto = tf.__internal__.saved_model.encode_structure(self.structure)
+        return base64.b64encode(proto.SerializeToString()).decode()
 
     def covers(self, batch):
         """Whether a batch is of this kind."""

@@ -12,6 +12,8 @@ _MESSAGE = "Labels must be integers from 0 up to the number of classes"
 def check(loss, y, y_pred):
     """Adds an assertion on labels that are class indices to the graph.
 
+    It looks at them in the memory of the host of the device in scope.
+
     Args:
         loss: the `loss` that was given to `compile`.
         y: nest of tensors, the labels.

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from keras.src.random.seed_generator import global_seed_generator
 
+from fr_keras.guard import finite_or_before
 from fr_keras.optimizers import set_learning_rate
 from fr_keras.wiring import Wiring
 
@@ -81,6 +82,7 @@ class Module:
             `None`, one for each trainable variable) as the update will use
             them. They return `None`, or a callable without arguments, which is
             called after the update.
+        guard: `fr_keras.guard.Guard` of updates and state, or `None`.
     """
 
     def __init__(self, submodel, device):
@@ -92,6 +94,7 @@ class Module:
         self.averages = []
         self.optimizer = None
         self.observers = []
+        self.guard = None
         with tf.device(device):
             self._seed_generator = keras.random.SeedGenerator(
                 int(global_seed_generator().next(ordered=False)[0])
@@ -108,6 +111,16 @@ class Module:
         if self._trainable_variables is None:
             self._trainable_variables = list(self.submodel.trainable_variables)
         return self._trainable_variables
+
+    @property
+    def variables(self):
+        """All variables of the submodel and of the optimizer."""
+        return [*self.submodel.variables, *self.optimizer.variables]
+
+    @property
+    def random_state(self):
+        """The state of random layers without a generator of their own."""
+        return self._seed_generator.state
 
     def choose_trainable_variables_anew(self):
         """Lets the next use of `trainable_variables` decide what they are."""
@@ -382,6 +395,8 @@ class Module:
         with tf.device(self.device):
             state = [tf.identity(variable) for variable in self.replayed_state]
             for variable, value in moved:
+                if self.guard is not None:
+                    value = finite_or_before(variable, value)
                 variable.assign(value)
         return state
 
@@ -440,22 +455,29 @@ class Module:
         # is only compared, for instance; that of the others it does.
         if all(gradient is None for gradient in gradients):
             return tf.convert_to_tensor(self.optimizer.iterations)
-        scale = self.loss_scale
         with tf.device(self.device):
-            observed = [
-                observe(self, [
-                    gradient if gradient is None or scale is None
-                    else keras.ops.divide(gradient, scale)
-                    for gradient in gradients
-                ])
-                for observe in self.observers
-            ]
             set_learning_rate(self.optimizer, learning_rate)
-            self.optimizer.apply(gradients, self.trainable_variables)
-            for updated in observed:
-                if updated is not None:
-                    updated()
+            # Overflow under a scale is that optimizer's own business.
+            if self.guard is None or hasattr(self.optimizer, "dynamic_scale"):
+                self._apply(gradients)
+            else:
+                self.guard(gradients, lambda: self._apply(gradients))
             return tf.convert_to_tensor(self.optimizer.iterations)
+
+    def _apply(self, gradients):
+        scale = self.loss_scale
+        observed = [
+            observe(self, [
+                gradient if gradient is None or scale is None
+                else keras.ops.divide(gradient, scale)
+                for gradient in gradients
+            ])
+            for observe in self.observers
+        ]
+        self.optimizer.apply(gradients, self.trainable_variables)
+        for updated in observed:
+            if updated is not None:
+                updated()
 
 
 def _masked(features):

@@ -14,8 +14,9 @@ def assign_devices(num_modules, devices=None):
         devices: list of device names in any spelling TensorFlow accepts
             (`"GPU:0"`, `"/device:CPU:1"`,
             `"/job:worker/replica:0/task:1/device:GPU:0"`), or `None` for all
-            GPUs that there are, else all logical CPU devices. Fewer devices
-            than modules share them round-robin.
+            GPUs that there are, else all logical CPU devices; of a cluster,
+            those of its workers. Fewer devices than modules share them
+            round-robin.
 
     Returns:
         Tuple of `num_modules` full device names; module k is on entry k.
@@ -52,9 +53,46 @@ def short_name(device):
         device: full device name.
 
     Returns:
-        str: `CPU:1` for `/job:localhost/replica:0/task:0/device:CPU:1`.
+        str: `CPU:1` for `/job:localhost/replica:0/task:0/device:CPU:1`, and
+        `worker:1/GPU:0` for `/job:worker/replica:0/task:1/device:GPU:0`.
     """
-    return device.removeprefix("/job:localhost/replica:0/task:0/device:")
+    spec = tf.DeviceSpec.from_string(device)
+    name = f"{spec.device_type}:{spec.device_index}"
+    if spec.job == "localhost":
+        return name
+    return f"{spec.job}:{spec.task}/{name}"
+
+
+def host(device):
+    """The CPU beside a device, in whose memory its data begin.
+
+    Args:
+        device: full device name.
+
+    Returns:
+        Full device name.
+
+    Example:
+
+    ```python
+    # Read where the first module is, on another machine for instance.
+    with tf.device(fr_keras.placement.host(model.devices[0])):
+        dataset = tf.data.TFRecordDataset(files).map(decode).batch(128)
+    ```
+    """
+    spec = tf.DeviceSpec.from_string(device)
+    return spec.replace(device_type="CPU", device_index=0).to_string()
+
+
+def this_host():
+    """The first CPU of this process, full device name."""
+    with tf.device(None):  # Whatever the scope of the caller is.
+        return host(tf.zeros([]).device)
+
+
+def is_here(device):
+    """Whether a device, by its full name, is one of this process."""
+    return host(device) == this_host()
 
 
 def default_num_modules(devices=None):
@@ -72,15 +110,17 @@ def default_num_modules(devices=None):
 
 
 def _default_devices():
-    """All GPUs, or else all logical CPU devices."""
-    return tf.config.list_logical_devices(
-        "GPU"
-    ) or tf.config.list_logical_devices("CPU")
+    """All GPUs, or else all logical CPU devices; of workers, if there are."""
+    devices = tf.config.list_logical_devices()
+    elsewhere = [d for d in devices if not is_here(d.name)]
+    devices = elsewhere or devices
+    return [d for d in devices if d.device_type == "GPU"] or [
+        d for d in devices if d.device_type == "CPU"
+    ]
 
 
 def _full_name(device):
     """`device` with what it leaves out, or None if it is no device name."""
-    local = tf.DeviceSpec.from_string(tf.zeros([]).device)
     try:
         if "/" not in device:
             index = "" if ":" in device else ":0"
@@ -88,7 +128,8 @@ def _full_name(device):
         spec = tf.DeviceSpec.from_string(device)
     except (AttributeError, TypeError, ValueError):
         return None
-    return local.replace(device_index=0).make_merged_spec(spec).to_string()
+    here = tf.DeviceSpec.from_string(this_host())
+    return here.make_merged_spec(spec).to_string()
 
 
 def move(parts, device):

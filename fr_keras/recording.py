@@ -96,3 +96,20 @@ def attach(model, recorder, fit):
 def detach(model, recorder):
     """Ends what `attach` began."""
     model.recorders = tuple(r for r in model.recorders if r is not recorder)
+
+
+def check_is_algorithm(model, callback):
+    """Refuses models whose training cannot be looked into.
+
+    Args:
+        model: what a callback is given.
+        callback: the callback.
+
+    Raises:
+        ValueError: if the model is not one of this library.
+    """
+    if not hasattr(model, "modules_at_work"):
+        raise ValueError(
+            f"{type(callback).__name__} needs a model of fr_keras, like "
+            f"fr_keras.FeaturesReplay. Received: {type(model).__name__}"
+        )

@@ -98,6 +98,7 @@ def test_module_rests_until_its_delta_arrives():
         assert updates == [max(0, t - 1), t, t + 1]
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_number_of_modules():
     """O(L K) activations, where Features Replay needs O(L + K²)."""
     # In a process of its own, without what other tests leave behind.

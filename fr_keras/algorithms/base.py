@@ -98,6 +98,12 @@ class Algorithm(ModuleTrainer):
         )
 
     @property
+    def parts(self):
+        """list of `keras.layers.Layer`, what was given: one, or the modules."""
+        network = self._network
+        return list(network) if isinstance(network, list) else [network]
+
+    @property
     def modules(self):
         return tuple(module.submodel for module in self.modules_at_work)
 
@@ -181,8 +187,7 @@ class Algorithm(ModuleTrainer):
         summary(self, None, print_fn or print, line_length or 100)
         if not (expand_nested or show_trainable or layer_range):
             return
-        parts = self._network
-        for part in parts if isinstance(parts, list) else [parts]:
+        for part in self.parts:
             if isinstance(part, keras.Model):
                 part.summary(
                     line_length, positions, print_fn, expand_nested,

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
 from fr_keras.forward_backward import ForwardBackward
+from fr_keras.guard import all_finite
 from fr_keras.models.synthesizer import synthesizer
 from fr_keras.module import ErrorGradient, Features, Module
 
@@ -101,6 +102,12 @@ class DNI(Algorithm):
             )
         ]
 
+    def state_variables(self):
+        return [
+            variable for synthesizer in self._synthesizers
+            for variable in synthesizer.variables
+        ]
+
     def make_functions(self):
         modules, synthesizers = self.modules_at_work[:-1], self._synthesizers
         passes = [
@@ -183,6 +190,14 @@ class _Synthesizer:
                 network.optimizer.build(network.trainable_variables)
             self._networks[i] = network
 
+    @property
+    def variables(self):
+        """List of the variables of the networks and of their optimizers."""
+        return [
+            variable for network in self._networks.values()
+            for variable in network.variables
+        ]
+
     def predict(self, module, features):
         """Predicts the error gradient.
 
@@ -237,7 +252,13 @@ class _Synthesizer:
     def update(self, gradients):
         """One step of the optimizers of the networks."""
         for network, of_network in zip(self._networks.values(), gradients):
-            network.optimizer.apply(of_network, network.trainable_variables)
+            # Features may not be finite, where the module's own update is
+            # withheld (see `fr_keras.guard`).
+            is_finite = all_finite(of_network)
+            network.optimizer.apply(
+                [tf.where(is_finite, g, tf.zeros_like(g)) for g in of_network],
+                network.trainable_variables,
+            )
 
 
 def _only(features, i):

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from fr_keras import chain, labels
 from fr_keras.module import call_quietly
-from fr_keras.reading import Reading
+from fr_keras.reading import Reading, reads
 
 
 class ModuleEvaluator(keras.Model):
@@ -17,6 +17,9 @@ class ModuleEvaluator(keras.Model):
         modules_at_work: list of K `fr_keras.module.Module`.
         devices: tuple of K full device names.
     """
+
+    evaluate = reads(keras.Model.evaluate)
+    predict = reads(keras.Model.predict)
 
     @property
     def distribute_strategy(self):
@@ -85,8 +88,8 @@ class ModuleEvaluator(keras.Model):
     def test_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         y_pred = self(x, training=False)
-        labels.check(self.loss, y, y_pred)
         with tf.device(self.devices[-1]), self._fits(y, y_pred):
+            labels.check(self.loss, y, y_pred)
             loss = self.compute_loss(
                 y=y, y_pred=y_pred, sample_weight=sample_weight, training=False
             )

@@ -122,6 +122,12 @@ class FeaturesReplay(Algorithm):
             for k, module in enumerate(self.modules_at_work[:-1], start=1)
         ]
 
+    def state_variables(self):
+        return [
+            variable for queue in (*self._replay_queues, *self._deltas)
+            for variable in queue.variables
+        ]
+
     def make_functions(self):
         modules = self.modules_at_work
         self._play = self.on_devices(

@@ -1,7 +1,6 @@
-"""Training of modules on devices: compile, fit."""
+"""Training of modules on devices: compile, the training function."""
 
 import functools
-import itertools
 import warnings
 
 import keras
@@ -9,14 +8,16 @@ import tensorflow as tf
 from keras.src.backend import compute_output_spec
 
 from fr_keras import chain, clock, labels, placement
-from fr_keras.algorithms.evaluator import ModuleEvaluator, given
+from fr_keras.algorithms.evaluator import given
+from fr_keras.algorithms.fitter import ModuleFitter
 from fr_keras.batch_spec import BatchSpec, standardize_batch
 from fr_keras.device_function import DeviceFunction
 from fr_keras.module import ErrorGradient
 from fr_keras.optimizers import ModuleOptimizers
+from fr_keras.reading import draw_up_to
 
 
-class ModuleTrainer(ModuleEvaluator):
+class ModuleTrainer(ModuleFitter):
     """What `compile` and `fit` do with modules on devices.
 
     A method of training says how its iterations go (`make_functions` and
@@ -33,6 +34,9 @@ class ModuleTrainer(ModuleEvaluator):
 
     # Whether modules keep their inputs and compute their features again.
     replays = False
+
+    # `fr_keras.guard.Guard` of what the loss is counted in, or `None`.
+    loss_guard = None
 
     # What looks at iterations, a tuple of `fr_keras.recording.Recorder`s.
     recorders = ()
@@ -60,6 +64,16 @@ class ModuleTrainer(ModuleEvaluator):
     def age(self):
         """int, the number of iterations since `compile`."""
         return 0 if self._age is None else int(self._age)
+
+    @property
+    def age_variable(self):
+        """`tf.Variable` with this number, or `None` before training."""
+        return self._age
+
+    @property
+    def batch_spec(self):
+        """`BatchSpec` of the batches that were seen, or `None`."""
+        return self._batch_spec
 
     def compile(self, *args, jit_compile="auto", **kwargs):
         """Configures the model for training.
@@ -101,6 +115,7 @@ class ModuleTrainer(ModuleEvaluator):
         for module in self.modules_at_work:
             module.choose_trainable_variables_anew()
         self._age = None
+        self._batch_spec = None
         self._last_trace = None
 
     def get_compile_config(self):
@@ -134,6 +149,14 @@ class ModuleTrainer(ModuleEvaluator):
         Called before the first training step after `compile`, when the
         modules are built.
         """
+
+    def state_variables(self):
+        """The variables that `make_state` made (hook).
+
+        Returns:
+            List of variables, always in the same order.
+        """
+        return []
 
     def make_functions(self):
         """Makes the functions that `train_steps` calls (hook).
@@ -234,7 +257,7 @@ class ModuleTrainer(ModuleEvaluator):
         """Runs up to `steps_per_execution` iterations; returns the logs."""
         batches = [
             standardize_batch(batch)
-            for batch in itertools.islice(iterator, self.steps_per_execution)
+            for batch in draw_up_to(self.steps_per_execution, iterator)
         ]
         if not batches:
             raise StopIteration
@@ -254,6 +277,15 @@ class ModuleTrainer(ModuleEvaluator):
         for i, recorder in enumerate(self.recorders):
             recorder.end(batches, selected[i] if wanted else None)
         return logs
+
+    def prepare(self, spec):
+        """Builds all that training needs, before the first batch comes.
+
+        Args:
+            spec: `BatchSpec` of the batches that will come.
+        """
+        self.make_train_function()
+        self._prepare(spec, None)
 
     def _prepare_for(self, batches):
         """Builds what depends on the kind of batches, when it is new."""
@@ -339,10 +371,11 @@ class ModuleTrainer(ModuleEvaluator):
         return tf.function(run, autograph=False).get_concrete_function(*specs)
 
     def _train_on_batches(self, batches, age, wanted):
-        checks = [
-            labels.check(self.loss, y, self._chain.outputs)
-            for _, y, _ in batches
-        ]
+        with tf.device(self.devices[-1]):  # To which labels go anyway.
+            checks = [
+                labels.check(self.loss, y, self._chain.outputs)
+                for _, y, _ in batches
+            ]
         # Before anything is changed: wrong labels leave the model as it was.
         with tf.control_dependencies([c for c in checks if c is not None]):
             with clock.running(any(s and s.timed for s in wanted)) as calls:
@@ -412,7 +445,14 @@ class ModuleTrainer(ModuleEvaluator):
     def _count_batch(self, losses, y, outputs, sample_weight):
         """Counts a batch in the loss and the metrics."""
         y_pred = self.modules_at_work[-1].packed(outputs)
-        self._report(losses, None, y, y_pred, sample_weight)
+
+        def count():
+            self._report(losses, None, y, y_pred, sample_weight)
+
+        if self.loss_guard is None:
+            count()
+        else:
+            self.loss_guard(losses, count)
 
     def update(self, gradients, learning_rate):
         """Updates the modules, each on its device by its own optimizer.

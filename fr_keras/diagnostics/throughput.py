@@ -20,20 +20,26 @@ class Throughput(keras.callbacks.Callback):
     def __init__(self, examples_per_epoch):
         super().__init__()
         self.examples_per_epoch = examples_per_epoch
-        self._start = self._stop = 0.0
-        self._first_step = 0
+        self._start = 0.0
+        # Of the epoch so far: an epoch may go on in another process.
+        self._seconds = 0.0
+        self._steps = 0
+        self._step = 0
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._first_step = int(self.model.optimizer.iterations)
+        self._step = int(self.model.optimizer.iterations)
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._stop = time.perf_counter()
+        now, step = time.perf_counter(), int(self.model.optimizer.iterations)
+        self._seconds += now - self._start
+        self._steps += step - self._step
+        self._start, self._step = now, step
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
-            seconds = self._stop - self._start
+            seconds = max(self._seconds, 1e-9)
             logs["examples_per_second"] = self.examples_per_epoch / seconds
             logs["iterations"] = int(self.model.optimizer.iterations)
-            steps = logs["iterations"] - self._first_step
-            logs["seconds_per_step"] = seconds / max(1, steps)
+            logs["seconds_per_step"] = seconds / max(1, self._steps)
+        self._seconds, self._steps = 0.0, 0

@@ -34,6 +34,23 @@ class UpdateDiagnostic(Diagnostic):
             module.observers.append(self._observe)
         self.model.make_train_function(force=True)
 
+    def get_state(self):
+        """What was averaged so far in this epoch, for checkpoints."""
+        return {
+            "latest": self._latest,
+            "means": [
+                [variable.numpy() for variable in mean.variables]
+                for mean in self._means.values()
+            ],
+        }
+
+    def set_state(self, state):
+        """Goes on from what `get_state` returned."""
+        self._latest = state["latest"]
+        for mean, values in zip(self._means.values(), state["means"]):
+            for variable, value in zip(mean.variables, values):
+                variable.assign(value)
+
     def _is_of_this_fit(self, observe):
         owner = getattr(observe, "__self__", None)
         return (

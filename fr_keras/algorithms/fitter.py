@@ -1,0 +1,67 @@
+"""A call of `fit`: its callbacks, and where it is in its data."""
+
+import functools
+import inspect
+
+import keras
+
+from fr_keras.algorithms.evaluator import ModuleEvaluator
+from fr_keras.reading import reads
+
+
+class ModuleFitter(ModuleEvaluator):
+    """What lets `fit` go on with a training that was interrupted.
+
+    Attributes:
+        epoch_iterator: Keras' iterator over the epochs of the call of `fit`
+            that is running, or `None`.
+    """
+
+    epoch_iterator = None
+    _is_fitting = False
+
+    @reads
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args, **kwargs):
+        fit = super().fit
+        given = inspect.signature(fit).bind(*args, **kwargs).arguments
+        given["callbacks"] = self._arranged(given.get("callbacks"))
+        self._is_fitting = True
+        try:
+            return fit(**given)
+        finally:
+            # Of this call only; an error may have ended it.
+            self._is_fitting = False
+            self.epoch_iterator = None
+            self._initial_epoch = None
+
+    def _arranged(self, callbacks):
+        """Puts callbacks that go on with a training after all others.
+
+        They have a method `before_fit(model, others)`, which is called here,
+        when nothing has begun yet.
+        """
+        listed = getattr(callbacks, "callbacks", callbacks) or []
+        listed = list(keras.tree.flatten(listed))
+        late = [c for c in listed if hasattr(c, "before_fit")]
+        if not late:
+            return callbacks
+        others = [c for c in listed if not hasattr(c, "before_fit")]
+        for callback in late:
+            callback.before_fit(self, others)
+        if hasattr(callbacks, "callbacks"):  # Keras' list of them.
+            callbacks.callbacks[:] = others + late
+            return callbacks
+        return others + late
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Keras hands over the iterator here before the first epoch begins, and
+        # later that of the validation data.
+        if self._is_fitting and self.epoch_iterator is None:
+            self.epoch_iterator = iterator
+
+    def _get_metrics_result_or_logs(self, logs):
+        # An epoch that goes on after its last batch has no logs, but counts.
+        if not logs and float(self._loss_tracker.count):
+            return self.get_metrics_result()
+        return super()._get_metrics_result_or_logs(logs)

@@ -1,0 +1,379 @@
+"""The callback that keeps checkpoints, and goes on from the newest."""
+
+import logging
+import math
+import os
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fr_keras.algorithms.trainer import ModuleTrainer
+from fr_keras.batch_spec import BatchSpec
+from fr_keras.checkpoints import store, training_state
+from fr_keras.checkpoints.callback_state import CallbackState
+from fr_keras.checkpoints.data_position import DataPosition
+from fr_keras.checkpoints.log_files import LogFiles
+from fr_keras.recording import check_is_algorithm
+from fr_keras.versions import versions
+
+_logger = logging.getLogger("fr_keras")
+
+
+class CheckpointError(RuntimeError):
+    """There are checkpoints, but none that training can go on from."""
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Keeps checkpoints of the whole training, and goes on from the newest.
+
+    A training that ends at any moment, and is started again by the same
+    program with the same directory, goes on where its newest checkpoint was
+    written, in the middle of an epoch too, and ends with the same weights, bit
+    for bit, as if it had never been interrupted. Kept are weights, the state
+    of optimizers and learning rate, *replay queues and error gradients*, the
+    warm-up, random numbers, metrics, the position in the data, and the state
+    of the other callbacks (see `fr_keras/checkpoints/callback_state.py`).
+
+    For the very same weights, the data must be a function of their seeds:
+    arrays after `keras.utils.set_random_seed`, or a `tf.data.Dataset` whose
+    `shuffle` and random maps have seeds; and TensorFlow must compute the same
+    twice, which `tf.config.experimental.enable_op_determinism()` promises.
+
+    Checkpoints are TensorFlow's (`tf.train.CheckpointManager`). A new one is
+    complete before an old one is deleted. If the newest cannot be read, the
+    one before is used, and a warning says so; if none can be, `fit` raises an
+    error and leaves all as it is. If one cannot be written, on a full disk for
+    instance, training goes on, a warning says so once, and it is tried again
+    when the next is due. Nothing is written of a training whose loss is not
+    finite.
+
+    One directory belongs to one training. TensorBoard's event files and the
+    files of CSVLogger (with `append=True`) are cut back to the checkpoint, so
+    that no step is logged twice.
+
+    Args:
+        directory: str or path. The best checkpoint lies in `best` below it.
+        every_steps: int, iterations from one checkpoint to the next, or
+            `None`. They are written between two calls of the training
+            function.
+        every_minutes: float, minutes from one checkpoint to the next, or
+            `None`.
+        every_epochs: int, epochs from one checkpoint to the next, or `None`;
+            there is one at the end of the last epoch in any case.
+        keep: int, how many are kept, at least 2, so that there is one before
+            the newest.
+        monitor: str, the log by which an epoch is the best so far, whose
+            checkpoint is kept beside the newest; `None` for no best.
+        mode: "min" or "max", whether less or more is better.
+        logs: list of files, and directories of event files, that grow with
+            the training beside those of Keras' callbacks.
+
+    Attributes:
+        restored: str, the checkpoint from which the last `fit` went on, or
+            `None` if it began anew.
+        best: float, the best value of `monitor`, or `None`.
+
+    Raises:
+        ValueError: for arguments out of range; when `fit` is called, if the
+            model is run eagerly, has no optimizer, or is of an algorithm
+            that does not name its state.
+        CheckpointError: when `fit` is called, if there are checkpoints but
+            none can be read, or the newest is of another model, number of
+            modules, algorithm or format.
+
+    Example:
+
+    ```python
+    model.fit(x, y, epochs=90, callbacks=[
+        fr_keras.Checkpoints("checkpoints", every_minutes=10)
+    ])
+    ```
+    """
+
+    def __init__(
+        self, directory, every_steps=None, every_minutes=None, every_epochs=1,
+        keep=3, monitor="val_loss", mode="min", logs=(),
+    ):
+        super().__init__()
+        for name, value, lowest in (
+            ("every_steps", every_steps, 1), ("every_epochs", every_epochs, 1),
+            ("keep", keep, 2),
+        ):
+            if value is not None and not value >= lowest:
+                raise ValueError(
+                    f"`{name}` must be at least {lowest}. "
+                    f"Received: {name}={value!r}"
+                )
+        if every_minutes is not None and not every_minutes > 0:
+            raise ValueError(
+                f"`every_minutes` must be positive. Received: {every_minutes=}"
+            )
+        if mode not in ("min", "max"):
+            raise ValueError(
+                f"`mode` must be 'min' or 'max'. Received: {mode=}"
+            )
+        self.every_steps = every_steps
+        self.every_minutes = every_minutes
+        self.every_epochs = every_epochs
+        self.monitor = monitor
+        self.mode = mode
+        self.logs = logs
+        self.restored = None
+        self.best = None
+        self._newest = store.Store(directory, keep)
+        best = os.path.join(self._newest.directory, "best")
+        self._best = store.Store(best, 1)
+        self._can_write = True
+
+    def set_model(self, model):
+        check_is_algorithm(model, self)
+        super().set_model(model)
+
+    def before_fit(self, model, others):
+        """Restores the newest checkpoint; called before `fit` does anything.
+
+        Args:
+            model: algorithm.
+            others: list of the other callbacks.
+        """
+        _check_model(model)
+        self.restored = self.best = None
+        self._others = others
+        self._log_files = LogFiles(self.logs, others)
+        self._manifest = None
+        self._metrics = None
+        self._epoch = self._batches_before = 0
+        self._logs = None
+        self._counted = []
+        self.restored = self._restore_newest(model)
+        if self.restored is None:
+            return
+        self.best = self._manifest["best"]
+        # Before a callback opens them again.
+        self._log_files.cut_back(self._manifest["logs"])
+
+    def _restore_newest(self, model):
+        """Restores the newest checkpoint that can be read; returns which.
+
+        Returns `None` if there is none at all.
+        """
+        try:
+            prefixes = [
+                *reversed(self._newest.prefixes()), *self._best.prefixes()
+            ]
+        except OSError as error:
+            raise CheckpointError(
+                f"Checkpoints cannot be looked for: {error}"
+            ) from error
+        for prefix in prefixes:
+            try:
+                self._manifest = self._restore(model, prefix)
+                return prefix
+            except store.Damaged as error:
+                damaged = f"{prefix} cannot be read: {error}"
+                if prefix != prefixes[-1]:
+                    _logger.warning("%s; the one before is tried", damaged)
+        if prefixes:
+            raise CheckpointError(
+                "There must be a checkpoint that can be read, or none at all. "
+                f"Received: {damaged}"
+            )
+        return None
+
+    def _restore(self, model, prefix):
+        manifest = store.read_manifest(prefix)
+        try:
+            training_state.check_format(manifest)
+            training_state.check_model(model, manifest["model"])
+            model.prepare(BatchSpec.from_string(manifest["batch_spec"]))
+            training_state.check_state(model, manifest["model"])
+        except ValueError as error:
+            raise CheckpointError(f"{prefix} does not fit. {error}") from error
+        variables = training_state.variables(model)
+        store.read_variables(prefix, variables)
+        if manifest["position"]["batch"]:
+            # Keras resets them before the epoch begins.
+            self._metrics = [v.numpy() for v in variables["metrics"]]
+        self._arrays = store.read_arrays(prefix, manifest["num_arrays"])
+        if manifest["versions"] != versions():
+            _logger.warning(
+                "%s was written with %s; with %s numbers may come out "
+                "otherwise in their last digits", prefix,
+                *map(_listed, (manifest["versions"], versions())),
+            )
+        return manifest
+
+    def on_train_begin(self, logs=None):
+        self._callback_state = CallbackState(self._others)
+        self._last_save = time.monotonic()
+        self._data = DataPosition(self.model.epoch_iterator)
+        if self._manifest is None:
+            return
+        # Other callbacks may have unmade what was built; and it may be that no
+        # batch comes any more.
+        self.model.prepare(BatchSpec.from_string(self._manifest["batch_spec"]))
+        position = self._manifest["position"]
+        self._callback_state.set(self._manifest["callbacks"], self._arrays)
+        self._data.set(position["data"], position["batch"])
+        self._batches_before = position["batch"]
+        # A training that a callback has stopped is over.
+        self.model._initial_epoch = (
+            self.params["epochs"] if position["stopped"] else position["epoch"]
+        )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._first_step = self._step() - self._batches_before
+        self._batches_before = 0
+        if self._metrics is None:
+            return
+        metrics = training_state.variables(self.model)["metrics"]
+        for variable, value in zip(metrics, self._metrics):
+            variable.assign(value)
+        self._metrics = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._before = self._step()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._logs = logs
+        if self._is_due():
+            self.save()
+
+    def _is_due(self):
+        if self.every_steps and (
+            self._step() // self.every_steps
+            > self._before // self.every_steps
+        ):
+            return True
+        waited = time.monotonic() - self._last_save
+        return bool(self.every_minutes) and waited >= 60 * self.every_minutes
+
+    def on_test_begin(self, logs=None):
+        # Metrics are about to count what is tested.
+        metrics = training_state.variables(self.model)["metrics"]
+        self._counted = [(variable, variable.numpy()) for variable in metrics]
+
+    def on_test_end(self, logs=None):
+        self._counted = []
+
+    def save(self):
+        """Writes a checkpoint now, in an epoch or its validation.
+
+        Between two calls of the training function, that is; other callbacks
+        may ask for it when a batch ends.
+
+        Returns:
+            bool, whether it was written.
+        """
+        batch = self._step() - self._first_step
+        present = [variable.numpy() for variable, _ in self._counted]
+        for variable, value in self._counted:
+            variable.assign(value)
+        try:
+            return self._save(self._newest, self._logs, self._epoch, batch)
+        finally:
+            for (variable, _), value in zip(self._counted, present):
+                variable.assign(value)
+
+    def on_epoch_end(self, epoch, logs=None):
+        next_epoch = epoch + 1, 0
+        is_last = epoch + 1 == self.params["epochs"] or self.model.stop_training
+        is_best = self._is_best(logs or {})
+        if is_last or (
+            self.every_epochs and (epoch + 1) % self.every_epochs == 0
+        ):
+            self._save(self._newest, logs, *next_epoch)
+        if is_best:
+            self._save(self._best, logs, *next_epoch)
+
+    def _is_best(self, logs):
+        """Whether an epoch is the best, which is then remembered."""
+        value = logs.get(self.monitor)
+        if value is None or not math.isfinite(value):
+            return False
+        is_best = self.best is None or (
+            value < self.best if self.mode == "min" else value > self.best
+        )
+        if is_best:
+            self.best = float(value)
+        return is_best
+
+    def _save(self, where, logs, epoch, batch):
+        self._last_save = time.monotonic()
+        loss = (logs or {}).get("loss")
+        if loss is not None and not np.all(np.isfinite(loss)):
+            return False
+        arrays = []
+        manifest = {
+            "format": training_state.FORMAT,
+            "versions": versions(),
+            "position": {
+                "step": self._step(),
+                "epoch": epoch,
+                "batch": batch,
+                "data": self._data.get(),
+                "stopped": bool(not batch and self.model.stop_training),
+            },
+            "best": self.best,
+            "batch_spec": self.model.batch_spec.to_string(),
+            "model": training_state.describe(self.model),
+            "callbacks": self._callback_state.get(arrays),
+        }
+        manifest["num_arrays"] = len(arrays)
+        try:
+            manifest["logs"] = self._log_files.sizes()
+            where.write(
+                training_state.variables(self.model), manifest, arrays
+            )
+        except (OSError, tf.errors.OpError) as error:
+            self._tell_once(where, error)
+            return False
+        if not self._can_write:
+            _logger.warning("Checkpoints are written again.")
+        self._can_write = True
+        return True
+
+    def _tell_once(self, where, error):
+        if self._can_write:
+            _logger.warning(
+                "A checkpoint cannot be written to %s, training goes on and "
+                "it will be tried again: %s",
+                where.directory, store.reason(error),
+            )
+        self._can_write = False
+
+    def _step(self):
+        """The number of iterations of the training."""
+        return int(self.model.optimizer.iterations)
+
+
+def _listed(names_and_versions):
+    return ", ".join(map(" ".join, names_and_versions.items()))
+
+
+def _check_model(model):
+    if model.optimizer is None:
+        raise ValueError(
+            "Checkpoints need an optimizer; give one to `compile`. "
+            "Received: optimizer=None"
+        )
+    if model.run_eagerly:
+        raise ValueError(
+            "Checkpoints need a model whose training is a graph. "
+            "Received: run_eagerly=True"
+        )
+    # What is forgotten would be missed by nobody but the training.
+    if _overrides(model, "make_state") and not _overrides(
+        model, "state_variables"
+    ):
+        raise ValueError(
+            "An algorithm that makes state must name its variables by "
+            f"`state_variables`. Received: {type(model).__name__}"
+        )
+
+
+def _overrides(model, name):
+    return getattr(type(model), name) is not getattr(ModuleTrainer, name)

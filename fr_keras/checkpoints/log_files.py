@@ -1,0 +1,88 @@
+"""Files that grow while a network trains, cut back to a checkpoint."""
+
+import os
+
+import keras
+import tensorflow as tf
+
+
+class LogFiles:
+    """The files that callbacks append to.
+
+    They are part of a training: one that goes on from a checkpoint repeats
+    what came after it, and would log that twice.
+
+    Args:
+        paths: iterable of str or path, files, and directories of which all
+            event files of TensorBoard count.
+        callbacks: list of `keras.callbacks.Callback`. What Keras' TensorBoard
+            and CSVLogger write is found by itself, and all writers of
+            summaries that callbacks hold are flushed when a checkpoint is
+            written.
+    """
+
+    def __init__(self, paths, callbacks):
+        self._paths = [os.path.abspath(os.fspath(path)) for path in paths]
+        self._callbacks = callbacks
+        for callback in callbacks:
+            if isinstance(callback, keras.callbacks.TensorBoard):
+                self._paths += [
+                    os.path.join(os.path.abspath(callback.log_dir), name)
+                    for name in ("train", "validation")
+                ]
+            elif isinstance(callback, keras.callbacks.CSVLogger):
+                self._paths.append(os.path.abspath(callback.filename))
+
+    def sizes(self):
+        """Flushes all writers, and returns how long the files are.
+
+        Returns:
+            List, for each path a dict from names of files to bytes.
+        """
+        for callback in self._callbacks:
+            for writer in _writers(callback):
+                writer.flush()
+        return [
+            {name: os.path.getsize(file) for name, file in _files(path)}
+            for path in self._paths
+        ]
+
+    def cut_back(self, sizes):
+        """Makes the files as long as they were.
+
+        Files that were not there then are removed; only those are touched
+        that logs are written to.
+
+        Args:
+            sizes: as `sizes` returned it.
+        """
+        for path, of_path in zip(self._paths, sizes):
+            for name, file in _files(path):
+                size = of_path.get(name, 0)
+                if os.path.getsize(file) <= size:
+                    continue
+                if size:
+                    os.truncate(file, size)
+                else:
+                    os.remove(file)
+
+
+def _files(path):
+    """Pairs of name and path of the log files that there are."""
+    if os.path.isfile(path):
+        return [("", path)]
+    if not os.path.isdir(path):
+        return []
+    return [
+        (name, os.path.join(path, name)) for name in sorted(os.listdir(path))
+        if "tfevents" in name and os.path.isfile(os.path.join(path, name))
+    ]
+
+
+def _writers(callback):
+    """The writers of summaries that a callback holds."""
+    for value in list(vars(callback).values()):
+        values = value.values() if isinstance(value, dict) else [value]
+        for candidate in values:
+            if isinstance(candidate, tf.summary.SummaryWriter):
+                yield candidate

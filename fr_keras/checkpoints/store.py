@@ -1,0 +1,210 @@
+"""The files of checkpoints: written whole, read only if undamaged."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+
+import tensorflow as tf
+
+from fr_keras import placement
+
+_NAME = "ckpt"
+_KEY = "{}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+class Damaged(Exception):
+    """A checkpoint that cannot be read."""
+
+
+class Store:
+    """The checkpoints in a directory, in TensorFlow's format.
+
+    A new checkpoint is complete before an old one is deleted. Which there are
+    is seen from the files themselves: TensorFlow's `checkpoint` file, which
+    lists them, may be missing, damaged or name files elsewhere.
+
+    Args:
+        directory: str or path, made when it is needed.
+        keep: int, how many checkpoints are kept.
+    """
+
+    def __init__(self, directory, keep):
+        self.directory = os.path.abspath(os.fspath(directory))
+        self.keep = keep
+
+    def prefixes(self):
+        """What the paths of each checkpoint begin with, a list, oldest first.
+
+        Raises:
+            OSError: if the directory is there but cannot be read.
+        """
+        return [os.path.join(self.directory, f"{_NAME}-{n}")
+                for n in self._numbers()]
+
+    def _numbers(self):
+        try:
+            names = os.listdir(self.directory)
+        except FileNotFoundError:
+            return []
+        found = (re.fullmatch(rf"{_NAME}-(\d{{1,18}})\.index", name)
+                 for name in names)
+        return sorted(int(match.group(1)) for match in found if match)
+
+    def write(self, variables, manifest, arrays=()):
+        """Writes a checkpoint, and deletes the oldest if there are too many.
+
+        Args:
+            variables: dict from names to lists of `tf.Variable`.
+            manifest: dict for JSON.
+            arrays: iterable of arrays that the manifest refers to.
+
+        Returns:
+            str, what the paths of its files begin with.
+
+        Raises:
+            OSError, tf.errors.OpError: if it cannot be written; all others are
+                still there, and nothing is left of this one.
+        """
+        os.makedirs(self.directory, exist_ok=True)
+        with tf.device(placement.this_host()):
+            checkpoint = tf.train.Checkpoint(
+                manifest=tf.Variable(json.dumps(manifest)),
+                arrays=[tf.Variable(array) for array in arrays],
+                **{
+                    name: [_here(variable) for variable in group]
+                    for name, group in variables.items()
+                },
+            )
+        numbers = self._numbers()
+        number = max(numbers, default=0) + 1
+        try:
+            self._remove_parts()  # Of a process that was killed.
+            self._tell_manager()
+            manager = tf.train.CheckpointManager(
+                checkpoint, self.directory, self.keep, checkpoint_name=_NAME
+            )
+            return manager.save(number, options=_options())
+        except (OSError, tf.errors.OpError):
+            with contextlib.suppress(OSError):
+                self._remove_parts()
+            raise
+
+    def _tell_manager(self):
+        """Has TensorFlow's list name the checkpoints that are there."""
+        prefixes = self.prefixes()
+        if prefixes:
+            tf.__internal__.train.update_checkpoint_state(
+                self.directory, prefixes[-1], prefixes,
+                # Of none does it matter how old it is.
+                all_model_checkpoint_timestamps=[1.0] * len(prefixes),
+                last_preserved_timestamp=0.0,
+            )
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(self.directory, "checkpoint"))
+
+    def _remove_parts(self):
+        """Removes what is left of a checkpoint that was not completed."""
+        numbers = {str(number) for number in self._numbers()}
+        for name in os.listdir(self.directory):
+            match = re.fullmatch(
+                rf"{_NAME}-(\d+)(_temp|\.data-\d+-of-\d+.*)", name
+            )
+            path = os.path.join(self.directory, name)
+            if match and match.group(2) == "_temp":
+                shutil.rmtree(path, ignore_errors=True)
+            elif match and match.group(1) not in numbers:
+                os.remove(path)
+
+
+def _here(variable):
+    """A variable of this process with the same value.
+
+    Those of a cluster are copied: TensorFlow would write the variables of each
+    process to a file of their own, by a function traced anew every time.
+    """
+    if placement.is_here(variable.device):
+        return variable
+    # The shape is its own, since those of replay queues leave theirs open.
+    return tf.Variable(tf.identity(variable), shape=variable.shape)
+
+
+def _options():
+    # Of a cluster, only the machine of the program has these files.
+    return tf.train.CheckpointOptions(
+        experimental_io_device=placement.this_host()
+    )
+
+
+def read_manifest(prefix):
+    """Reads what a checkpoint says of itself.
+
+    Args:
+        prefix: str, what the paths of its files begin with.
+
+    Returns:
+        Dict, as it was given to `Store.write`.
+
+    Raises:
+        Damaged: if it cannot be read.
+    """
+    with _damage_told():
+        reader = tf.train.load_checkpoint(prefix)
+        return json.loads(reader.get_tensor(_KEY.format("manifest")))
+
+
+def read_arrays(prefix, count):
+    """Reads the arrays that a manifest refers to.
+
+    Args:
+        prefix: str.
+        count: int, how many there are.
+
+    Returns:
+        List of arrays.
+
+    Raises:
+        Damaged: if they cannot be read.
+    """
+    with _damage_told():
+        reader = tf.train.load_checkpoint(prefix)
+        return [
+            reader.get_tensor(_KEY.format(f"arrays/{i}")) for i in range(count)
+        ]
+
+
+def read_variables(prefix, variables):
+    """Sets variables to the values in a checkpoint.
+
+    Args:
+        prefix: str.
+        variables: dict as for `Store.write`; groups may be left out.
+
+    Raises:
+        Damaged: if they cannot be read; some may be set already.
+    """
+    with _damage_told():
+        checkpoint = tf.train.Checkpoint(**variables)
+        status = checkpoint.read(prefix, _options())
+        status.assert_existing_objects_matched()
+        status.expect_partial()  # Of what was left out.
+
+
+@contextlib.contextmanager
+def _damage_told():
+    """Raises `Damaged` for what TensorFlow says of damaged files."""
+    # Its reader has no exception of its own: damage shows as missing keys, odd
+    # shapes, texts that are none.
+    try:
+        yield
+    except Exception as error:
+        raise Damaged(reason(error)) from error
+
+
+def reason(error):
+    """What an error of TensorFlow or Python says, in one line."""
+    lines = str(getattr(error, "message", None) or error).strip().splitlines()
+    # What comes before braces names TensorFlow's own functions.
+    return lines[0].rpartition("}} ")[2] if lines else type(error).__name__

@@ -1,0 +1,145 @@
+"""Connects a program to its workers."""
+
+import contextlib
+import ipaddress
+import logging
+import re
+import socket
+import time
+
+import tensorflow as tf
+
+from fr_keras.cluster import identity, interface
+from fr_keras.cluster.status import WorkerError, ask
+
+_logger = logging.getLogger("fr_keras")
+
+# How long a worker that is there may take to say so, in seconds.
+_TIMEOUT = 5.0
+
+
+def connect(workers, coordinator=None, wait=60.0):
+    """Makes the devices of workers devices of this program.
+
+    To be called before TensorFlow does anything else. Waits until all workers
+    are there, and checks that they run the same versions. From then on
+    `devices=None` means those of the workers, and their names are
+    `"/job:worker/replica:0/task:0/device:GPU:0"` and so on. Inputs go where
+    they are needed: a `tf.data.Dataset` that was made in the scope of
+    `tf.device(fr_keras.placement.host(model.devices[0]))` is read on the
+    machine of the first module; arrays come from here.
+
+    Args:
+        workers: list of str, "host:port" of each worker, task by task.
+        coordinator: str, "host:port" by which workers reach this program; by
+            default a free port of the address by which it reaches the first.
+        wait: float, how many seconds to wait for workers that are not there.
+
+    Raises:
+        ValueError: if an address is none, or is given twice.
+        WorkerError: if a worker is not there in time or has other versions, or
+            `coordinator` cannot be listened on.
+
+    Example:
+
+    ```python
+    fr_keras.cluster.connect(["10.0.0.1:2222", "10.0.0.2:2222"])
+    model = fr_keras.FeaturesReplay(network)
+    ```
+    """
+    workers = list(workers)
+    _check_addresses(workers, coordinator)
+    _wait_for(workers, wait)
+    coordinator = coordinator or _address_towards(workers[0])
+    try:
+        tf.config.experimental_connect_to_cluster(
+            tf.train.ClusterSpec({
+                "coordinator": [coordinator], "worker": workers,
+            }),
+            job_name="coordinator",
+        )
+        if all(map(_is_loopback, workers)):
+            with contextlib.suppress(OSError):  # Where the system cannot.
+                interface.restrict(_host_and_port(coordinator)[1], "lo")
+    except (tf.errors.OpError, OSError) as error:
+        raise WorkerError(
+            f"The {len(workers)} workers cannot be connected to, from "
+            f"{coordinator}: {getattr(error, 'message', error)}"
+        ) from error
+
+
+def _check_addresses(workers, coordinator):
+    if not workers or len({*workers}) != len(workers):
+        raise ValueError(
+            "`workers` must be one or more addresses, all different. "
+            f"Received: workers={workers!r}"
+        )
+    for address in [*workers, coordinator or workers[0]]:
+        _host_and_port(address)
+
+
+def _host_and_port(address):
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):(\d{1,5})", address)
+    if match is None or not 0 < int(match.group(2)) < 2**16:
+        raise ValueError(
+            "An address must be a host and a port, like 10.0.0.1:2222. "
+            f"Received: {address!r}"
+        )
+    return match.group(1).strip("[]"), int(match.group(2))
+
+
+def _wait_for(workers, seconds):
+    """Waits for workers, and checks what they are."""
+    end = time.monotonic() + seconds
+    for task, address in enumerate(workers):
+        told = False
+        while True:
+            try:
+                status = ask(address, _TIMEOUT)
+                break
+            except WorkerError as error:
+                if time.monotonic() > end:
+                    raise WorkerError(
+                        f"Worker {task} at {address} must be there within "
+                        f"{seconds:g} s. Received: {error}"
+                    ) from error
+                if not told:
+                    _logger.warning(
+                        "waits for worker %d at %s: %s", task, address, error
+                    )
+                told = True
+                time.sleep(0.2)
+        difference = identity.difference(status.job)
+        if difference:
+            raise WorkerError(f"Worker {task} at {address}: {difference}")
+
+
+def _address_towards(worker):
+    """A free port of the address by which this machine reaches another."""
+    host, port = _host_and_port(worker)
+    try:
+        family, *_, target = socket.getaddrinfo(
+            host, port, type=socket.SOCK_DGRAM
+        )[0]
+        # Nothing is sent: it is asked which way it would go.
+        with socket.socket(family, socket.SOCK_DGRAM) as way:
+            way.connect(target)
+            mine = way.getsockname()[0]
+        with socket.socket(family) as free:
+            free.bind((mine, 0))
+            port = free.getsockname()[1]
+    except OSError as error:
+        raise WorkerError(
+            f"No way leads to the worker at {worker}: {error}"
+        ) from error
+    return f"[{mine}]:{port}" if ":" in mine else f"{mine}:{port}"
+
+
+def _is_loopback(address):
+    host, _ = _host_and_port(address)
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,56 @@
+"""What a worker says of itself, in the name of its job.
+
+TensorFlow's workers tell everyone the names of their devices, in which that of
+their job stands: here what computes on them, for nothing else can be asked of
+one before graphs are sent to it.
+"""
+
+import re
+
+from tensorflow.python.framework.config import is_op_determinism_enabled
+
+from fr_keras.versions import versions
+
+# A worker runs graphs, so the version of Keras does not matter there.
+_LIBRARIES = ("fr_keras", "tensorflow")
+_DETERMINISTIC = "_deterministic"
+
+
+def job_name():
+    """The name of the job of a worker in this process, str."""
+    found = versions()
+    words = "__".join(f"{name}_{found[name]}" for name in _LIBRARIES)
+    deterministic = _DETERMINISTIC if is_op_determinism_enabled() else ""
+    return re.sub(r"\W", "_", words + deterministic)
+
+
+def difference(job):
+    """What keeps a worker from computing what this process would.
+
+    Args:
+        job: str, the name of the worker's job.
+
+    Returns:
+        str, "it must ... Received: ...", or `None`.
+    """
+    mine = job_name()
+    if job.removesuffix(_DETERMINISTIC) != mine.removesuffix(_DETERMINISTIC):
+        versions_told = "__".join(rf"{name}_(.+)" for name in _LIBRARIES)
+        told = re.fullmatch(versions_told, job.removesuffix(_DETERMINISTIC))
+        if told is None:
+            return (
+                "it must have been started by `fr_keras.cluster.start_worker` "
+                "or `python -m trainers.worker`. Received: a server of the job "
+                f"'{job}'"
+            )
+        return f"it must run {_listed(versions())}. Received: " + _listed({
+            name: version.replace("_", ".")
+            for name, version in zip(_LIBRARIES, told.groups())
+        })
+    if mine.endswith(_DETERMINISTIC) and job != mine:
+        return "it must be deterministic. Received: one that is not"
+    return None
+
+
+def _listed(found):
+    return ", ".join(f"{name} {found[name]}" for name in _LIBRARIES)

@@ -1,0 +1,59 @@
+"""Asks workers of TensorFlow's runtime whether they are there, and what."""
+
+import re
+import typing
+
+import grpc
+
+# TensorFlow's own request by which the processes of a cluster get to know each
+# other; it has no arguments.
+_METHOD = "/tensorflow.WorkerService/GetStatus"
+# Not through a proxy, which knows nothing of workers.
+_OPTIONS = [("grpc.enable_http_proxy", 0)]
+
+
+class WorkerError(RuntimeError):
+    """A worker is absent, lost, or another than it should be."""
+
+
+class Status(typing.NamedTuple):
+    """What a worker answers.
+
+    Attributes:
+        job: str, the name of its job.
+        devices: bytes, all it says of its devices: a process that is started
+            again says something else.
+    """
+
+    job: str
+    devices: bytes
+
+
+def ask(address, timeout):
+    """Asks a worker for its status.
+
+    Args:
+        address: str, "host:port".
+        timeout: float, seconds.
+
+    Returns:
+        `Status`.
+
+    Raises:
+        WorkerError: if it does not answer in time, or is no worker.
+    """
+    try:
+        with grpc.insecure_channel(address, _OPTIONS) as channel:
+            devices = channel.unary_unary(_METHOD)(b"", timeout=timeout)
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            reason = f"it has not answered for {timeout:g} s"
+        elif error.code() is grpc.StatusCode.UNAVAILABLE:
+            reason = "nobody answers"
+        else:
+            reason = f"it is no worker of TensorFlow: {error.details()}"
+        raise WorkerError(reason) from error
+    job = re.search(rb"/job:(\w+)/", devices)
+    if job is None:
+        raise WorkerError("it is no worker of TensorFlow")
+    return Status(job.group(1).decode(), devices)

@@ -1,0 +1,70 @@
+"""Watches workers while a program waits for what they compute."""
+
+import threading
+
+from fr_keras.cluster.status import WorkerError, ask
+
+
+class Watch:
+    """Asks workers every other second whether they are still there.
+
+    TensorFlow waits without end for a worker that hangs, and says of one that
+    died what it was about to send. This says which it is.
+
+    Args:
+        workers: list of str, the addresses that `connect` was given.
+        patience: float, how many seconds a worker may take to answer.
+        every: float, seconds from one question to the next.
+
+    Example:
+
+    ```python
+    watch = fr_keras.cluster.Watch(workers)
+    watch.start(lambda loss: (print(loss, flush=True), os._exit(1)))
+    ```
+    """
+
+    def __init__(self, workers, patience=60.0, every=2.0):
+        self._workers = list(workers)
+        self._patience = patience
+        self._every = every
+        self._over = threading.Event()
+        self._before = [ask(w, patience).devices for w in self._workers]
+
+    def start(self, on_loss):
+        """Begins to watch, in threads of their own.
+
+        Args:
+            on_loss: callable, called once, in one of these threads, with a
+                text that says which worker is lost, and how.
+        """
+        once = threading.Lock()
+
+        def watch(task):
+            while not self._over.wait(self._every):
+                loss = self._loss(task)
+                if loss and once.acquire(blocking=False):
+                    on_loss(loss)
+
+        for task in range(len(self._workers)):
+            threading.Thread(target=watch, args=[task], daemon=True).start()
+
+    def stop(self):
+        """Ends watching."""
+        self._over.set()
+
+    def lost(self):
+        """Which worker is lost, and how, str, or `None` if all are there."""
+        return next(
+            filter(None, map(self._loss, range(len(self._workers)))), None
+        )
+
+    def _loss(self, task):
+        address = self._workers[task]
+        try:
+            devices = ask(address, self._patience).devices
+        except WorkerError as error:
+            return f"Worker {task} at {address} is lost: {error}"
+        if devices != self._before[task]:
+            return f"Worker {task} at {address} was started anew"
+        return None

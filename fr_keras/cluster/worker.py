@@ -1,0 +1,63 @@
+"""A worker: a process on whose devices others place modules."""
+
+import tensorflow as tf
+
+from fr_keras.cluster import identity, interface
+from fr_keras.cluster.status import WorkerError
+
+# Of what starts workers, so that they are found again.
+_servers = []
+
+
+def start_worker(port=0, network="lo"):
+    """Starts a worker in this process, which then runs until it ends.
+
+    TensorFlow's runtime has neither passwords nor encryption: **whoever can
+    connect to a worker can have it compute, read and write what its user can.**
+
+    Args:
+        port: int, on which it listens, or 0 for any that is free.
+        network: str, the network interface by which it takes connections:
+            `"lo"` for this machine alone. `None` for all of them, if something
+            else keeps strangers away.
+
+    Returns:
+        int, the port.
+
+    Raises:
+        WorkerError: if the port is taken or there is no such interface.
+
+    Example:
+
+    ```python
+    print(fr_keras.cluster.start_worker(port=2222, network="ib0"))
+    threading.Event().wait()
+    ```
+    """
+    job = identity.job_name()
+    try:
+        # Of itself alone: a program that connects names it anew, and tells it
+        # of the others. What it is not asked before it listens is answered
+        # after `start`.
+        server = tf.distribute.Server(
+            {job: [f"localhost:{port}"]}, job_name=job, task_index=0,
+            start=False,
+        )
+        port = int(server.target.rpartition(":")[2])
+        if network is not None:
+            interface.restrict(port, network)
+    except (tf.errors.OpError, OSError) as error:
+        raise WorkerError(
+            f"A worker cannot listen on port {port}"
+            + (f" of the interface '{network}'" if network else "")
+            + f": {_reason(error)}"
+        ) from error
+    server.start()
+    _servers.append(server)
+    return port
+
+
+def _reason(error):
+    if isinstance(error, tf.errors.UnknownError):
+        return "it is taken, or not for this user"
+    return str(error)

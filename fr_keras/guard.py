@@ -1,0 +1,78 @@
+"""A guard: what is not finite changes nothing."""
+
+import tensorflow as tf
+
+
+class Guard:
+    """Lets a change pass only if the numbers that it comes from are finite.
+
+    Its counters live on the device of the work that it guards, so that nobody
+    waits for another device.
+
+    Args:
+        device: full device name.
+    """
+
+    def __init__(self, device):
+        with tf.device(device):
+            self._calls, self._first, self._withheld = (
+                tf.Variable(value, dtype=tf.int64, trainable=False)
+                for value in (0, -1, 0)
+            )
+
+    def __call__(self, tensors, change):
+        """Calls a function if all numbers are finite.
+
+        Args:
+            tensors: list of tensors or `None`.
+            change: callable without arguments.
+        """
+        call = self._calls.assign_add(1)
+
+        def withhold():
+            self._withheld.assign_add(1)
+            is_first = self._first < 0
+            self._first.assign(tf.where(is_first, call - 1, self._first))
+
+        def pass_on():
+            change()
+
+        tf.cond(all_finite(tensors), pass_on, withhold)
+
+    def read(self):
+        """What was withheld since the last time.
+
+        Returns:
+            Tuple `(withheld, ago)` of ints: how many changes were withheld,
+            and how many calls ago the first of them was (1: the last call).
+        """
+        withheld = int(self._withheld)
+        if not withheld:
+            return 0, 0
+        ago = int(self._calls) - int(self._first)
+        self._withheld.assign(0)
+        self._first.assign(-1)
+        return withheld, ago
+
+
+def all_finite(tensors):
+    """Whether all numbers are finite, a scalar bool tensor.
+
+    Args:
+        tensors: list of tensors, `tf.IndexedSlices`, or `None`.
+    """
+    values = [
+        tensor.values if isinstance(tensor, tf.IndexedSlices) else tensor
+        for tensor in tensors if tensor is not None
+    ]
+    return tf.reduce_all([
+        tf.reduce_all(tf.math.is_finite(value)) for value in values
+        if value.dtype.is_floating
+    ])
+
+
+def finite_or_before(variable, value):
+    """A new value of a variable, or the present one if that is not finite."""
+    if not tf.as_dtype(value.dtype).is_floating:
+        return value
+    return tf.where(all_finite([value]), value, variable)

@@ -1,0 +1,505 @@
+"""A training that goes on from a checkpoint ends as if never interrupted."""
+
+import functools
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import fr_keras
+from fr_keras.checkpoints import store, training_state
+
+ALGORITHMS = ["FeaturesReplay", "DDG", "DNI", "GPipe", "Backprop"]
+
+_chance = np.random.default_rng(0)
+X = _chance.normal(size=(150, 8)).astype("float32")
+Y = _chance.integers(0, 4, 150)
+
+
+class Killed(Exception):
+    """What ends a training in its middle."""
+
+
+class Kill(keras.callbacks.Callback):
+    """Ends training after so many calls of the training function."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.left = iter(range(after - 1))  # No state that would be kept.
+
+    def on_train_batch_end(self, batch, logs=None):
+        if next(self.left, None) is None:
+            raise Killed
+
+
+class Seen(keras.callbacks.Callback):
+    """Notes the logs of epochs, and where calls begin."""
+
+    def __init__(self):
+        super().__init__()
+        self.epochs = {}
+        self.batches = set()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.batches |= {(self.epoch, batch)}
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs[epoch] = {k: float(v) for k, v in logs.items()}
+
+    def get_state(self):  # It is not part of the training.
+        return {}
+
+    def set_state(self, state):
+        del state
+
+
+def network():
+    keras.utils.set_random_seed(7)
+    return keras.Sequential([
+        keras.Input([8]),
+        layers.Dense(16, "relu"), layers.BatchNormalization(),
+        layers.Dropout(0.3), layers.Dense(16, "relu"), layers.Dropout(0.3),
+        layers.Dense(4),
+    ])
+
+
+def build(algorithm="FeaturesReplay", num_modules=3, steps=4, optimizer=None,
+          net=network, **options):
+    if algorithm == "GPipe":
+        options["num_microbatches"] = 2
+    model = getattr(fr_keras, algorithm)(net(), num_modules, **options)
+    model.compile(
+        optimizer() if optimizer else keras.optimizers.Adam(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=steps,
+    )
+    return model
+
+
+def shuffled():
+    return tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(
+        150, seed=3
+    ).batch(10)
+
+
+DATA = {
+    "dataset": lambda: {"x": shuffled()},
+    "unknown length": lambda: {"x": shuffled().filter(lambda *_: True)},
+    "repeated": lambda: {"x": shuffled().repeat(), "steps_per_epoch": 13},
+    "arrays": lambda: {
+        "x": X, "y": Y, "batch_size": 10, "validation_data": (X[:30], Y[:30]),
+    },
+}
+
+
+def killed_and_continued(folder, make, data, kills, callbacks=list, **options):
+    """Trains with kills; returns the model, what was seen, the restores."""
+    seen, restored = Seen(), []
+    for after in [*kills, None]:
+        model = make()
+        kept = fr_keras.Checkpoints(folder, every_steps=4, **options)
+        late = [Kill(after)] if after else []
+        try:
+            model.fit(
+                **data(), epochs=4, verbose=0,
+                callbacks=[kept, *callbacks(), seen, *late],
+            )
+        except Killed:
+            pass
+        restored.append(kept.restored)
+    return model, seen, restored
+
+
+def trained(make, data, callbacks=list):
+    model, seen = make(), Seen()
+    model.fit(**data(), epochs=4, verbose=0, callbacks=[*callbacks(), seen])
+    return model, seen
+
+
+def assert_equal_models(one, other):
+    state = [training_state.variables(model) for model in (one, other)]
+    for group in state[0]:
+        for a, b in zip(state[0][group], state[1][group], strict=True):
+            if a.dtype != tf.variant:
+                np.testing.assert_array_equal(a, b, err_msg=f"{group} {a.name}")
+
+
+FAST = [
+    *(("FeaturesReplay", data, 4) for data in ("arrays", "dataset")),
+    ("DDG", "dataset", 4), ("Backprop", "dataset", 4),
+]
+
+
+@pytest.mark.parametrize(
+    "algorithm, data, steps",
+    [
+        pytest.param(
+            *case, marks=() if case in FAST else pytest.mark.slow
+        ) for case in itertools.product(ALGORITHMS, DATA, [1, 4])
+    ],
+)
+def test_goes_on_bit_for_bit(algorithm, data, steps, tmp_path, deterministic):
+    make = functools.partial(build, algorithm, steps=steps)
+    expected, whole = trained(make, DATA[data])
+    model, seen, restored = killed_and_continued(
+        tmp_path, make, DATA[data], [6, 5] if steps == 4 else [21, 18]
+    )
+    assert_equal_models(model, expected)
+    assert seen.epochs == whole.epochs
+    assert seen.batches == whole.batches
+    assert all(restored[1:])
+
+
+CALLBACKS = {
+    "EarlyStopping": lambda: [
+        keras.callbacks.EarlyStopping("loss", min_delta=0.5, patience=2,
+                                      restore_best_weights=True)
+    ],
+    "ReduceLROnPlateau": lambda: [
+        keras.callbacks.ReduceLROnPlateau("loss", 0.5, 1, min_delta=0.1)
+    ],
+    "SwapEMAWeights": lambda: [
+        keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    ],
+    "diagnostics": lambda: [
+        fr_keras.diagnostics.GradientNorm(),
+        fr_keras.diagnostics.UpdateRatio(),
+    ],
+}
+
+
+def some(names, *fast):
+    """Parameters of which all but some are slow."""
+    return [
+        pytest.param(name, marks=() if name in fast else pytest.mark.slow)
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize("callbacks", some(CALLBACKS, "EarlyStopping"))
+def test_state_of_callbacks_goes_on(callbacks, tmp_path, deterministic):
+    def make():
+        return build(optimizer=lambda: keras.optimizers.Adam(
+            0.01, use_ema=callbacks == "SwapEMAWeights"
+        ))
+
+    data = DATA["arrays"]
+    expected, whole = trained(make, data, CALLBACKS[callbacks])
+    model, seen, _ = killed_and_continued(
+        tmp_path, make, data, [7, 5], CALLBACKS[callbacks]
+    )
+    assert_equal_models(model, expected)
+    assert seen.epochs == whole.epochs
+    if callbacks == "EarlyStopping":
+        assert len(whole.epochs) < 4  # It did stop.
+
+
+OPTIMIZERS = {
+    "nadam": lambda: keras.optimizers.Nadam(0.01),
+    "schedule": lambda: keras.optimizers.SGD(
+        keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.5), 0.9,
+        nesterov=True,
+    ),
+    "scaled": lambda: keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.1), initial_scale=2.0**127,
+        dynamic_growth_steps=3,
+    ),
+    "several": lambda: keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(
+            keras.optimizers.Adam(0.01),
+            {".*bias": keras.optimizers.RMSprop(0.01)},
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("optimizer", some(OPTIMIZERS, "schedule"))
+def test_state_of_optimizers_goes_on(optimizer, tmp_path, deterministic):
+    make = functools.partial(build, optimizer=OPTIMIZERS[optimizer])
+    expected, whole = trained(make, DATA["dataset"])
+    model, seen, _ = killed_and_continued(
+        tmp_path, make, DATA["dataset"], [6, 5]
+    )
+    assert_equal_models(model, expected)
+    assert seen.epochs == whole.epochs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["FeaturesReplay", "DDG"])
+def test_queues_of_sequences_go_on(algorithm, tmp_path, deterministic):
+    """Masks, ragged lengths, and lists of tensors that DDG's loops keep."""
+
+    def net():
+        keras.utils.set_random_seed(3)
+        return keras.Sequential([
+            keras.Input([None], dtype="int32"),
+            layers.Embedding(20, 8, mask_zero=True),
+            layers.GRU(8, return_sequences=True), layers.GRU(8),
+            layers.Dense(4),
+        ])
+
+    def data():
+        chance = np.random.default_rng(1)
+        return {"x": tf.data.Dataset.from_generator(
+            lambda: (
+                (chance.integers(0, 20, (6, length)), chance.integers(0, 4, 6))
+                for length in (5, 7, 5, 6, 7, 5, 6, 5)
+            ),
+            output_signature=(
+                tf.TensorSpec([None, None], tf.int32),
+                tf.TensorSpec([None], tf.int64),
+            ),
+        ).take(8).cache()}
+
+    make = functools.partial(build, algorithm, 2, 2, net=net)
+    expected, whole = trained(make, data)
+    model, seen, _ = killed_and_continued(tmp_path, make, data, [6, 5])
+    assert_equal_models(model, expected)
+    assert seen.epochs == whole.epochs
+
+
+def test_goes_on_in_validation(tmp_path, deterministic):
+    """A checkpoint after the last batch of an epoch, before its end."""
+
+    class KillInTest(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            kept.save()
+            raise Killed
+
+    expected, whole = trained(build, DATA["arrays"])
+    model, seen = build(), Seen()
+    kept = fr_keras.Checkpoints(tmp_path)
+    with pytest.raises(Killed):
+        model.fit(
+            **DATA["arrays"](), epochs=4, verbose=0,
+            callbacks=[kept, seen, KillInTest()],
+        )
+    assert not seen.epochs
+    model, seen, _ = killed_and_continued(tmp_path, build, DATA["arrays"], [])
+    assert_equal_models(model, expected)
+    assert seen.epochs == whole.epochs
+    assert (0, 0) not in seen.batches
+
+
+def test_finished_training_is_not_trained_again(tmp_path):
+    model, _, _ = killed_and_continued(tmp_path, build, DATA["dataset"], [])
+    again, seen, _ = killed_and_continued(tmp_path, build, DATA["dataset"], [])
+    assert not seen.batches
+    assert_equal_models(again, model)
+
+
+def test_keeps_the_newest_and_the_best(tmp_path):
+    values = iter([3.0, 1.0, 2.0, 1.5])
+    killed_and_continued(
+        tmp_path, build, DATA["dataset"], [], keep=2, monitor="quality",
+        callbacks=lambda: [keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: logs.update(quality=next(values))
+        )],
+    )
+    newest = [store.read_manifest(p) for p in store.Store(
+        tmp_path, 2
+    ).prefixes()]
+    assert [m["position"]["epoch"] for m in newest] == [3, 4]
+    (best,) = store.Store(tmp_path / "best", 1).prefixes()
+    assert store.read_manifest(best)["position"]["epoch"] == 2
+    assert store.read_manifest(best)["best"] == 1.0
+
+
+def test_checkpoints_by_time(tmp_path, monkeypatch):
+    now = iter(range(0, 10_000, 30))
+    monkeypatch.setattr(
+        "fr_keras.checkpoints.checkpoints.time.monotonic", lambda: next(now)
+    )
+    model = build()
+    kept = fr_keras.Checkpoints(
+        tmp_path, every_minutes=1.0, every_epochs=None, monitor=None, keep=100
+    )
+    model.fit(shuffled(), epochs=2, verbose=0, callbacks=[kept])
+    # The time is looked at after each of 8 calls, 30 s apart by this clock; and
+    # there is one when training ends.
+    steps = [
+        store.read_manifest(prefix)["position"]["step"]
+        for prefix in store.Store(tmp_path, 2).prefixes()
+    ]
+    assert steps == [8, 15, 23, 30, 30]
+
+
+def test_logs_are_cut_back(tmp_path):
+    logs = tmp_path / "logs"
+
+    def callbacks():
+        return [
+            keras.callbacks.TensorBoard(logs),
+            keras.callbacks.CSVLogger(tmp_path / "log.csv", append=True),
+        ]
+
+    class KillAtEnd(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 2:
+                raise Killed
+
+    # The third epoch is logged, but there is no checkpoint of it.
+    model = build()
+    with pytest.raises(Killed):
+        model.fit(shuffled(), epochs=4, verbose=0, callbacks=[
+            *callbacks(), fr_keras.Checkpoints(tmp_path / "kept"), KillAtEnd(),
+        ])
+    killed_and_continued(
+        tmp_path / "kept", build, DATA["dataset"], [], callbacks
+    )
+    lines = (tmp_path / "log.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch", *"0123"]
+    steps = [
+        event.step
+        for file in sorted((logs / "train").iterdir())
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value if value.tag == "epoch_loss"
+    ]
+    assert steps == [0, 1, 2, 3]
+
+
+def test_weights_for_another_number_of_modules(tmp_path):
+    model, _, _ = killed_and_continued(tmp_path, build, DATA["dataset"], [])
+    for algorithm, num_modules in (("FeaturesReplay", 4), ("Backprop", 2)):
+        other = build(algorithm, num_modules)
+        prefix = fr_keras.restore_weights(other, tmp_path)
+        assert prefix == store.Store(tmp_path, 2).prefixes()[-1]
+        for a, b in zip(other.weights, model.weights, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert int(other.optimizer.iterations) == 0
+        other.fit(shuffled(), verbose=0)
+
+
+def test_restore_weights_needs_weights_that_fit(tmp_path):
+    with pytest.raises(ValueError, match="without checkpoints$"):
+        fr_keras.restore_weights(build(), tmp_path)
+    killed_and_continued(tmp_path, build, DATA["dataset"], [])
+    other = fr_keras.Backprop(keras.Sequential([
+        keras.Input([8]), layers.Dense(17), layers.Dense(4),
+    ]), 2)
+    with pytest.raises(
+        ValueError,
+        match=r"another network.*shape \[8, 16\].*Received:.*shape \[8, 17\]",
+    ):
+        fr_keras.restore_weights(other, tmp_path)
+    for prefix in store.Store(tmp_path, 2).prefixes():
+        open(f"{prefix}.index", "w").close()
+    with pytest.raises(ValueError, match="can be read.*ckpt-"):
+        fr_keras.restore_weights(build(), tmp_path)
+
+
+def cut_elsewhere():
+    net = network()
+    costs = {layer.name: 1.0 for layer in net.layers}
+    costs[net.layers[0].name] = 1e9  # So it gets a module of its own.
+    return build(net=lambda: net, costs=costs)
+
+
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        (lambda: build("DDG"),
+         "algorithm=FeaturesReplay.*restore_weights.*Received: algorithm=DDG"),
+        (lambda: build(num_modules=2),
+         "num_modules=3.*restore_weights.*Received: num_modules=2"),
+        (lambda: build(net=lambda: keras.Sequential([
+            keras.Input([8]), layers.Dense(16), layers.Dense(16),
+            layers.Dense(4),
+        ])), "another network"),
+        (cut_elsewhere,
+         r"another cut.*Received: \[2, ., .\] in place of \[., ., .\]"),
+        (lambda: build(optimizer=lambda: keras.optimizers.SGD(0.1)),
+         "another optimizer"),
+    ],
+)
+def test_checkpoint_of_another_model_is_refused(other, message, tmp_path):
+    killed_and_continued(tmp_path, build, DATA["dataset"], [])
+    before = {path: path.read_bytes() for path in tmp_path.glob("*ckpt*")}
+    model = other()
+    weights = [w.numpy() for w in model.weights]
+    with pytest.raises(fr_keras.CheckpointError, match=message):
+        model.fit(
+            shuffled(), verbose=0,
+            callbacks=[fr_keras.Checkpoints(tmp_path)],
+        )
+    for a, b in zip(model.weights, weights):
+        np.testing.assert_array_equal(a, b)
+    assert before == {p: p.read_bytes() for p in tmp_path.glob("*ckpt*")}
+
+
+def test_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(training_state, "FORMAT", 99)
+        killed_and_continued(tmp_path, build, DATA["dataset"], [])
+    with pytest.raises(
+        fr_keras.CheckpointError,
+        match=r"format must be 1.*Received: format 99, .* \{'fr_keras': '\d",
+    ):
+        killed_and_continued(tmp_path, build, DATA["dataset"], [])
+
+
+def test_checkpoint_of_another_version_is_told(tmp_path, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "fr_keras.checkpoints.checkpoints.versions",
+            lambda: {"fr_keras": "0.0.1", "keras": "3.1", "tensorflow": "2.1"},
+        )
+        killed_and_continued(tmp_path, build, DATA["dataset"], [])
+    killed_and_continued(tmp_path, build, DATA["dataset"], [])
+    assert (
+        "was written with fr_keras 0.0.1, keras 3.1, tensorflow 2.1; with "
+        f"fr_keras {fr_keras.__version__}, keras {keras.__version__}, "
+        f"tensorflow {tf.__version__} numbers may"
+    ) in caplog.text
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"every_steps": 0}, {"every_epochs": 0}, {"every_minutes": 0},
+        {"every_minutes": float("nan")}, {"keep": 1}, {"mode": "most"},
+    ],
+)
+def test_nonsense_is_refused(argument):
+    (name,) = argument
+    with pytest.raises(ValueError, match=rf"`{name}` must.*Received: {name}="):
+        fr_keras.Checkpoints("nowhere", **argument)
+
+
+def test_models_that_cannot_be_kept(tmp_path):
+    model = build()
+    model.compile("sgd", "mse", run_eagerly=True)
+    with pytest.raises(ValueError, match="Received: run_eagerly=True"):
+        model.fit(X, Y, callbacks=[fr_keras.Checkpoints(tmp_path)])
+
+
+def test_algorithm_that_does_not_name_its_state(tmp_path):
+    class Forgetful(fr_keras.Backprop):
+        def make_state(self):
+            self.counter = tf.Variable(0)
+
+    model = Forgetful(network(), 2)
+    model.compile("sgd", "mse")
+    with pytest.raises(
+        ValueError, match="by `state_variables`. Received: Forgetful"
+    ):
+        model.fit(X, Y, callbacks=[fr_keras.Checkpoints(tmp_path)], verbose=0)
+
+
+@pytest.mark.parametrize(
+    "callback", [fr_keras.Checkpoints("nowhere"), fr_keras.OnNaN()]
+)
+def test_models_of_others(callback):
+    model = network()
+    model.compile("sgd", "mse")
+    with pytest.raises(
+        ValueError, match="needs a model of fr_keras.*Received: Sequential"
+    ):
+        model.fit(X, Y, callbacks=[callback], verbose=0)
