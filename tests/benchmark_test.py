@@ -1,5 +1,6 @@
 """The benchmark measures what it says; its command line."""
 
+import re
 
 import pytest
 
@@ -106,6 +107,37 @@ def test_tracing(tmp_path):
         assert first > third >= 0  # To a tenth of a second.
 
 
+@pytest.mark.slow
+def test_workers(tmp_path):
+    """Features and error gradients go once, from worker to worker."""
+    done = command(
+        "benchmark", "--measure=workers", "--numbers_of_modules=2",
+        "--batch_size=32", "--num_steps=4", "--steps_per_execution=4",
+        "--rounds=1", f"--workdir={tmp_path / 'new'}",
+    )
+    assert done.returncode == 0, done.stderr
+    sent = {}
+    for line in done.stdout.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] == "program" or cells[0].startswith("worker "):
+            sent[cells[0], cells[1]] = float(cells[2])
+    features = float(
+        re.search(r"boundaries: ([\d.]+) MB", done.stdout).group(1)
+    )
+    # 16 channels of 32x32 or 32 of 16x16, once or (a shortcut) twice.
+    assert features in (
+        pytest.approx(size * 32 * 4 / 1e6, abs=0.001)
+        for size in (16384, 8192, 24576)
+    )
+    between = [("worker 0", "worker 1"), ("worker 1", "worker 0")]
+    for pair, size in sent.items():
+        if pair in between:
+            assert features < size < 1.01 * features
+        else:
+            assert size < 0.01 * features
+
+
+@pytest.mark.slow
 def test_memory(tmp_path):
     done = command(
         "benchmark", "--measure=memory", "--numbers_of_modules=2",

@@ -60,6 +60,7 @@ def test_goes_on_where_it_was_stopped(finished):
     assert made.startswith("[2/2] gpipe, K=2, seed 0: error ")
     assert {p: p.stat().st_mtime_ns for p in kept.rglob("*")} == before
     assert (run / "results.json").exists()
+    assert not (run / "checkpoints").exists()
     assert not list(workdir.glob("part_of_*"))
 
 
@@ -92,6 +93,7 @@ def test_two_at_a_time(finished):
     assert "in use by another process" in complaint(done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_run_and_comparison_end_together(how, tmp_path):
     """Terminated, it takes its run along; killed, it leaves it the lock."""

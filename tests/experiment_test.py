@@ -8,7 +8,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 import fr_keras
-from trainers import errors, experiment
+from trainers import errors, experiment, observation, reliability
 
 FLAGS = flags.FLAGS
 
@@ -23,33 +23,59 @@ def parse(*arguments):
     errors.parse_flags(["program", *map(str, arguments)])
 
 
-@pytest.mark.parametrize(
-    "flag",
-    [
-        "--algorithm=", "--algorithm=magic",
-        "--model=vgg",
-        "--depth=21", "--depth=",
-        "--num_modules=0", "--num_modules=100000000000",
-        "--mean=a", "--mean=,,", "--mean=nan", "--mean=1e300",
-        "--std=0", "--std=-1", "--std=inf", "--std=1e-50",
-        "--crop_padding=-1",
-        "--flip=perhaps",
-        "--batch_size=0", "--batch_size=many", "--batch_size=1000000000000",
-        "--epochs=0", "--epochs=99999999999",
-        "--learning_rate=0", "--learning_rate=nan", "--learning_rate=inf",
-        "--learning_rate_drops=5,3", "--learning_rate_drops=a",
-        "--learning_rate_drops=0",
-        "--learning_rate_factor=0", "--learning_rate_factor=-1",
-        "--learning_rate_factor=nan", "--learning_rate_factor=2",
-        "--gradient_shrink=0", "--gradient_shrink=2", "--gradient_shrink=nan",
-        "--num_microbatches=0", "--synthesizer_width=0",
-        "--synthesizer_learning_rate=0", "--synthesizer_learning_rate=nan",
-        "--momentum=-0.1", "--momentum=1", "--momentum=nan",
-        "--weight_decay=-1", "--weight_decay=nan", "--weight_decay=inf",
-        "--steps_per_execution=0", "--steps_per_execution=1000000000000",
-        "--seed=-1", "--seed=4294967296",
-    ],
-)
+NONSENSE = [
+    "--algorithm=", "--algorithm=magic",
+    "--model=vgg",
+    "--depth=21", "--depth=",
+    "--num_modules=0", "--num_modules=100000000000",
+    "--mean=a", "--mean=,,", "--mean=nan", "--mean=1e300",
+    "--std=0", "--std=-1", "--std=inf", "--std=1e-50",
+    "--crop_padding=-1",
+    "--flip=perhaps",
+    "--batch_size=0", "--batch_size=many", "--batch_size=1000000000000",
+    "--epochs=0", "--epochs=99999999999",
+    "--learning_rate=0", "--learning_rate=nan", "--learning_rate=inf",
+    "--learning_rate_drops=5,3", "--learning_rate_drops=a",
+    "--learning_rate_drops=0",
+    "--learning_rate_factor=0", "--learning_rate_factor=-1",
+    "--learning_rate_factor=nan", "--learning_rate_factor=2",
+    "--gradient_shrink=0", "--gradient_shrink=2", "--gradient_shrink=nan",
+    "--num_microbatches=0", "--synthesizer_width=0",
+    "--synthesizer_learning_rate=0", "--synthesizer_learning_rate=nan",
+    "--momentum=-0.1", "--momentum=1", "--momentum=nan",
+    "--weight_decay=-1", "--weight_decay=nan", "--weight_decay=inf",
+    "--steps_per_execution=0", "--steps_per_execution=1000000000000",
+    "--seed=-1", "--seed=4294967296",
+    "--nesterov=perhaps", "--drop_remainder=2", "--recompute=x",
+    "--deterministic=sometimes", "--exact_gradient=x", "--histograms=x",
+    "--graph=x",
+    "--balance=good", "--optimizer=magic",
+    "--dropout=1", "--dropout=-0.1", "--dropout=nan",
+    "--diagnostics_every=-1", "--diagnostics_every=often",
+    "--profile_steps=5", "--profile_steps=7,5", "--profile_steps=a,b",
+    "--checkpoint_steps=-1", "--checkpoint_epochs=-1",
+    "--checkpoint_epochs=1.5", "--checkpoint_minutes=-1",
+    "--checkpoint_minutes=nan", "--checkpoint_minutes=inf",
+    "--keep_checkpoints=1", "--keep_checkpoints=99999",
+    "--on_nan=ignore",
+]
+
+# What is nonsense for them is found out later; see input_pipeline_test.py,
+# placement_test.py and train_test.py.
+FREE_TEXT = {"data_dir", "dataset", "devices", "restore_weights_from"}
+
+
+def test_every_flag_is_tried_with_nonsense():
+    tried = {flag.lstrip("-").split("=")[0] for flag in NONSENSE}
+    flags_of = FLAGS.flags_by_module_dict()
+    names = {
+        flag.name for module in (experiment, observation, reliability)
+        for flag in flags_of[module.__name__]
+    }
+    assert tried | FREE_TEXT == names
+
+
+@pytest.mark.parametrize("flag", NONSENSE)
 def test_nonsense_is_refused(flag):
     name = flag.split("=")[0]
     with pytest.raises(errors.UsageError, match=f"^flag {name}="):
@@ -87,10 +113,24 @@ def test_every_flag_is_read(name):
     assert re.search(rf"\bFLAGS\.{name}\b", code)
 
 
+def test_optimizers():
+    parse("--weight_decay=0.25", "--learning_rate=0.5")
+    sgd = experiment.build_optimizer(0.5)
+    assert (sgd.momentum, sgd.nesterov) == (0.9, True)
+    assert sgd.coupled_weight_decay == 0.25
+    parse("--optimizer=adam")
+    adam = experiment.build_optimizer(0.5)
+    assert type(adam).__name__ == "AdamW" and adam.weight_decay == 0.25
+    parse("--optimizer=adam", "--momentum=0.5")
+    with pytest.raises(errors.UsageError, match="--momentum is not for"):
+        experiment.build_optimizer(0.5)
+
+
 def built(*arguments):
     parse("--num_modules=2", "--devices=CPU:0", *arguments)
     network = experiment.build_network((8, 8, 1), num_classes=3)
-    return experiment.build_algorithm(network, steps_per_epoch=10)
+    costs = experiment.measure_costs(network)
+    return experiment.build_algorithm(network, 10, costs)
 
 
 def test_flags_of_algorithms():
@@ -126,7 +166,9 @@ def test_measured_balance(monkeypatch):
 
     monkeypatch.setattr(fr_keras, "measure_costs", measure)
     model = built("--batch_size=7", "--balance=measured")
-    assert seen == [((7, 8, 8, 1), "CPU:0")]
+    assert seen == [
+        ((7, 8, 8, 1), "/job:localhost/replica:0/task:0/device:CPU:0")
+    ]
     assert model.modules[1].layers[-1].name == "logits"
     assert len(model.modules[1].layers) < 5
 

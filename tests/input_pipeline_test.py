@@ -1,5 +1,7 @@
 """Datasets by name, normalization, augmentation."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -203,6 +205,33 @@ def test_labels_outside_of_the_classes(split, tmp_path, monkeypatch):
     Marked(data_dir=tmp_path).download_and_prepare()
     message = f"from 0 to 9. Received: -1, in the split '{split}'"
     with pytest.raises(UsageError, match=message):
+        input_pipeline.load("marked", str(tmp_path))
+
+
+def test_empty_split(tmp_path):
+    Marked(data_dir=tmp_path).download_and_prepare()
+    (file,) = tmp_path.glob("marked/*/dataset_info.json")
+    info = json.loads(file.read_text())
+    for split in info["splits"]:
+        if split["name"] == "test":
+            split["shardLengths"] = ["0"]
+    file.write_text(json.dumps(info))
+    with pytest.raises(UsageError, match="marked: must have .* Received: tr"):
+        input_pipeline.load("marked", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "file, content",
+    [
+        ("dataset_info.json", "no JSON"),
+        ("dataset_info.json", "{}"),
+    ],
+)
+def test_damaged_description(file, content, tmp_path):
+    Marked(data_dir=tmp_path).download_and_prepare()
+    (path,) = tmp_path.glob(f"marked/*/{file}")
+    path.write_text(content)
+    with pytest.raises(UsageError, match="--dataset=marked"):
         input_pipeline.load("marked", str(tmp_path))
 
 

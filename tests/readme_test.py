@@ -30,11 +30,11 @@ def small_data(monkeypatch, tmp_path):
 
 
 def test_programs(small_data, tmp_path):
-    assert len(PROGRAMS) == 4
+    assert len(PROGRAMS) == 5
     names = {}
-    for program in PROGRAMS:  # The last goes on from the one before it.
+    for program in PROGRAMS:  # One goes on from the one before it.
         exec(compile(program, str(README), "exec"), names)
     assert {path.name for path in tmp_path.iterdir()} == {
         "trained.keras", "modules.png", "checkpoint.keras", "modules.keras",
-        "served",
+        "served", "checkpoints",
     }

@@ -75,6 +75,7 @@ def ask(run):
     process.wait()
 
 
+@pytest.mark.slow
 def test_every_quantity_is_there_and_finite(ask):
     tags = ask("plugin/scalars/tags")
     by_step = {
@@ -104,6 +105,7 @@ def test_every_quantity_is_there_and_finite(ask):
             assert np.isfinite([value for _, _, value in values]).all(), tag
 
 
+@pytest.mark.slow
 def test_what_is_known_of_them(ask):
     def values(tag, run="digits/diagnostics"):
         return [
@@ -121,6 +123,7 @@ def test_what_is_known_of_them(ask):
     assert 0 < values("busy_share/module_1")[-1] <= 1
 
 
+@pytest.mark.slow
 def test_dashboards(ask):
     layout = ask("plugin/custom_scalars/layout")
     charts = [
@@ -156,11 +159,13 @@ def test_dashboards(ask):
     assert group["hparams"]["algorithm"] == "features_replay"
 
 
+@pytest.mark.slow
 def test_profile(run):
     (trace,) = run.glob("profile/plugins/profile/*/*.xplane.pb")
     assert trace.stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_plots(run, tmp_path):
     done = command("plot", f"--workdir={run}")
     assert done.returncode == 0, done.stderr

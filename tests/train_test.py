@@ -94,7 +94,7 @@ def test_run_leaves_its_files(run):
     workdir, _ = run
     names = {path.name.split(".tfevents")[0] for path in workdir.iterdir()}
     assert names == {
-        "events.out",
+        "checkpoints", "events.out",
         "flags.cfg", "history.csv", "model.keras", "modules.png",
         "results.json", "train", "validation",
     }
@@ -155,6 +155,7 @@ def test_evaluate_finds_the_accuracy_of_the_run(run, data_dir):
     )
 
 
+@pytest.mark.slow
 def test_flags_of_a_run_repeat_it(run, tmp_path):
     workdir, done = run
     again = command(
@@ -207,19 +208,86 @@ def test_mistake_gets_one_line(flags, expected, data_dir, tmp_path):
     assert expected in complaint(done)
 
 
-def test_working_directory_with_a_run_is_refused(run):
+def files(workdir):
+    return {
+        path: path.read_bytes() for path in workdir.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_finished_run_is_told_again(run, data_dir):
+    workdir, done = run
+    before = files(workdir)
+    again = command(
+        "train", *JOB, f"--workdir={workdir}", f"--data_dir={data_dir}"
+    )
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines() == done.stdout.splitlines()[-2:]
+    assert files(workdir) == before
+
+
+def test_run_with_other_flags_is_refused(run, data_dir):
     workdir, _ = run
-    before = {
-        path: path.read_bytes() for path in workdir.rglob("*")
-        if path.is_file()
-    }
-    done = command("train", *JOB, f"--workdir={workdir}")
-    assert "must be new or empty" in complaint(done)
-    after = {
-        path: path.read_bytes() for path in workdir.rglob("*")
-        if path.is_file()
-    }
-    assert before == after
+    before = files(workdir)
+    done = command(
+        "train", *JOB, f"--workdir={workdir}", f"--data_dir={data_dir}",
+        "--seed=3", "--flip", "--std=7",
+    )
+    said = complaint(done)
+    assert f"--flagfile={workdir}/flags.cfg goes on with it" in said
+    assert "--flip (it was: --noflip), --seed=3 (it was: --seed=0)" in said
+    assert "--std=7 (it was: --std=" in said
+    assert files(workdir) == before
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "precious.txt").write_text("precious")
+    done = command("train", *JOB, f"--workdir={tmp_path}")
+    assert "must be new or empty, or that of the same run" in complaint(done)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+@pytest.mark.slow
+def test_weights_of_another_run(run, data_dir, tmp_path):
+    workdir, _ = run
+    flags = [
+        *JOB, f"--data_dir={data_dir}", "--num_modules=3",
+        "--algorithm=backprop", "--epochs=1", "--learning_rate_drops=",
+        "--learning_rate=1e-9",
+    ]
+    done = command(
+        "train", *flags, f"--restore_weights_from={workdir}",
+        f"--workdir={tmp_path / 'new'}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"weights of {workdir}/checkpoints/ckpt-2" in done.stdout
+    # At this learning rate they stay what they are.
+    old, new = (
+        keras.models.load_model(folder / "model.keras", compile=False)
+        for folder in (workdir, tmp_path / "new")
+    )
+    for a, b in zip(old.trainable_weights, new.trainable_weights):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        (["--restore_weights_from=nowhere"], "without checkpoints"),
+        (["--depth=32"], "another network"),
+    ],
+)
+def test_weights_that_cannot_be_restored(
+    flags, expected, run, data_dir, tmp_path
+):
+    done = command(
+        "train", *JOB, f"--data_dir={data_dir}",
+        f"--restore_weights_from={run[0]}", *flags,
+        f"--workdir={tmp_path / 'new'}",
+    )
+    assert expected in complaint(done)
+    assert not list((tmp_path / "new").iterdir())
 
 
 def test_unwritable_working_directory(tmp_path):
@@ -310,16 +378,15 @@ def test_training_that_diverges(data_dir, tmp_path):
     assert not (tmp_path / "model.keras").exists()
 
 
-def test_interrupt(data_dir, tmp_path):
+def test_interrupt_before_training(data_dir, tmp_path):
     process = start(
         "train", *JOB, f"--workdir={tmp_path}", f"--data_dir={data_dir}",
-        "--epochs=100000", "--learning_rate_drops=",
         # A shell may have started the tests with interrupts ignored.
         preexec_fn=lambda: signal.signal(
             signal.SIGINT, signal.default_int_handler
         ),
     )
-    process.stdout.readline()  # Training begins.
+    process.stdout.readline()  # The network is there.
     process.send_signal(signal.SIGINT)
     assert complaint(finish(process), status=130).endswith(": interrupted")
 
@@ -331,14 +398,26 @@ def test_disk_that_is_full_at_the_end(data_dir, tmp_path):
         "train", *JOB, f"--workdir={tmp_path}", f"--data_dir={data_dir}",
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
     )
-    assert "model.keras cannot be written" in complaint(done)
-    assert not (tmp_path / "model.keras").exists()
-    assert json.loads((tmp_path / "results.json").read_text())["epochs"] == 2
+    assert done.returncode == 2
+    first, last = done.stderr.splitlines()
+    assert "checkpoint cannot be written to" in first
+    assert "model.keras cannot be written" in last
+    names = {path.name for path in tmp_path.iterdir()}
+    assert not {"model.keras", "results.json"} & names
+    again = command(
+        "train", *JOB, f"--workdir={tmp_path}", f"--data_dir={data_dir}"
+    )
+    assert again.returncode == 0, again.stderr
+    assert "Test accuracy" in again.stdout
 
 
 def test_help_reads_well():
     done = command("train", "--helpshort")
-    for flag in ("workdir", *experiment.EXPERIMENT_FLAGS):
+    survival = (
+        "checkpoint_steps", "checkpoint_minutes", "checkpoint_epochs",
+        "keep_checkpoints", "on_nan",
+    )
+    for flag in ("workdir", *experiment.EXPERIMENT_FLAGS, *survival):
         # In the overview, and with its description.
         mentions = re.findall(rf"--(?:\[no\])?{flag}\b", done.stdout)
         assert len(mentions) >= 2, flag

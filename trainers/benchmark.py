@@ -3,7 +3,7 @@ r"""Measures how fast and how lean training is, on this machine.
     python -m trainers.benchmark --flagfile=configs/benchmark_schedule.cfg \
         --workdir=runs/benchmark_schedule
 
-One of five things is measured, --measure:
+One of six things is measured, --measure:
 
     schedule    modules that only sleep: what the schedule alone takes, for any
                 K on any machine, and a timeline picture
@@ -13,6 +13,8 @@ One of five things is measured, --measure:
     memory      ResNets: bytes that an iteration allocates
     tracing     ResNets: seconds until training has begun
     diagnostics ResNets: what it costs to look at the training
+    workers     ResNets: workers on loopback beside one process, and the bytes
+                that are sent (Linux)
 
 All that is compared takes turns, round by round; tables have the median of the
 rounds and, in brackets, the least and the most. The working directory gets:
@@ -41,6 +43,7 @@ from trainers import cores, errors, sweep, workdir
 from trainers.benchmarks import (
     compute,
     memory,
+    on_workers,
     overhead,
     processes,
     schedule,
@@ -53,7 +56,7 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_enum(
     "measure", None,
-    ["schedule", "compute", "memory", "tracing", "diagnostics"],
+    ["schedule", "compute", "memory", "tracing", "diagnostics", "workers"],
     "What to measure. Required.", required=True,
 )
 flags.DEFINE_string(
@@ -67,7 +70,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
     "num_steps", 16,
-    "(schedule, compute, diagnostics) Iterations in a round; rounded up to "
+    "(all but memory and tracing) Iterations in a round; rounded up to "
     "whole calls.",
     lower_bound=1, upper_bound=100_000,
 )
@@ -118,7 +121,7 @@ flags.register_validator(
 def main():
     numbers = sweep.numbers_of_modules()
     num_cores = len(cores.available())
-    most = num_cores if FLAGS.measure == "compute" else 100
+    most = num_cores if FLAGS.measure in ("compute", "workers") else 100
     if max(numbers) > most:
         raise errors.UsageError(
             f"--numbers_of_modules must be at most {most}"
@@ -137,6 +140,7 @@ def main():
         "memory": measure_memory,
         "tracing": measure_tracing,
         "diagnostics": measure_diagnostics,
+        "workers": measure_workers,
     }[FLAGS.measure]
     try:
         text = measure(numbers, job)
@@ -202,6 +206,17 @@ def measure_tracing(numbers, job):
 def measure_diagnostics(numbers, job):
     return tables.overhead(
         job, overhead.EVERY, overhead.measure(job, numbers, FLAGS.rounds, show)
+    )
+
+
+def measure_workers(numbers, job):
+    if not shutil.which("ss"):
+        raise errors.UsageError(
+            "--measure=workers counts bytes by the program ss, of iproute2, "
+            "which is not here"
+        )
+    return tables.on_workers(
+        job, on_workers.measure(job, numbers, FLAGS.rounds, show)
     )
 
 

@@ -34,6 +34,7 @@ from trainers import (
     errors,
     experiment,
     sweep,
+    workdir,
 )
 
 FLAGS = flags.FLAGS
@@ -55,6 +56,10 @@ flags.register_validator(
     lambda values: sweep.are_numbers(values, lowest=0),
     "must be different numbers of at least 0, like 0,1,2",
 )
+
+
+# Between two checkpoints of a run: the smallest last less than a second.
+_EPOCHS = 10
 
 
 def main():
@@ -175,8 +180,8 @@ def whole_workdir():
 def make(run, progress, lock):
     """Makes one run in a process of its own.
 
-    It gets its place when it is finished; what was left of one that was
-    stopped is made anew.
+    It gets its place when it is finished, without checkpoints; one that was
+    stopped goes on from its own.
 
     Args:
         run: `comparison.Run`.
@@ -185,7 +190,6 @@ def make(run, progress, lock):
             anew beside it if this one is killed.
     """
     part = os.path.join(FLAGS.workdir, f"part_of_{run.name}")
-    shutil.rmtree(part, ignore_errors=True)
     log = os.path.join(FLAGS.workdir, f"{run.name}.log")
     with open(log, "w+") as errors_of_run:
         process = subprocess.Popen(
@@ -193,7 +197,7 @@ def make(run, progress, lock):
                 sys.executable, "-m", "trainers.train", *in_common(),
                 *of_algorithm(run.algorithm), f"--algorithm={run.algorithm}",
                 f"--num_modules={run.num_modules}", f"--seed={run.seed}",
-                f"--workdir={part}",
+                f"--workdir={part}", f"--checkpoint_epochs={_EPOCHS}",
             ],
             stdout=subprocess.PIPE, stderr=errors_of_run, text=True,
             pass_fds=[lock.fileno()],
@@ -215,6 +219,9 @@ def make(run, progress, lock):
             f"{log})"
         )
     os.remove(log)
+    # Nothing goes on from there, and a comparison has many.
+    checkpoints = os.path.join(part, workdir.CHECKPOINTS)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     os.rename(part, run.path)
 
 

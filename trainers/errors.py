@@ -1,5 +1,6 @@
 """What goes wrong through no fault of the program: one line, no traceback."""
 
+import logging as python_logging
 import signal
 import sys
 
@@ -19,6 +20,25 @@ class Diverged(Exception):
     status = 1
 
 
+class Unavailable(Exception):
+    """Workers of a cluster that cannot be had; exit status 3."""
+
+    status = 3
+
+
+class Interrupted(Exception):
+    """A run has ended as a signal asked it to; the status is a shell's.
+
+    Args:
+        signum: int, the signal.
+        message: str.
+    """
+
+    def __init__(self, signum, message):
+        super().__init__(message)
+        self.status = 128 + signum
+
+
 class Terminated(BaseException):
     """SIGTERM came; like `KeyboardInterrupt`, not to be taken for an error."""
 
@@ -28,8 +48,10 @@ class Terminated(BaseException):
 def run(main):
     """Runs a command line.
 
-    Wrong flags, `UsageError`, `Diverged`, Ctrl-C (status 130) and SIGTERM
-    (status 143) end it with one line on standard error, without a traceback.
+    Wrong flags, `UsageError`, `Diverged`, `Unavailable`, `Interrupted`, Ctrl-C
+    (status 130) and SIGTERM (status 143) end it with one line on standard
+    error, without a traceback. Warnings of the library are told so too, and do
+    not end it.
 
     Args:
         main: callable without arguments.
@@ -42,6 +64,7 @@ def run(main):
     def run_main(argv):
         del argv
         logging.set_verbosity(logging.ERROR)
+        _tell_warnings()
         tfds.disable_progress_bar()
         _told_in_one_line(main)
 
@@ -67,6 +90,20 @@ def parse_flags(argv):
         raise UsageError(f"Unknown argument: {unknown[0]}")
 
 
+def _tell_warnings():
+    """Has what the library warns of told in one line each."""
+    handler = python_logging.StreamHandler()
+    handler.setFormatter(python_logging.Formatter(f"{_name()}: %(message)s"))
+    logger = python_logging.getLogger("fr_keras")
+    logger.addHandler(handler)
+    logger.setLevel(python_logging.WARNING)
+    logger.propagate = False
+
+
+def _name():
+    return sys.argv[0].rsplit("/", 1)[-1]
+
+
 def _terminate(*_):
     raise Terminated
 
@@ -75,14 +112,19 @@ def _told_in_one_line(function):
     signal.signal(signal.SIGTERM, _terminate)
     try:
         function()
-    except (UsageError, Diverged) as error:
-        _exit(" ".join(str(error).split()), error.status)
+    except (UsageError, Diverged, Unavailable, Interrupted) as error:
+        _exit(str(error), error.status)
     except KeyboardInterrupt:
         _exit("interrupted", 128 + signal.SIGINT)
     except Terminated:
         _exit("terminated", Terminated.status)
 
 
+def tell(text):
+    """Says on standard error, in one line, what went wrong."""
+    print(f"{_name()}: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
 def _exit(text, status):
-    print(f"{sys.argv[0].rsplit('/', 1)[-1]}: {text}", file=sys.stderr)
+    tell(text)
     sys.exit(status)

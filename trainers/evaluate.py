@@ -40,7 +40,9 @@ def main():
         FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std
     )
     network = load_network(model_file, data)
-    model = experiment.build_algorithm(network, steps_per_epoch=1)
+    model = experiment.build_algorithm(
+        network, 1, experiment.measure_costs(network)
+    )
     loss, accuracy = model.evaluate(
         input_pipeline.test_batches(data, FLAGS.batch_size), verbose=0
     )

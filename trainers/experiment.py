@@ -1,5 +1,7 @@
 """The flags that describe an experiment, and what is built from them."""
 
+import contextlib
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -50,6 +52,10 @@ flags.DEFINE_integer(
     "depth", 20,
     "Layers of the network: "
     f"{', '.join(map(str, fr_keras.models.RESNET_DEPTHS))}.",
+)
+flags.DEFINE_float(
+    "dropout", 0.0,
+    "Rate of dropout before the last convolution of each block.",
 )
 flags.DEFINE_integer(
     "num_modules", 4, "K, the number of modules the network is cut into.",
@@ -110,11 +116,16 @@ flags.DEFINE_float(
     "learning_rate_factor", 0.1,
     "What the learning rate is multiplied by at each drop, at most 1.",
 )
+flags.DEFINE_enum(
+    "optimizer", "sgd", ["sgd", "adam"],
+    "Optimizer; --momentum and --nesterov are for sgd.",
+)
 flags.DEFINE_float("momentum", 0.9, "Momentum of SGD, from 0 to below 1.")
 flags.DEFINE_bool("nesterov", True, "Nesterov momentum.")
 flags.DEFINE_float(
     "weight_decay", 5e-4,
-    "Weight decay, added to the gradient before momentum, as in the paper.",
+    "Weight decay: with sgd added to the gradient before momentum, as in the "
+    "paper; with adam beside it, as in AdamW.",
 )
 flags.DEFINE_integer(
     "steps_per_execution", 8,
@@ -124,6 +135,17 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "seed", 0, "Seed of initialization, shuffling and augmentation.",
     lower_bound=0, upper_bound=2**31 - 1,
+)
+
+flags.DEFINE_bool(
+    "deterministic", False,
+    "Let TensorFlow compute the same numbers every time, bit for bit, which "
+    "may be slower.",
+)
+flags.DEFINE_string(
+    "restore_weights_from", None,
+    "Working directory of another run, which may be of another algorithm or "
+    "number of modules: begin with the weights of its newest checkpoint.",
 )
 
 # The flags that only some algorithms read.
@@ -138,10 +160,11 @@ ALGORITHM_FLAGS = {
 EXPERIMENT_FLAGS = (
     "algorithm", "gradient_shrink", "num_microbatches", "recompute",
     "synthesizer_width", "synthesizer_learning_rate", "model", "depth",
-    "num_modules", "devices", "balance", "dataset", "data_dir", "mean", "std",
-    "crop_padding", "flip", "batch_size", "drop_remainder", "epochs",
-    "learning_rate", "learning_rate_drops", "learning_rate_factor", "momentum",
-    "nesterov", "weight_decay", "steps_per_execution", "seed",
+    "dropout", "num_modules", "devices", "balance", "dataset", "data_dir",
+    "mean", "std", "crop_padding", "flip", "batch_size", "drop_remainder",
+    "epochs", "learning_rate", "learning_rate_drops", "learning_rate_factor",
+    "optimizer", "momentum", "nesterov", "weight_decay", "steps_per_execution",
+    "seed", "deterministic", "restore_weights_from",
 )
 
 
@@ -179,6 +202,11 @@ _validate(
     "synthesizer_learning_rate",
     lambda rate: 0 < rate < float("inf"),
     "must be positive and finite",
+)
+_validate(
+    "dropout",
+    lambda rate: 0 <= rate < 1,
+    "must be at least 0 and less than 1",
 )
 _validate(
     "depth",
@@ -222,8 +250,17 @@ _validate(
 )
 
 
-def start():
-    """Configures devices, before TensorFlow starts."""
+def start(elsewhere=False):
+    """Configures devices, before TensorFlow starts.
+
+    Args:
+        elsewhere: bool, whether it is other processes that train.
+    """
+    if FLAGS.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if elsewhere:
+        tf.config.set_visible_devices([], "GPU")  # They may be a worker's.
+        return
     if FLAGS.devices:
         on_cpus = any("CPU" in device.upper() for device in FLAGS.devices)
     else:
@@ -241,6 +278,16 @@ def start():
         tf.config.threading.set_inter_op_parallelism_threads(num_cores)
 
 
+def first_device():
+    """The device of the first module, full name.
+
+    Raises:
+        UsageError: if it does not exist.
+    """
+    with _told():
+        return fr_keras.placement.assign_devices(1, FLAGS.devices or None)[0]
+
+
 def build_network(image_shape, num_classes):
     """The uncut network that the flags describe.
 
@@ -253,7 +300,9 @@ def build_network(image_shape, num_classes):
     """
     # Here and not earlier: preparing a dataset draws random numbers too.
     keras.utils.set_random_seed(FLAGS.seed)
-    return MODELS[FLAGS.model](FLAGS.depth, num_classes, image_shape)
+    return MODELS[FLAGS.model](
+        FLAGS.depth, num_classes, image_shape, dropout=FLAGS.dropout
+    )
 
 
 def algorithm_arguments():
@@ -309,12 +358,39 @@ def examples_per_epoch(num_train):
     return num_train
 
 
-def build_algorithm(network, steps_per_epoch):
+def measure_costs(network):
+    """What the layers of a network cost, as `--balance=measured` has it.
+
+    Args:
+        network: `keras.Model`.
+
+    Returns:
+        Dict as of `fr_keras.measure_costs`, or `None` if nothing is measured.
+    """
+    if FLAGS.balance != "measured":
+        return None
+    shape = (FLAGS.batch_size, *network.input_shape[1:])
+    images = np.random.default_rng(0).normal(size=shape)
+    with _told():
+        return fr_keras.measure_costs(network, images, first_device())
+
+
+@contextlib.contextmanager
+def _told():
+    """Raises UsageError for what the library refuses."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def build_algorithm(network, steps_per_epoch, costs=None):
     """The network cut, placed and compiled as the flags say.
 
     Args:
         network: `keras.Model`.
         steps_per_epoch: int, batches in an epoch.
+        costs: as `measure_costs` returns it.
 
     Returns:
         Compiled `fr_keras` algorithm.
@@ -323,21 +399,12 @@ def build_algorithm(network, steps_per_epoch):
         UsageError: if the network cannot be cut like that, or a device does
             not exist.
     """
-    try:
-        costs = None
-        if FLAGS.balance == "measured":
-            shape = (FLAGS.batch_size, *network.input_shape[1:])
-            images = np.random.default_rng(0).normal(size=shape)
-            costs = fr_keras.measure_costs(
-                network, images, FLAGS.devices and FLAGS.devices[0]
-            )
+    with _told():
         model = fr_keras.ALGORITHMS[FLAGS.algorithm](
             network, FLAGS.num_modules, FLAGS.devices or None,
             costs=costs,
             **algorithm_arguments(),
         )
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     # A short trial of a long experiment ends before its drops.
     drops = [
         int(epoch) * steps_per_epoch
@@ -345,7 +412,7 @@ def build_algorithm(network, steps_per_epoch):
         if int(epoch) < FLAGS.epochs
     ]
     model.compile(
-        CoupledSGD(
+        build_optimizer(
             keras.optimizers.schedules.PiecewiseConstantDecay(
                 [step - 1 for step in drops],
                 [
@@ -354,13 +421,38 @@ def build_algorithm(network, steps_per_epoch):
                 ],
             )
             if drops
-            else FLAGS.learning_rate,
-            momentum=FLAGS.momentum,
-            nesterov=FLAGS.nesterov,
-            coupled_weight_decay=FLAGS.weight_decay,
+            else FLAGS.learning_rate
         ),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         steps_per_execution=FLAGS.steps_per_execution,
     )
     return model
+
+
+def build_optimizer(learning_rate):
+    """The optimizer that the flags describe.
+
+    Args:
+        learning_rate: float or schedule.
+
+    Returns:
+        `keras.optimizers.Optimizer`.
+
+    Raises:
+        UsageError: if a flag was given that it does not read.
+    """
+    if FLAGS.optimizer == "sgd":
+        return CoupledSGD(
+            learning_rate, momentum=FLAGS.momentum, nesterov=FLAGS.nesterov,
+            coupled_weight_decay=FLAGS.weight_decay,
+        )
+    for name in ("momentum", "nesterov"):
+        if FLAGS[name].value != FLAGS[name].default:
+            raise UsageError(
+                f"--{name} is not for --optimizer={FLAGS.optimizer}. "
+                f"Received: {FLAGS[name].serialize()}"
+            )
+    return keras.optimizers.AdamW(
+        learning_rate, weight_decay=FLAGS.weight_decay
+    )

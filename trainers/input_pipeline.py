@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from fr_keras import placement
 from trainers import digits  # noqa: F401, registers the dataset `digits`.
 from trainers.errors import UsageError
 
@@ -30,6 +31,7 @@ class ImageData:
         num_classes: int.
         mean: float32 array, mean of each channel, pixels being 0 to 255.
         std: float32 array, standard deviation of each channel.
+        device: str, where the data are read, or `None` for this machine.
     """
 
     train: tf.data.Dataset
@@ -40,12 +42,13 @@ class ImageData:
     num_classes: int
     mean: np.ndarray
     std: np.ndarray
+    device: str | None = None
 
     def normalize(self, images):
         return (tf.cast(images, tf.float32) - self.mean) / self.std
 
 
-def load(name, data_dir=None, mean=None, std=None):
+def load(name, data_dir=None, mean=None, std=None, device=None):
     """Loads a dataset, preparing it first if need be.
 
     Args:
@@ -56,6 +59,8 @@ def load(name, data_dir=None, mean=None, std=None):
         mean: list of floats for each channel; `None` or `[]` to measure them
             on the training set.
         std: like `mean`.
+        device: str, a CPU of the machine on which batches are read, or `None`
+            for this one. It must find the prepared dataset at the same path.
 
     Returns:
         `ImageData`.
@@ -76,14 +81,16 @@ def load(name, data_dir=None, mean=None, std=None):
                 f"--dataset={name}: must have a split 'train' and a split "
                 f"'test' or 'validation'. Received: {', '.join(splits)}"
             )
-        _check_labels(builder, split)
-    train, test = (
-        builder.as_dataset(split=split, as_supervised=True)
-        for split in ("train", test_split)
-    )
     measured = None, None
-    if not mean or not std:
-        measured = _mean_and_std(train)
+    with tf.device(device):
+        for split in ("train", test_split):
+            _check_labels(builder, split, device)
+        train, test = (
+            builder.as_dataset(split=split, as_supervised=True)
+            for split in ("train", test_split)
+        )
+        if not mean or not std:
+            measured = _mean_and_std(train)
     channels = image.shape[-1]
     return ImageData(
         train,
@@ -94,6 +101,7 @@ def load(name, data_dir=None, mean=None, std=None):
         label.num_classes,
         _per_channel("mean", mean, measured[0], channels),
         _per_channel("std", std, measured[1], channels),
+        device,
     )
 
 
@@ -126,12 +134,6 @@ def train_batches(
             f"images, {data.image_shape[0]} and {data.image_shape[1]}. "
             f"Received: {crop_padding}"
         )
-    batches = (
-        data.train.cache()
-        .shuffle(min(data.num_train, _SHUFFLE_BUFFER), seed=seed)
-        .batch(batch_size, drop_remainder)
-    )
-    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
 
     def augment(batch, seed):
         images, labels = batch
@@ -142,9 +144,16 @@ def train_batches(
             images = _random_flip(images, seed + 1)
         return images, labels
 
-    return _with_options(
-        tf.data.Dataset.zip(batches, seeds.batch(2)).map(augment)
-    )
+    with tf.device(data.device):
+        batches = (
+            data.train.cache()
+            .shuffle(min(data.num_train, _SHUFFLE_BUFFER), seed=seed)
+            .batch(batch_size, drop_remainder)
+        )
+        seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
+        return _with_options(
+            tf.data.Dataset.zip(batches, seeds.batch(2)).map(augment)
+        )
 
 
 def test_batches(data, batch_size):
@@ -166,11 +175,12 @@ def plain_train_batches(data, batch_size):
 
 
 def _plain_batches(data, examples, batch_size):
-    return _with_options(
-        examples.batch(batch_size)
-        .map(lambda images, labels: (data.normalize(images), labels))
-        .cache()
-    )
+    with tf.device(data.device):
+        return _with_options(
+            examples.batch(batch_size)
+            .map(lambda images, labels: (data.normalize(images), labels))
+            .cache()
+        )
 
 
 def _with_options(dataset):
@@ -264,7 +274,7 @@ def _has_network():
     return True
 
 
-def _check_labels(builder, split):
+def _check_labels(builder, split, device):
     """Reads a split once, without decoding images, for damage is told here."""
     classes = builder.info.features["label"].num_classes
     labels = builder.as_dataset(
@@ -272,34 +282,57 @@ def _check_labels(builder, split):
         decoders={"image": tfds.decode.SkipDecoding()},
         as_supervised=True,
     ).map(lambda _, label: label)
+    bounds = tf.constant(0, tf.int64), tf.constant(0, tf.int64)
     try:
-        for batch in labels.batch(10_000).as_numpy_iterator():
-            wrong = batch[(batch < 0) | (batch >= classes)]
-            if wrong.size:
-                raise UsageError(
-                    f"--dataset={builder.info.full_name}: labels must be from "
-                    f"0 to {classes - 1}. Received: {wrong[0]}, in the split "
-                    f"'{split}'"
-                )
+        lowest, highest = labels.batch(10_000).reduce(
+            bounds,
+            lambda bounds, batch: (
+                tf.minimum(bounds[0], tf.reduce_min(batch)),
+                tf.maximum(bounds[1], tf.reduce_max(batch)),
+            ),
+        )
     except tf.errors.OpError as error:
         # (What comes before braces names TensorFlow's own functions.)
         reason = error.message.rpartition("}} ")[2]
         raise UsageError(
             f"--dataset={builder.info.full_name}: the data in "
-            f"{builder.data_dir} are damaged: {reason}"
+            f"{builder.data_dir}{_of_machine(device)} are damaged: {reason}"
         ) from error
+    if lowest < 0 or highest >= classes:
+        raise UsageError(
+            f"--dataset={builder.info.full_name}: labels must be from 0 to "
+            f"{classes - 1}. Received: {int(lowest if lowest < 0 else highest)}"
+            f", in the split '{split}'"
+        )
+
+
+def _of_machine(device):
+    """Which machine is meant, if it is another."""
+    if device is None or placement.is_here(device):
+        return ""
+    return f" on the machine of {placement.short_name(device)}"
 
 
 def _mean_and_std(dataset):
     """Mean and standard deviation of each channel, in float64."""
-    count, total, squares = 0, 0.0, 0.0
-    for images, _ in dataset.batch(1000).as_numpy_iterator():
-        images = images.astype(np.float64)
-        count += images[..., 0].size
-        total += images.sum((0, 1, 2))
-        squares += (images**2).sum((0, 1, 2))
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+
+    def add(sums, images):
+        # Of whole numbers, so in whatever order.
+        images = tf.cast(images, tf.float64)
+        channels = tf.reshape(images, [-1, tf.shape(images)[-1]])
+        return (
+            sums[0] + tf.cast(tf.shape(channels)[0], tf.float64),
+            sums[1] + tf.reduce_sum(channels, 0),
+            sums[2] + tf.reduce_sum(channels**2, 0),
+        )
+
+    zeros = tf.zeros(dataset.element_spec[0].shape[-1], tf.float64)
+    count, total, squares = (
+        dataset.map(lambda image, _: image).batch(1000)
+        .reduce((tf.zeros([], tf.float64), zeros, zeros), add)
+    )
+    mean = total.numpy() / count.numpy()
+    std = np.sqrt(np.maximum(squares.numpy() / count.numpy() - mean**2, 0.0))
     return mean, np.where(std > 0, std, 1.0)
 
 

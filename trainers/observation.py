@@ -2,14 +2,17 @@
 
 import os
 
-import keras
-import tensorflow as tf
 from absl import flags
 
 from fr_keras import diagnostics
 from trainers import input_pipeline, tensorboard
+from trainers.event_files import EventFiles
 
 FLAGS = flags.FLAGS
+
+# What the callbacks append to, in the working directory, beside what Keras'
+# own callbacks do.
+LOGS = ("diagnostics",)
 
 flags.DEFINE_integer(
     "diagnostics_every", 0,
@@ -62,9 +65,7 @@ def callbacks(workdir, model, data, num_examples):
     """
     writer = None
     if FLAGS.diagnostics_every or FLAGS.graph:
-        writer = tf.summary.create_file_writer(
-            os.path.join(workdir, "diagnostics")
-        )
+        writer = EventFiles(os.path.join(workdir, *LOGS))
     found = [
         diagnostics.GradientNorm(),
         diagnostics.Throughput(num_examples),
@@ -88,10 +89,7 @@ def callbacks(workdir, model, data, num_examples):
         ))
     return [
         *found,
-        keras.callbacks.TensorBoard(
-            workdir, write_graph=False, histogram_freq=int(FLAGS.histograms)
-        ),
-        keras.callbacks.CSVLogger(os.path.join(workdir, "history.csv")),
+        tensorboard.Curves(workdir, FLAGS.histograms, writer),
     ]
 
 

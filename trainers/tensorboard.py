@@ -1,10 +1,16 @@
 """What a run shows on TensorBoard beside curves."""
 
+import logging
+
 import keras
 import tensorflow as tf
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.hparams import api as hparams
+
+from trainers.event_files import EventFiles
+
+_logger = logging.getLogger("fr_keras")
 
 # What the dashboard of custom scalars opens on: titles, and the tags of each
 # chart as regular expressions. (The tags of Keras begin with "epoch_".)
@@ -96,6 +102,37 @@ def write_image(writer, name, path):
         tf.summary.image(name, image[tf.newaxis], step=0)
 
 
+class Curves(keras.callbacks.TensorBoard):
+    """Writes the logs of epochs, into files that rotate.
+
+    Args:
+        log_dir: str; the files lie in `train` and `validation` below it.
+        histograms: bool, whether to write histograms of the weights too.
+        writer: `EventFiles` of other callbacks, to be flushed with them, or
+            `None`.
+    """
+
+    def __init__(self, log_dir, histograms, writer):
+        super().__init__(
+            log_dir, write_graph=False, histogram_freq=int(histograms)
+        )
+        self._other = writer
+
+    @property
+    def _train_writer(self):
+        return self._writers.setdefault("train", EventFiles(self._train_dir))
+
+    @property
+    def _val_writer(self):
+        return self._writers.setdefault("val", EventFiles(self._val_dir))
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        for writer in (*self._writers.values(), self._other):
+            if writer is not None:
+                writer.flush()
+
+
 class Graph(keras.callbacks.Callback):
     """Writes the graph of a training call, with the device of each operation.
 
@@ -106,13 +143,16 @@ class Graph(keras.callbacks.Callback):
     def __init__(self, writer):
         super().__init__()
         self.writer = writer
+        self._is_written = False
 
     def on_train_batch_end(self, batch, logs=None):
         # The first call is of the warm-up, when modules rest.
-        if self.writer and self.model.age > self.model.num_warmup_steps:
+        if not self._is_written and (
+            self.model.age > self.model.num_warmup_steps
+        ):
             with self.writer.as_default():
                 tf.summary.graph(self.model.training_graph)
-            self.writer = None
+            self._is_written = True
 
 
 class Profile(keras.callbacks.Callback):
@@ -129,14 +169,15 @@ class Profile(keras.callbacks.Callback):
         self.log_dir = log_dir
         self.first, self.last = first, last
         self._runs = False
+        self._is_over = False
 
     def _step(self):
         return int(self.model.optimizer.iterations)
 
     def on_train_batch_begin(self, batch, logs=None):
         end_of_call = self._step() + self.model.steps_per_execution
-        if not self._runs and self._step() <= self.last and (
-            end_of_call > self.first
+        if not self._runs and not self._is_over and (
+            self._step() <= self.last and end_of_call > self.first
         ):
             tf.profiler.experimental.start(self.log_dir)
             self._runs = True
@@ -150,6 +191,9 @@ class Profile(keras.callbacks.Callback):
             self._stop()
 
     def _stop(self):
-        tf.profiler.experimental.stop()
+        try:
+            tf.profiler.experimental.stop()
+        except (OSError, tf.errors.OpError) as error:
+            _logger.warning("The profile cannot be written: %s", error)
         self._runs = False
-        self.last = -1
+        self._is_over = True

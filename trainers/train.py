@@ -5,24 +5,33 @@ r"""Trains a network that is cut into modules.
 
 configs/ holds the experiments. Flags that come later override earlier ones:
 
-    the network     --model --depth
+    the network     --model --depth --dropout
     its modules     --algorithm --num_modules --devices --balance
                     --steps_per_execution
     algorithms      --gradient_shrink (features_replay, ddg)
                     --num_microbatches --recompute (gpipe)
                     --synthesizer_width --synthesizer_learning_rate (dni)
     the data        --dataset --data_dir --mean --std --crop_padding --flip
-    the training    --batch_size --drop_remainder --epochs --seed --momentum
-                    --nesterov --weight_decay --learning_rate
+    the training    --batch_size --drop_remainder --epochs --seed --optimizer
+                    --momentum --nesterov --weight_decay --learning_rate
                     --learning_rate_drops --learning_rate_factor
+                    --deterministic --restore_weights_from
     what is seen    --diagnostics_every --exact_gradient --histograms --graph
                     --profile_steps
+    what it         --checkpoint_steps --checkpoint_minutes
+    survives        --checkpoint_epochs --keep_checkpoints --on_nan
+    other machines  --workers --cluster --worker_port --kubernetes_selector
+                    --coordinator --wait_for_workers --worker_patience
+                    --recoveries
 
-A run leaves in its working directory:
+The same command goes on with a run that was stopped, by Ctrl-C, SIGTERM or
+anything else, from its newest checkpoint (docs/reliability.md). A run leaves in
+its working directory:
 
     modules.png          a picture of the modules
     flags.cfg            the experiment; --flagfile=WORKDIR/flags.cfg repeats it
     train/ validation/   TensorBoard event files; others in diagnostics/
+    checkpoints/         the newest, and in best/ that of the best epoch
     model.keras          the trained network, one plain Keras model
     history.csv          loss, accuracy and speed of every epoch
     results.json         accuracy, losses, time and memory
@@ -30,13 +39,13 @@ A run leaves in its working directory:
 
 import contextlib
 import functools
+import glob
 import json
 import logging
 import math
 import os
 import shutil
 import sys
-import time
 
 import keras
 import numpy as np
@@ -44,78 +53,181 @@ import tensorflow as tf
 from absl import flags
 
 import fr_keras
+from fr_keras.versions import versions
 from trainers import (
+    cluster,
     errors,
     experiment,
+    flag_file,
     input_pipeline,
     observation,
+    reliability,
+    signals,
     tensorboard,
     workdir,
 )
+from trainers.history import History
 
 FLAGS = flags.FLAGS
 
+# In the working directory of runs whose modules are balanced by it.
+COSTS = "costs.json"
+
+METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
+
 flags.DEFINE_string(
     "workdir", None,
-    "Directory for the results; must be new or empty. Required.",
+    "Directory for the results; new, empty, or that of the same run, which "
+    "then goes on. Required.",
     required=True,
 )
 flags.adopt_module_key_flags(experiment)
 flags.adopt_module_key_flags(observation)
+flags.adopt_module_key_flags(reliability)
+flags.adopt_module_key_flags(cluster)
 
 
 def main():
-    FLAGS.workdir = workdir.make(FLAGS.workdir)
-    experiment.start()
+    FLAGS.workdir = os.path.expanduser(FLAGS.workdir)
+    with workdir.taken(FLAGS.workdir) as goes_on:
+        if goes_on:
+            # What the data say is checked later.
+            flag_file.check(
+                in_workdir(workdir.FLAG_FILE), unknown=("mean", "std")
+            )
+        experiment.start(elsewhere=cluster.is_wanted())
+        with cluster.connected():
+            run(goes_on)
+
+
+def run(goes_on):
+    """Trains, or goes on with what has been trained."""
     data = input_pipeline.load(
-        FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std
+        FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std,
+        fr_keras.placement.host(experiment.first_device()),
     )
+    flag_file.settle(data)
+    if goes_on:
+        flag_file.check(in_workdir(workdir.FLAG_FILE))
+        if os.path.exists(in_workdir("results.json")):
+            tell_result()
+            return
     examples = experiment.examples_per_epoch(data.num_train)
     steps_per_epoch = -(-examples // FLAGS.batch_size)
     network = experiment.build_network(data.image_shape, data.num_classes)
-    model = experiment.build_algorithm(network, steps_per_epoch)
+    costs = costs_of_layers(network)
+    model = experiment.build_algorithm(network, steps_per_epoch, costs)
     # After the network is built, which seeds TensorFlow.
     train_batches = input_pipeline.train_batches(
         data, FLAGS.batch_size, FLAGS.seed, FLAGS.crop_padding, FLAGS.flip,
         FLAGS.drop_remainder,
     )
     test_batches = input_pipeline.test_batches(data, FLAGS.batch_size)
-    write_flags(data)
+    if not goes_on:
+        if FLAGS.restore_weights_from:
+            reliability.restore_weights(model, FLAGS.restore_weights_from)
+        flag_file.write(in_workdir(workdir.FLAG_FILE))
+    if costs is not None and not os.path.exists(in_workdir(COSTS)):
+        with whole_file(COSTS) as path, open(path, "w") as file:
+            json.dump(costs, file)
     describe(network, model)
-    write_summary(model)
-
+    if not glob.glob(in_workdir("events.out.tfevents.*")):
+        write_summary(model)
     reset_peak_memory(model.devices)
-    start = time.monotonic()
-    history = model.fit(
-        train_batches,
-        validation_data=test_batches,
-        epochs=FLAGS.epochs,
-        shuffle=False,  # The dataset does it.
-        verbose=0,
-        callbacks=[
-            *observation.callbacks(FLAGS.workdir, model, data, examples),
-            keras.callbacks.LambdaCallback(on_epoch_end=print_epoch),
-            StopWhenDiverged(),
-        ],
-    ).history
-    seconds = time.monotonic() - start
+    history = History(in_workdir("history.csv"))
+    kept = reliability.checkpoints(
+        FLAGS.workdir, logs=[in_workdir(name) for name in observation.LOGS]
+    )
+    stop = signals.Signals()
+    first, last = reliability.callbacks(stop, kept)
+    cause = None
+    try:
+        with stop.noted():
+            model.fit(
+                train_batches,
+                validation_data=test_batches,
+                epochs=FLAGS.epochs,
+                shuffle=False,  # The dataset does it.
+                verbose=0,
+                callbacks=[
+                    first,
+                    *observation.callbacks(
+                        FLAGS.workdir, model, data, examples
+                    ),
+                    history,
+                    keras.callbacks.LambdaCallback(
+                        on_train_begin=lambda logs: tell_checkpoint(kept),
+                        on_epoch_end=print_epoch,
+                    ),
+                    StopWhenDiverged(),
+                    last,
+                    kept,
+                ],
+            )
+    except fr_keras.NonFiniteError as error:
+        cause = str(error)
+        history.add_failure(METRICS)
+    except fr_keras.CheckpointError as error:
+        raise errors.UsageError(str(error)) from error
 
-    results = write_results(history, seconds, examples, model, network)
-    loss, test_loss = history["loss"][-1], history["val_loss"][-1]
-    if has_diverged(loss, test_loss):
+    if cause is None and not has_diverged(history.rows[-1]):
+        with whole_file("model.keras") as path:
+            model.to_keras().save(path)
+    # Last, since it says that the run is over.
+    write_results(history, examples, model, network)
+    tell_result(cause)
+
+
+def costs_of_layers(network):
+    """What layers cost, for `--balance=measured`.
+
+    Measured anew they would be others, and a run that goes on has the modules
+    that it had.
+    """
+    path = in_workdir(COSTS)
+    if not os.path.exists(path):
+        return experiment.measure_costs(network)
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise errors.UsageError(f"{path} is damaged: {error}") from error
+
+
+def tell_result(cause=None):
+    """Says how a finished run has ended.
+
+    Args:
+        cause: str, what is known of why training diverged.
+
+    Raises:
+        Diverged: if it has.
+    """
+    path = in_workdir("results.json")
+    try:
+        with open(path) as file:
+            results = json.load(file)
+        epochs, seconds = results["epochs"], results["seconds"]
+        accuracy, loss = results["test_accuracy"], results["test_loss"]
+    except (OSError, ValueError, KeyError) as error:
+        raise errors.UsageError(f"{path} is damaged: {error!r}") from error
+    if loss is None or results["train_loss"] is None:
+        cause = cause or "loss or test loss is not finite"
         raise errors.Diverged(
-            f"Training diverged in epoch {results['epochs']}: loss {loss:.4g}, "
-            f"test loss {test_loss:.4g}; a smaller --learning_rate may help. "
-            f"How it went is in {FLAGS.workdir}"
+            f"Training diverged in epoch {epochs}: {cause}; a smaller "
+            f"--learning_rate may help. How it went is in {FLAGS.workdir}"
         )
-    with whole_file("model.keras") as path:
-        model.to_keras().save(path)
     print(f"Look at it with: {tensorboard_command()} --logdir {FLAGS.workdir}")
     print(
-        f"Test accuracy {results['test_accuracy']:.2%} after "
-        f"{results['epochs']} epochs in {seconds:.0f} s; results in "
-        f"{FLAGS.workdir}"
+        f"Test accuracy {accuracy:.2%} after {epochs} epochs in "
+        f"{seconds:.0f} s; results in {FLAGS.workdir}"
     )
+
+
+def tell_checkpoint(kept):
+    """Says where a run goes on."""
+    if kept.restored:
+        print(f"Goes on from {kept.restored}", flush=True)
 
 
 def tensorboard_command():
@@ -128,30 +240,14 @@ def tensorboard_command():
     )
 
 
+def in_workdir(name):
+    """The path of a file in the working directory."""
+    return os.path.join(FLAGS.workdir, name)
+
+
 def whole_file(name):
     """As `workdir.whole_file`, of a file in the working directory."""
-    return workdir.whole_file(os.path.join(FLAGS.workdir, name))
-
-
-def write_flags(data):
-    """Writes the experiment as a flag file, measured normalization included."""
-    FLAGS.mean = [repr(float(value)) for value in data.mean]
-    FLAGS.std = [repr(float(value)) for value in data.std]
-    if FLAGS.data_dir:
-        # The run can then be evaluated from another directory.
-        FLAGS.data_dir = os.path.abspath(os.path.expanduser(FLAGS.data_dir))
-    lines = [
-        FLAGS[name].serialize()
-        for name in experiment.EXPERIMENT_FLAGS
-        if FLAGS[name].value not in (None, [], "")
-    ]
-    path = os.path.join(FLAGS.workdir, "flags.cfg")
-    try:
-        # Of two runs that found the directory empty, one is the first.
-        with open(path, "x") as file:
-            file.write("\n".join(lines) + "\n")
-    except OSError as error:
-        raise errors.UsageError(f"{path} cannot be written: {error}") from error
+    return workdir.whole_file(in_workdir(name))
 
 
 def describe(network, model):
@@ -178,34 +274,34 @@ def write_summary(model):
         },
     })
     tensorboard.write_image(
-        writer, "modules", os.path.join(FLAGS.workdir, "modules.png")
+        writer, "modules", in_workdir("modules.png")
     )
     writer.close()
 
 
-def write_results(history, seconds, examples, model, network):
+def write_results(history, examples, model, network):
     """Writes `results.json`.
 
     Args:
-        history: dict from the name of a log to its values in all epochs.
-        seconds: float, the time that training took.
+        history: `History` of the run.
         examples: int, trained on in an epoch.
         model: the trained algorithm.
         network: `keras.Model`, uncut.
-
-    Returns:
-        dict, what was written. Numbers that are not finite, for which JSON
-        has no word, are `None`.
     """
-    speed = float(np.median(history["examples_per_second"]))
+    logs = {
+        name: [row.get(name, math.nan) for row in history.rows]
+        for name in (*METRICS, "examples_per_second")
+    }
+    speeds = [speed for speed in logs["examples_per_second"] if speed > 0]
+    speed = float(np.median(speeds)) if speeds else math.nan
     results = {
-        "test_accuracy": history["val_accuracy"][-1],
-        "test_loss": history["val_loss"][-1],
-        "train_accuracy": history["accuracy"][-1],
-        "train_loss": history["loss"][-1],
-        "best_test_accuracy": max(history["val_accuracy"]),
-        "epochs": len(history["loss"]),
-        "seconds": round(seconds, 2),
+        "test_accuracy": logs["val_accuracy"][-1],
+        "test_loss": logs["val_loss"][-1],
+        "train_accuracy": logs["accuracy"][-1],
+        "train_loss": logs["loss"][-1],
+        "best_test_accuracy": max(logs["val_accuracy"]),
+        "epochs": len(history.rows),
+        "seconds": round(history.seconds, 2),
         "examples_per_second": speed,
         # Without validation; the median, so without tracing.
         "seconds_per_epoch": examples / speed,
@@ -216,13 +312,10 @@ def write_results(history, seconds, examples, model, network):
         "devices": list(model.devices),
         "parameters": network.count_params(),
         "seed": FLAGS.seed,
-        "versions": {
-            "fr_keras": fr_keras.__version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-        },
+        "versions": versions(),
     }
     results = {
+        # JSON has no word for numbers that are not finite.
         name: None
         if isinstance(value, float) and not math.isfinite(value)
         else value
@@ -230,7 +323,6 @@ def write_results(history, seconds, examples, model, network):
     }
     with whole_file("results.json") as path, open(path, "w") as file:
         json.dump(results, file, indent=2, allow_nan=False)
-    return results
 
 
 def counted_memory(devices):
@@ -271,16 +363,16 @@ def print_epoch(epoch, logs):
     )
 
 
-def has_diverged(*losses):
-    return not all(math.isfinite(loss) for loss in losses)
+def has_diverged(logs):
+    """Whether the losses of an epoch are no numbers."""
+    return not all(math.isfinite(logs[name]) for name in ("loss", "val_loss"))
 
 
 class StopWhenDiverged(keras.callbacks.Callback):
     """Ends training after an epoch whose loss is no longer a number."""
 
-    # (Keras' TerminateOnNaN would wait for the numbers of every call.)
     def on_epoch_end(self, epoch, logs=None):
-        if has_diverged(logs["loss"], logs["val_loss"]):
+        if has_diverged(logs):
             self.model.stop_training = True
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import time
 
 import keras
+import tensorflow as tf
 
 import fr_keras
 from fr_keras import simulation
@@ -144,7 +145,7 @@ def prepare(job, algorithm, num_modules, variant=None):
         model, steps_per_execution=job.steps_per_execution,
         jit_compile=variant == "xla",
     )
-    return _runs(model, job)
+    return runs(model, job)
 
 
 def prepare_stock(job, num_cores):
@@ -160,7 +161,7 @@ def prepare_stock(job, num_cores):
     start(num_devices=1, threads=num_cores, parallel=num_cores)
     model = keras.models.clone_model(job.network(), clone_function=_stock)
     job.compile(model, jit_compile=False)
-    return _runs(model, job)
+    return runs(model, job)
 
 
 def prepare_modules(job, num_modules):
@@ -252,9 +253,19 @@ def _stock(layer):
     return layer.__class__.from_config(config)
 
 
-def _runs(model, job):
-    """As `prepare`, for a model that was compiled."""
-    data = batches.repeated(job.batch()).take(job.num_steps)
+def runs(model, job, device="CPU:0"):
+    """As `prepare`, for a model that was compiled.
+
+    Args:
+        model: `keras.Model`.
+        job: `benchmarks.job.Job`.
+        device: str, where its data are.
+
+    Returns:
+        As `prepare`.
+    """
+    with tf.device(device):
+        data = batches.repeated(job.batch()).take(job.num_steps)
 
     def fit():
         model.fit(data, verbose=0, shuffle=False)

@@ -74,6 +74,7 @@ def prepare(job, algorithm, num_modules):
         Callable without arguments: `Memory`.
     """
     start(num_devices=num_modules, threads=1, parallel=num_modules)
+    check_is_counted()
     model = job.algorithm(algorithm, num_modules)
     job.compile(model)
     x, y = job.batch()
@@ -98,6 +99,17 @@ def prepare(job, algorithm, num_modules):
         )
 
     return run
+
+
+def check_is_counted():
+    """Raises `ValueError` where TensorFlow does not count what it allocates."""
+    try:
+        tf.config.experimental.get_memory_info("CPU:0")
+    except ValueError as error:
+        raise ValueError(
+            "TensorFlow counts the memory of a CPU only with oneDNN, which "
+            "TF_ENABLE_ONEDNN_OPTS=1 in the environment turns on"
+        ) from error
 
 
 def _total(tensors):

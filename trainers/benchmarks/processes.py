@@ -41,6 +41,11 @@ class Process:
         self._pipe.send("run")
         return self._answer()
 
+    @property
+    def pid(self):
+        """int, the number of the process."""
+        return self._process.pid
+
     def close(self):
         """Ends the process, whatever it does."""
         self._process.terminate()

@@ -161,6 +161,50 @@ def overhead(job, every, found):
     )
 
 
+def on_workers(job, found):
+    """Tables of workers beside one process.
+
+    Args:
+        job: `benchmarks.job.Job`.
+        found: as `benchmarks.on_workers.measure` returns it.
+
+    Returns:
+        str.
+    """
+    parts = [
+        f"Features Replay, ResNet-{job.depth}, {job.batch_size} images of "
+        f"32x32, {job.steps_per_execution} iterations per call, a core for "
+        "each module:",
+        _table(
+            ("K", "one process (images/s)", "K workers (images/s)",
+             "of the throughput of one process"),
+            [
+                (
+                    str(k),
+                    f"{job.batch_size / of_k.here.median:.0f}",
+                    f"{job.batch_size / of_k.there.median:.0f}",
+                    of_k.there.ratio(of_k.here).text(),
+                )
+                for k, of_k in found.items()
+            ],
+        ),
+    ]
+    for k, of_k in found.items():
+        parts += [
+            f"K = {k}: what is sent in an iteration. Features that cross "
+            f"boundaries: {of_k.features / 1e6:.3f} MB, error gradients as "
+            "much.",
+            _table(
+                ("from", "to", "MB per iteration"),
+                [
+                    (*pair, f"{samples.median / 1e6:.4f}")
+                    for pair, samples in of_k.sent.items()
+                ],
+            ),
+        ]
+    return "\n\n".join(parts)
+
+
 def memory(job, found):
     """Table of memory.
 

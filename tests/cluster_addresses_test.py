@@ -1,0 +1,130 @@
+"""What names the workers of a cluster: TF_CONFIG, Slurm, Kubernetes."""
+
+import json
+import sys
+import types
+
+import pytest
+from absl.testing import flagsaver
+
+from trainers import cluster, errors
+
+
+@pytest.fixture(autouse=True)
+def parsed():
+    if not cluster.FLAGS.is_parsed():
+        cluster.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver():
+        yield
+
+
+def addresses(**values):
+    for name, value in values.items():
+        cluster.FLAGS[name].value = value
+    return cluster.addresses()
+
+
+def test_flag():
+    assert addresses(workers=["a:1", "b:2"]) == (["a:1", "b:2"], None)
+
+
+@pytest.mark.parametrize("chief", ["coordinator", "chief"])
+def test_tf_config(chief, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", json.dumps({
+        "cluster": {chief: ["c:3"], "worker": ["a:1", "b:2"]},
+        "task": {"type": chief, "index": 0},
+    }))
+    assert addresses(cluster="tf_config") == (["a:1", "b:2"], "c:3")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"cluster": {}}', '{"cluster": {"ps": ["a:1"]}}']
+)
+def test_wrong_tf_config(text, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(errors.UsageError, match="^--cluster=tf_config"):
+        addresses(cluster="tf_config")
+
+
+@pytest.mark.parametrize("prefix", ["SLURM_STEP_", "SLURM_"])
+def test_slurm(prefix, monkeypatch):
+    """In a step, as workers are; and in the batch script, as the run is."""
+    for name in ("STEP_NODELIST", "STEP_NUM_TASKS", "STEP_TASKS_PER_NODE"):
+        # Set before it is deleted, so that it is deleted afterwards too.
+        monkeypatch.setenv(f"SLURM_{name}", "")
+        monkeypatch.delenv(f"SLURM_{name}")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    of_job = prefix == "SLURM_"
+    nodes = "SLURM_JOB_NODELIST" if of_job else "SLURM_STEP_NODELIST"
+    tasks = "SLURM_NTASKS" if of_job else "SLURM_STEP_NUM_TASKS"
+    monkeypatch.setenv(nodes, "gpu[07-08]")
+    monkeypatch.setenv(tasks, "3")
+    monkeypatch.setenv(f"{prefix}TASKS_PER_NODE", "2,1")
+    assert addresses(cluster="slurm", worker_port=9000) == (
+        ["gpu07:9000", "gpu07:9001", "gpu08:9000"], None
+    )
+
+
+def test_outside_of_slurm(monkeypatch):
+    for name in ("PROCID", "STEP_NODELIST", "JOB_NODELIST"):
+        monkeypatch.delenv(f"SLURM_{name}", raising=False)
+    with pytest.raises(errors.UsageError, match="SLURM_PROCID"):
+        addresses(cluster="slurm")
+
+
+def pod(name, address, phase="Running"):
+    return types.SimpleNamespace(
+        metadata=types.SimpleNamespace(name=name),
+        status=types.SimpleNamespace(host_ip=address, phase=phase),
+    )
+
+
+def fake_kubernetes(monkeypatch, pods, asked):
+    """The parts of the package `kubernetes` that are used."""
+
+    class Api:
+        def list_pod_for_all_namespaces(self, label_selector):
+            asked.append(label_selector)
+            return types.SimpleNamespace(items=pods)
+
+    class ConfigException(Exception):
+        pass
+
+    def outside():
+        raise ConfigException
+
+    package = types.ModuleType("kubernetes")
+    package.client = types.SimpleNamespace(CoreV1Api=Api)
+    package.config = types.SimpleNamespace(
+        ConfigException=ConfigException,
+        load_incluster_config=outside,
+        load_kube_config=lambda: None,
+    )
+    monkeypatch.setitem(sys.modules, "kubernetes", package)
+
+
+def test_kubernetes(monkeypatch):
+    asked = []
+    fake_kubernetes(
+        monkeypatch, [pod("w-1", "10.0.0.2"), pod("w-0", "10.0.0.1")], asked
+    )
+    assert addresses(
+        cluster="kubernetes", kubernetes_selector="app=mine", worker_port=9000
+    ) == (["10.0.0.1:9000", "10.0.0.2:9000"], None)
+    assert asked == ["app=mine"]
+
+
+@pytest.mark.parametrize(
+    "pods, expected",
+    [([], "job 'worker'"), ([pod("w-0", "a", "Pending")], "Pending")],
+)
+def test_kubernetes_without_workers(pods, expected, monkeypatch):
+    fake_kubernetes(monkeypatch, pods, [])
+    with pytest.raises(errors.UsageError, match=expected):
+        addresses(cluster="kubernetes")
+
+
+def test_without_kubernetes(monkeypatch):
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    with pytest.raises(errors.UsageError, match="kubernetes"):
+        addresses(cluster="kubernetes")

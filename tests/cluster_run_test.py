@@ -1,0 +1,187 @@
+"""The command lines of a cluster: the same numbers, and what goes wrong."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import fr_keras  # noqa: F401, registers its layers.
+from tests.faults import ROOT
+from tests.local_workers import start_worker, workers
+
+JOB = (
+    "--flagfile=configs/digits_fr.cfg", "--num_modules=2", "--epochs=3",
+    "--steps_per_execution=4", "--checkpoint_steps=8", "--deterministic",
+)
+
+
+def train(workdir, data_dir, *flags, module="trainers.train", own=()):
+    return subprocess.Popen(
+        [
+            sys.executable, "-m", module, *own, *JOB, f"--workdir={workdir}",
+            f"--data_dir={data_dir}", *flags,
+        ],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, [
+        line for line in err.splitlines() if re.match(r"\w+\.py: ", line)
+    ]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, data_dir):
+    """The weights that one process ends with."""
+    workdir = tmp_path_factory.mktemp("unbroken") / "run"
+    assert finish(train(workdir, data_dir))[0] == 0
+    return weights(workdir)
+
+
+def weights(workdir):
+    return keras.models.load_model(workdir / "model.keras").get_weights()
+
+
+def assert_equal(mine, theirs):
+    for a, b in zip(mine, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def killed(pattern, line, how, tmp_path, data_dir, *flags):
+    """A run of `local_cluster` of which a worker gets a signal."""
+    process = train(
+        tmp_path / "run", data_dir, *flags, module="trainers.local_cluster",
+        own=["--num_workers=2", "--deterministic", "--"],
+    )
+    pids, out = [], ""
+    for line_of_run in process.stdout:
+        out += line_of_run
+        pids += map(int, re.findall(r"process (\d+)", line_of_run))
+        if line in line_of_run:
+            os.kill(pids[1], how)
+            break
+    status, rest, told = finish(process)
+    assert any(re.search(pattern, text) for text in told), told
+    return status, out + rest, told
+
+
+def test_worker_dies_and_the_run_goes_on(unbroken, tmp_path, data_dir):
+    status, out, told = killed(
+        r"Worker 1 at .* (is lost: nobody answers|was started anew); goes on",
+        "epoch   1/3", signal.SIGKILL, tmp_path, data_dir,
+    )
+    assert status == 0, told
+    assert "Goes on from" in out
+    assert any("has died" in text for text in told)
+    assert_equal(weights(tmp_path / "run"), unbroken)
+
+
+def test_worker_hangs(tmp_path, data_dir):
+    status, _, told = killed(
+        r"Worker 1 at .* is lost: it has not answered for 3 s; it was so too",
+        "epoch   1/3", signal.SIGSTOP, tmp_path, data_dir,
+        "--worker_patience=3", "--recoveries=0",
+    )
+    assert status == 3, told
+    assert list((tmp_path / "run" / "checkpoints").glob("ckpt-*.index"))
+
+
+def test_worker_is_absent(tmp_path, data_dir):
+    with workers(1) as [there], socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # It does not listen.
+        absent = f"127.0.0.1:{free.getsockname()[1]}"
+        status, _, told = finish(train(
+            tmp_path / "run", data_dir, f"--workers={there},{absent}",
+            "--wait_for_workers=1",
+        ))
+    assert status == 3
+    assert told == [
+        f"train.py: waits for worker 1 at {absent}: nobody answers",
+        f"train.py: Worker 1 at {absent} must be there within 1 s. "
+        "Received: nobody answers",
+    ]
+
+
+OTHER = """
+import sys
+import tensorflow as tf
+
+server = tf.distribute.Server({sys.argv[1]: ["127.0.0.1:0"]}, sys.argv[1], 0)
+print(server.target, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    "job, expected",
+    [
+        ("fr_keras_9_9_9__tensorflow_3_0_0_deterministic",
+         r"must run fr_keras \S+, tensorflow \S+ "
+         r"Received: fr_keras 9\.9\.9, tensorflow 3\.0\.0$"),
+        ("worker", r"must have been started .* the job 'worker'$"),
+    ],
+)
+def test_worker_of_another_kind(job, expected, tmp_path, data_dir):
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER, job], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as other:
+        address = other.stdout.readline().strip().removeprefix("grpc://")
+        status, _, told = finish(
+            train(tmp_path / "run", data_dir, f"--workers={address}")
+        )
+        other.kill()
+    assert status == 3
+    assert re.search(expected, told[-1]), told
+
+
+def test_port_is_taken():
+    process, address = start_worker()
+    try:
+        port = address.rpartition(":")[2]
+        done = subprocess.run(
+            [sys.executable, "-m", "trainers.worker", f"--port={port}"],
+            cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+        )
+    finally:
+        process.kill()
+        process.communicate()
+    assert done.returncode == 2
+    assert f"worker.py: A worker cannot listen on port {port}" in done.stderr
+
+
+LISTENING = """
+import socket
+
+import fr_keras.cluster
+from fr_keras.cluster import interface
+
+port = fr_keras.cluster.start_worker()
+for listening in interface._listening_on(port):
+    with listening:
+        print(listening.getsockopt(
+            socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16
+        ).rstrip(bytes(1)).decode())
+"""
+
+
+def test_listens_on_loopback_alone():
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING], cwd=ROOT, capture_output=True,
+        text=True, timeout=100, check=False,
+    )
+    assert done.stdout.split() == ["lo"], done.stderr

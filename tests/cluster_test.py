@@ -1,0 +1,89 @@
+"""Modules on other machines: workers of TensorFlow's runtime on loopback."""
+
+import subprocess
+import sys
+
+from tests.faults import ROOT
+from tests.local_workers import workers
+
+TRAINING = """
+import sys
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+import fr_keras
+import fr_keras.cluster
+
+tf.config.threading.set_intra_op_parallelism_threads(1)
+fr_keras.cluster.connect(sys.argv[2:])
+WORKERS = None  # The default.
+chance = np.random.default_rng(0)
+x = chance.normal(size=(150, 8)).astype("float32")
+y = chance.integers(0, 4, 150)
+
+
+class Stop(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+def train(num_modules, devices, *callbacks):
+    keras.utils.set_random_seed(7)
+    model = fr_keras.FeaturesReplay(keras.Sequential([
+        keras.Input([8]), layers.Dense(16, "relu"),
+        layers.BatchNormalization(), layers.Dropout(0.3),
+        layers.Dense(16, "relu"), layers.Dense(16, "relu"), layers.Dense(4),
+    ]), num_modules, devices)
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"], steps_per_execution=4,
+    )
+    try:
+        model.fit(
+            x, y, batch_size=10, epochs=3, verbose=0,
+            validation_data=(x[:30], y[:30]),
+            callbacks=[fr_keras.OnNaN(), *callbacks],
+        )
+    except KeyboardInterrupt:
+        pass
+    return model
+
+
+def assert_equal(one, other):
+    for a, b in zip(one.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+for num_modules in (2, 4):
+    there, here = (
+        train(num_modules, devices) for devices in (WORKERS, ["CPU:0"])
+    )
+    assert len({*there.devices}) == 2
+    for module, device in zip(there.modules, there.devices):
+        assert "/job:worker/" in device
+        for variable in module.variables:
+            assert variable.value.device == device
+    assert_equal(there, here)
+
+folder = sys.argv[1]
+train(4, WORKERS, fr_keras.Checkpoints(folder, every_steps=4), Stop())
+kept = fr_keras.Checkpoints(folder)
+went_on = train(4, WORKERS, kept)
+assert kept.restored
+assert_equal(went_on, here)
+"""
+
+
+def test_same_numbers_on_workers(tmp_path):
+    """K=2 and K=4, bit for bit, and from a checkpoint in the middle."""
+    with workers(2) as addresses:
+        done = subprocess.run(
+            [sys.executable, "-c", TRAINING, tmp_path / "kept", *addresses],
+            cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "kept").glob("ckpt-*.index"))

@@ -1,0 +1,180 @@
+r"""Kills a run again and again, and looks whether it ends as if unbroken.
+
+    python -m tests.survival --kills=20 --steps_per_execution=8
+
+trains ResNet-20 on the digits with K=4, dropout, augmentation and Adam, once
+undisturbed and once killed by SIGKILL at random moments and started again by
+the same command. Weights, the whole last checkpoint, history and TensorBoard's
+curves must be equal, bit for bit. It takes about 15 s for each kill.
+"""
+
+import argparse
+import csv
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import tensorflow as tf
+from tensorboard.backend.event_processing import event_accumulator
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# What differs from run to run.
+_TIMES = ("examples_per_second", "seconds_per_step")
+
+
+def job(epochs, steps_per_execution, data_dir):
+    """The flags of the run, a list."""
+    return [
+        "--algorithm=features_replay", "--num_modules=4", "--dataset=digits",
+        "--depth=20", "--dropout=0.1", "--crop_padding=1", "--flip",
+        "--batch_size=64", "--optimizer=adam", "--learning_rate=0.001",
+        "--deterministic", f"--epochs={epochs}", f"--data_dir={data_dir}",
+        f"--steps_per_execution={steps_per_execution}",
+        "--checkpoint_steps=9", "--checkpoint_epochs=1",
+    ]
+
+
+def start(flags, workdir):
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainers.train", *flags,
+         f"--workdir={workdir}"],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )
+
+
+def finish(process):
+    """Waits for a run to end well."""
+    _, said = process.communicate(timeout=3600)
+    assert process.returncode == 0, said
+
+
+def train_and_kill(flags, workdir, kills, chance):
+    """Trains, killed so often; returns how often the run was in training."""
+    checkpoints = workdir / "checkpoints"
+    in_training = 0
+    for number in range(kills):
+        process = start(flags, workdir)
+        before = _newest(checkpoints)
+        # A third of them at any moment of the start.
+        wanted = chance.choice([None, 1, 1, 2, 3, 4])
+        if wanted is None:
+            time.sleep(chance.uniform(0, 10))
+        else:
+            while process.poll() is None and (
+                _newest(checkpoints) < before + wanted
+            ):
+                time.sleep(0.002)
+            time.sleep(chance.uniform(0, 0.15))
+        assert process.poll() is None, (
+            f"The run ended before kill {number + 1}: "
+            f"{process.stderr.read() or 'train for more epochs'}"
+        )
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        in_training += _newest(checkpoints) > before
+    finish(start(flags, workdir))
+    return in_training
+
+
+def _newest(folder):
+    """The number of the newest checkpoint, or 0."""
+    return max(
+        (int(path.stem.split("-")[1]) for path in folder.glob("ckpt-*.index")),
+        default=0,
+    )
+
+
+def compare(unbroken, killed):
+    """Asserts that two runs ended with the same numbers."""
+    newest = [
+        sorted(
+            (workdir / "checkpoints").glob("ckpt-*.index"),
+            key=lambda path: int(path.stem.split("-")[1]),
+        )[-1].with_suffix("")
+        for workdir in (unbroken, killed)
+    ]
+    one, other = (tf.train.load_checkpoint(str(prefix)) for prefix in newest)
+    names = {
+        name for name in one.get_variable_to_shape_map()
+        if not name.startswith(("arrays", "manifest", "save_counter", "_CHECK"))
+    }
+    assert len(names) > 200
+    for name in names:
+        np.testing.assert_array_equal(
+            one.get_tensor(name), other.get_tensor(name), err_msg=name
+        )
+    rows = [_history(workdir) for workdir in (unbroken, killed)]
+    assert rows[0] == rows[1]
+    assert [row["epoch"] for row in rows[0]] == [*map(str, range(len(rows[0])))]
+    for split in ("train", "validation"):
+        curves = [_curves(workdir / split) for workdir in (unbroken, killed)]
+        assert curves[0] == curves[1]
+        assert len(curves[0]) >= 2
+        for tag, points in curves[0].items():
+            steps = [step for step, _ in points]
+            if tag.startswith("epoch_"):
+                assert steps == [*range(len(rows[0]))], tag
+            else:
+                assert steps == sorted({*steps}), tag
+    results = [
+        json.loads((workdir / "results.json").read_text())
+        for workdir in (unbroken, killed)
+    ]
+    assert results[0]["test_accuracy"] == results[1]["test_accuracy"]
+
+
+def _history(workdir):
+    with open(workdir / "history.csv") as file:
+        return [
+            {k: v for k, v in row.items() if k not in _TIMES}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _curves(folder):
+    """From the tags of event files to lists of `(step, value)`."""
+    events = event_accumulator.EventAccumulator(str(folder), {"tensors": 0})
+    events.Reload()
+    return {
+        tag: [
+            (event.step, tf.make_ndarray(event.tensor_proto).tolist())
+            for event in events.Tensors(tag)
+        ]
+        for tag in events.Tags()["tensors"] if not tag.endswith(_TIMES)
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--steps_per_execution", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=None)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    epochs = args.epochs or 6 + 4 * args.kills
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        flags = job(epochs, args.steps_per_execution, folder / "data")
+        finish(start(flags, folder / "unbroken"))
+        in_training = train_and_kill(
+            flags, folder / "killed", args.kills, random.Random(args.seed)
+        )
+        compare(folder / "unbroken", folder / "killed")
+    print(
+        f"{args.kills} times killed, {in_training} of them after new "
+        f"checkpoints; {epochs} epochs, steps_per_execution="
+        f"{args.steps_per_execution}: all numbers are equal"
+    )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    main()

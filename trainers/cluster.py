@@ -1,0 +1,190 @@
+"""Flags that name the workers of a cluster, and what becomes of a run there."""
+
+import contextlib
+import os
+import sys
+
+import tensorflow as tf
+from absl import flags
+
+import fr_keras.cluster
+from trainers import errors
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_list(
+    "workers", [],
+    "Addresses of the workers whose devices train, host:port,host:port "
+    "(docs/scaling.md). Default: the devices of this machine.",
+)
+flags.DEFINE_enum(
+    "cluster", None, ["tf_config", "slurm", "kubernetes"],
+    "What names the workers, in place of --workers: the environment variable "
+    "TF_CONFIG, Slurm or Kubernetes.",
+)
+flags.DEFINE_integer(
+    "worker_port", 8470,
+    "Port of the workers, for --cluster=kubernetes and --cluster=slurm (there "
+    "the next ones too, if a machine has several).",
+    lower_bound=1, upper_bound=65_535,
+)
+flags.DEFINE_string(
+    "kubernetes_selector", "app=fr-keras-worker",
+    "Labels of the pods of the workers, for --cluster=kubernetes.",
+)
+flags.DEFINE_string(
+    "coordinator", None,
+    "Address by which workers reach this program, host:port. Default: a free "
+    "port of the address by which it reaches the first of them.",
+)
+flags.DEFINE_float(
+    "wait_for_workers", 60.0, "Seconds to wait for workers that are not there."
+)
+flags.DEFINE_float(
+    "worker_patience", 60.0,
+    "Seconds after which a worker that does not answer is lost.",
+)
+flags.DEFINE_integer(
+    "recoveries", 3,
+    "How often a run goes on by itself, from its newest checkpoint, after a "
+    "worker was lost.",
+    lower_bound=0, upper_bound=1_000_000,
+)
+for _name in ("wait_for_workers", "worker_patience"):
+    flags.register_validator(
+        _name, lambda seconds: 0 < seconds < float("inf"),
+        "must be positive and finite",
+    )
+flags.register_multi_flags_validator(
+    ["workers", "cluster"],
+    lambda values: not (values["workers"] and values["cluster"]),
+    "--workers and --cluster exclude each other",
+)
+
+
+def is_wanted():
+    """Whether the run is one of a cluster."""
+    return bool(FLAGS.workers or FLAGS.cluster)
+
+
+@contextlib.contextmanager
+def connected():
+    """Connects to the workers, if there are any, and watches them.
+
+    If one is lost, this process is replaced by one that goes on with the run,
+    as often as --recoveries says: what was begun on the others, and what waits
+    for an answer, is gone with it. It ends as if it had been killed, which a
+    run survives.
+
+    Raises:
+        Unavailable: if the workers cannot be connected to.
+    """
+    if not is_wanted():
+        yield
+        return
+    try:
+        workers, coordinator = addresses()
+        fr_keras.cluster.connect(
+            workers, FLAGS.coordinator or coordinator, FLAGS.wait_for_workers
+        )
+        watch = fr_keras.cluster.Watch(workers, FLAGS.worker_patience)
+    except ValueError as error:
+        raise errors.UsageError(str(error)) from error
+    except fr_keras.cluster.WorkerError as error:
+        raise errors.Unavailable(str(error)) from error
+    watch.start(_go_on_after)
+    try:
+        yield
+    except errors.Interrupted:
+        raise
+    except Exception:
+        loss = watch.lost()
+        if loss is not None:
+            _go_on_after(loss)
+        raise
+    finally:
+        watch.stop()
+
+
+def _go_on_after(loss):
+    """Goes on with the run in a new process, or ends; does not return.
+
+    Args:
+        loss: str, which worker is lost, and how.
+    """
+    left = FLAGS.recoveries - 1
+    if left < 0:
+        errors.tell(
+            f"{loss}; it was so too often (--recoveries). The same command "
+            "goes on from the newest checkpoint"
+        )
+        # Not by an exception, for which TensorFlow would have to return.
+        os._exit(errors.Unavailable.status)
+    errors.tell(f"{loss}; goes on from the newest checkpoint when it is back")
+    sys.stdout.flush()
+    os.execv(
+        sys.executable,
+        # The last one counts.
+        [sys.executable, *sys.orig_argv[1:], f"--recoveries={left}"],
+    )
+
+
+def addresses():
+    """The addresses of the cluster.
+
+    Returns:
+        Tuple `(workers, coordinator)`: list of str and str or `None`.
+
+    Raises:
+        UsageError: if what should tell them does not.
+    """
+    if not FLAGS.cluster:
+        return FLAGS.workers, None
+    try:
+        spec = resolver().cluster_spec().as_dict()
+    # The resolvers have no exception of their own.
+    except Exception as error:
+        raise errors.UsageError(
+            f"--cluster={FLAGS.cluster}: no workers are known: {error!r}"
+        ) from error
+    if not spec.get("worker"):
+        raise errors.UsageError(
+            f"--cluster={FLAGS.cluster} must name a job 'worker'. Received: "
+            f"{spec}"
+        )
+    workers = spec["worker"]
+    own = spec.get("coordinator") or spec.get("chief") or [None]
+    return workers, own[0]
+
+
+def resolver():
+    """TensorFlow's cluster resolver for `--cluster`."""
+    resolvers = tf.distribute.cluster_resolver
+    if FLAGS.cluster == "tf_config":
+        return resolvers.TFConfigClusterResolver()
+    if FLAGS.cluster == "slurm":
+        # In the batch script, which is no step, the step's variables are those
+        # of the job.
+        for of_step, of_job in (
+            ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"),
+            ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),
+            ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"),
+        ):
+            if of_job in os.environ:
+                os.environ.setdefault(of_step, os.environ[of_job])
+        # Slurm itself says which GPUs a task sees; the resolver must be told
+        # of more than there are tasks, or it forgets some.
+        return resolvers.SlurmClusterResolver(
+            port_base=FLAGS.worker_port, gpus_per_node=10_000, gpus_per_task=1,
+            auto_set_gpu=False,
+        )
+    from kubernetes import client, config
+
+    try:
+        config.load_incluster_config()
+    except config.ConfigException:
+        config.load_kube_config()
+    return resolvers.KubernetesClusterResolver(
+        {"worker": [FLAGS.kubernetes_selector]}, FLAGS.worker_port,
+        override_client=client.CoreV1Api(),
+    )

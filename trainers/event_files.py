@@ -1,0 +1,146 @@
+"""TensorBoard's event files, which rotate and outlive a full disk."""
+
+import contextlib
+import logging
+import os
+import struct
+
+import tensorflow as tf
+
+from fr_keras.checkpoints.store import reason
+
+_logger = logging.getLogger("fr_keras")
+
+
+class EventFiles(tf.summary.SummaryWriter):
+    """Writes summaries into event files of limited size.
+
+    TensorFlow's own writer does not tell when a disk is full: it leaves a
+    torn record, behind which nothing is read any more. Here files are looked
+    through when they are flushed; a torn end is cut off, told once, and the
+    next summaries go to a new file.
+
+    Args:
+        log_dir: str, the directory, which is made with the first file.
+        max_bytes: int, the size from which a new file is begun.
+    """
+
+    def __init__(self, log_dir, max_bytes=64 * 2**20):
+        self.log_dir = log_dir
+        self._max_bytes = max_bytes
+        self._writer = None
+        self._path = None
+        self._checked = 0
+        self._can_write = True
+
+    @contextlib.contextmanager
+    def as_default(self, step=None):
+        # (TensorFlow's writer flushes when it is left.)
+        try:
+            writer = self._current()
+            with (
+                tf.summary.record_if(False) if writer is None
+                else writer.as_default(step)
+            ):
+                yield
+        except (OSError, tf.errors.OpError) as error:
+            self._fail(reason(error))
+
+    def set_as_default(self, step=None):
+        raise NotImplementedError("Files rotate: use `as_default`.")
+
+    def init(self):
+        """Does nothing: files are made when they are needed."""
+
+    def _current(self):
+        """The writer to the present file, or `None` if there can be none."""
+        if self._writer is None:
+            try:
+                before = self._names()
+                self._writer = tf.summary.create_file_writer(self.log_dir)
+                (name,) = self._names() - before
+            except (OSError, tf.errors.OpError) as error:
+                self._tell_once(reason(error))
+                self._writer = None
+                return None
+            self._path = os.path.join(self.log_dir, name)
+            self._checked = 0
+        return self._writer
+
+    def _names(self):
+        try:
+            return {*os.listdir(self.log_dir)}
+        except FileNotFoundError:
+            return set()
+
+    def flush(self):
+        if self._writer is None:
+            return
+        try:
+            self._writer.flush()
+            size = os.path.getsize(self._path)
+            self._checked = _end_of_records(self._path, self._checked)
+        except (OSError, tf.errors.OpError) as error:
+            self._fail(reason(error))
+            return
+        if self._checked < size:
+            self._fail("the disk may be full")
+            return
+        if not self._can_write:
+            _logger.warning("Event files are written again")
+        self._can_write = True
+        if size >= self._max_bytes:
+            self._begin_anew()
+
+    def close(self):
+        self.flush()
+        self._begin_anew()
+
+    def _begin_anew(self):
+        """Lets the next summary begin a new file."""
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None
+
+    def _fail(self, why):
+        """Leaves a file as far as it is whole, and begins a new one."""
+        self._tell_once(why)
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            self._begin_anew()
+        self._writer = None
+        with contextlib.suppress(OSError):
+            os.truncate(
+                self._path, _end_of_records(self._path, self._checked)
+            )
+
+    def _tell_once(self, why):
+        if self._can_write:
+            _logger.warning(
+                "Event files cannot be written to %s, training goes on and it "
+                "will be tried again: %s", self.log_dir, why,
+            )
+        self._can_write = False
+
+
+def _end_of_records(path, start):
+    """Where the last whole record of an event file ends.
+
+    Args:
+        path: str.
+        start: int, where some record begins.
+
+    Returns:
+        int, an offset.
+    """
+    # A record: its length, a checksum of that, the data, their checksum.
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        while True:
+            file.seek(start)
+            header = file.read(8)
+            if len(header) < 8:
+                return start
+            end = start + 8 + 4 + struct.unpack("<Q", header)[0] + 4
+            if end > size:
+                return start
+            start = end

@@ -1,0 +1,68 @@
+r"""Trains on workers on this machine, to try a cluster without having one.
+
+    python -m trainers.local_cluster --num_workers=2 -- \
+        --flagfile=configs/digits_fr.cfg --workdir=runs/digits_cluster
+
+What follows `--` is for trainers.train, which gets the workers' addresses. The
+workers listen on loopback, each on a core of its own as far as there are
+enough; one that dies is started again. They end with the training, with whose
+status this ends.
+"""
+
+import signal
+import subprocess
+import sys
+
+from absl import flags
+
+from trainers import errors, local_workers
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_integer(
+    "num_workers", 2, "How many workers.", lower_bound=1, upper_bound=1000
+)
+flags.DEFINE_bool(
+    "deterministic", False,
+    "Let workers compute the same twice, as trainers.train --deterministic "
+    "asks of them.",
+)
+
+
+def main(arguments):
+    """Trains.
+
+    Args:
+        arguments: list of str, for trainers.train.
+    """
+    with local_workers.started(
+        FLAGS.num_workers, FLAGS.deterministic
+    ) as workers:
+        for i, worker in enumerate(workers):
+            print(
+                f"Worker {i}: {worker.address}, process {worker.process.pid}",
+                flush=True,
+            )
+        training = subprocess.Popen([
+            sys.executable, "-m", "trainers.train",
+            f"--workers={','.join(worker.address for worker in workers)}",
+            *arguments,
+        ])
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            # Ctrl-C reaches the training too, which then ends in its own time.
+            signal.signal(
+                signum,
+                lambda signum, _: signum == signal.SIGTERM
+                and training.terminate(),
+            )
+        status = training.wait()
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    if "--" in sys.argv:
+        end = sys.argv.index("--")
+        sys.argv, rest = sys.argv[:end], sys.argv[end + 1:]
+    else:
+        rest = []
+    errors.run(lambda: main(rest))

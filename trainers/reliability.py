@@ -1,0 +1,93 @@
+"""Flags for what a run survives, and the callbacks that see to it."""
+
+import os
+
+from absl import flags
+
+import fr_keras
+from trainers import errors, signals, workdir
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_integer(
+    "checkpoint_steps", 0, "Iterations between checkpoints; 0: not counted.",
+    lower_bound=0, upper_bound=1_000_000_000,
+)
+flags.DEFINE_float(
+    "checkpoint_minutes", 10.0, "Minutes between checkpoints; 0: not counted."
+)
+flags.DEFINE_integer(
+    "checkpoint_epochs", 1,
+    "Epochs between checkpoints; 0: only after the last. The best by test "
+    "accuracy is kept beside.",
+    lower_bound=0, upper_bound=1_000_000,
+)
+flags.DEFINE_integer(
+    "keep_checkpoints", 3, "How many checkpoints are kept.",
+    lower_bound=2, upper_bound=1000,
+)
+flags.DEFINE_enum(
+    "on_nan", "stop", ["stop", "skip"],
+    "When a loss or gradient is not finite: stop the run, or skip the update "
+    "of the module and count it.",
+)
+flags.register_validator(
+    "checkpoint_minutes",
+    lambda minutes: 0 <= minutes < float("inf"),
+    "must be at least 0 and finite",
+)
+
+
+def checkpoints(folder, logs):
+    """The callback that keeps checkpoints.
+
+    Args:
+        folder: str, the working directory of the run.
+        logs: list of files and directories that grow with the run.
+
+    Returns:
+        `fr_keras.Checkpoints`.
+    """
+    return fr_keras.Checkpoints(
+        os.path.join(folder, workdir.CHECKPOINTS),
+        every_steps=FLAGS.checkpoint_steps or None,
+        every_minutes=FLAGS.checkpoint_minutes or None,
+        every_epochs=FLAGS.checkpoint_epochs or None,
+        keep=FLAGS.keep_checkpoints,
+        monitor="val_accuracy",
+        mode="max",
+        logs=logs,
+    )
+
+
+def callbacks(stop, kept):
+    """The callbacks that end a run in an orderly way.
+
+    Args:
+        stop: `signals.Signals`.
+        kept: `fr_keras.Checkpoints`.
+
+    Returns:
+        Tuple of `keras.callbacks.Callback`s: the first to be called and the
+        last but for `kept`.
+    """
+    return fr_keras.OnNaN(FLAGS.on_nan), signals.StopOnSignal(stop, kept)
+
+
+def restore_weights(model, folder):
+    """Begins with the weights of another run.
+
+    Args:
+        model: algorithm.
+        folder: str, the working directory of the other run.
+
+    Raises:
+        UsageError: if it has no checkpoint that fits.
+    """
+    try:
+        prefix = fr_keras.restore_weights(
+            model, os.path.join(folder, workdir.CHECKPOINTS)
+        )
+    except (ValueError, OSError) as error:
+        raise errors.UsageError(f"--restore_weights_from: {error}") from error
+    print(f"Begins with the weights of {prefix}", flush=True)

@@ -1,0 +1,97 @@
+"""Signals that ask a run to end: the first politely, the second at once."""
+
+import contextlib
+import os
+import signal
+import threading
+
+import keras
+
+from trainers import errors
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Signals:
+    """Notes SIGTERM and SIGINT, and ends the process when a second one comes.
+
+    Python runs its own handlers only between two calls into TensorFlow. So
+    that a second signal ends the process within such a call, a thread of its
+    own reads of each signal from a pipe.
+
+    Attributes:
+        received: int, the first signal, or `None`.
+    """
+
+    def __init__(self):
+        self.received = None
+
+    @contextlib.contextmanager
+    def noted(self):
+        """Notes signals while it is entered, instead of what they did."""
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        before = {
+            signum: signal.signal(signum, lambda *_: None)
+            for signum in _SIGNALS
+            # As for what a shell runs in the background.
+            if signal.getsignal(signum) != signal.SIG_IGN
+        }
+        fd_before = signal.set_wakeup_fd(write)
+        thread = threading.Thread(target=self._watch, args=[read], daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(fd_before)
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+            os.close(write)  # Ends the thread.
+            thread.join()
+            os.close(read)
+
+    def _watch(self, read):
+        while numbers := os.read(read, 64):
+            for signum in filter(_SIGNALS.__contains__, numbers):
+                if self.received is not None:
+                    os._exit(128 + signum)
+                self.received = signum
+                print(
+                    f"{signal.Signals(signum).name}: writes a checkpoint after "
+                    "the running call and ends; another signal ends it at once",
+                    flush=True,
+                )
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """Ends training by `errors.Interrupted` after a signal, with a checkpoint.
+
+    Args:
+        signals: `Signals`.
+        checkpoints: `fr_keras.Checkpoints` of the same `fit`.
+    """
+
+    def __init__(self, signals, checkpoints):
+        super().__init__()
+        self._signals = signals
+        self._checkpoints = checkpoints
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._stop_if_asked()
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._stop_if_asked()
+
+    def _stop_if_asked(self):
+        if self._signals.received is None:
+            return
+        name = signal.Signals(self._signals.received).name
+        is_written = self._checkpoints.save()
+        raise errors.Interrupted(
+            self._signals.received,
+            f"{name} after iteration {int(self.model.optimizer.iterations)}; "
+            + (
+                "a checkpoint is written" if is_written
+                else "no checkpoint could be written, the last one is older"
+            ) + ". The same command goes on with it",
+        )

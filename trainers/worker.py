@@ -1,0 +1,108 @@
+r"""Starts a worker, on whose devices a program elsewhere trains modules.
+
+    python -m trainers.worker --port=2222 --interface=eth0
+
+on each machine of a cluster, and then on any of them
+
+    python -m trainers.train --workers=host:2222,other:2222 ...
+
+TensorFlow's runtime knows no passwords: whoever reaches the port of a worker
+can have it do whatever its user may. So a worker takes connections from its own
+machine alone, unless --interface names another network (docs/scaling.md). It
+runs until it is stopped, one run after the other, and tells the port in one
+line when it is ready.
+"""
+
+import os
+import threading
+
+import tensorflow as tf
+from absl import flags
+
+import fr_keras.cluster
+from fr_keras.versions import VERSION
+from trainers import cluster, errors
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_integer(
+    "port", None,
+    "Port to listen on; 0: any that is free. Default: as --cluster says.",
+    lower_bound=0, upper_bound=65_535,
+)
+flags.DEFINE_string(
+    "interface", "lo",
+    "Network interface by which connections are taken: lo for this machine "
+    "alone, all for every one of them.",
+)
+flags.DEFINE_list(
+    "cores", [],
+    "Numbers of the CPU cores to run on. Default: those that this process has.",
+)
+flags.DEFINE_bool(
+    "deterministic", False,
+    "Let TensorFlow compute the same twice, as a run with --deterministic "
+    "asks of its workers.",
+)
+for name in ("cluster", "worker_port"):
+    flags.declare_key_flag(name)
+flags.register_validator(
+    "cores",
+    lambda cores: all(core.isascii() and core.isdigit() for core in cores),
+    "must be numbers, like 0,1",
+)
+flags.register_validator(
+    "interface", lambda name: 0 < len(name) < 16, "must name an interface"
+)
+
+
+def main():
+    if FLAGS.cores:
+        try:
+            os.sched_setaffinity(0, map(int, FLAGS.cores))
+        except (AttributeError, OSError, OverflowError) as error:
+            raise errors.UsageError(
+                f"--cores={','.join(FLAGS.cores)}: this process cannot run "
+                f"there: {error}"
+            ) from error
+    if FLAGS.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    wanted = FLAGS.port if FLAGS.port is not None else port_of_cluster()
+    try:
+        port = fr_keras.cluster.start_worker(
+            wanted, None if FLAGS.interface == "all" else FLAGS.interface
+        )
+    except fr_keras.cluster.WorkerError as error:
+        raise errors.UsageError(str(error)) from error
+    print(
+        f"Worker of fr_keras {VERSION}, port {port}, interface "
+        f"{FLAGS.interface}: ready",
+        flush=True,
+    )
+    threading.Event().wait()
+
+
+def port_of_cluster():
+    """The port that the cluster says this worker has."""
+    if FLAGS.cluster is None:
+        raise errors.UsageError(
+            "--port or --cluster must say on which port to listen. "
+            "Received: neither"
+        )
+    if FLAGS.cluster == "kubernetes":
+        return FLAGS.worker_port
+    workers, _ = cluster.addresses()
+    resolver = cluster.resolver()
+    kind, task = resolver.get_task_info() if FLAGS.cluster == "slurm" else (
+        resolver.task_type, resolver.task_id
+    )
+    if kind != "worker":
+        raise errors.UsageError(
+            f"--cluster={FLAGS.cluster}: this process must be a worker. "
+            f"Received: task {task} of the job '{kind}'"
+        )
+    return int(workers[task].rpartition(":")[2])
+
+
+if __name__ == "__main__":
+    errors.run(main)
