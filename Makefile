@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train test slow-test lint clean
+.PHONY: help train cluster test slow-test lint clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' \
@@ -20,6 +20,11 @@ help:  ## show this list
 train: $(INSTALLED)  ## train on the digits; ARGS="..." adds flags
 	$(BIN)/python -m trainers.train --flagfile=configs/digits_fr.cfg \
 	  --workdir=runs/digits_fr_$$(date +%Y%m%d-%H%M%S) $(ARGS)
+
+cluster: $(INSTALLED)  ## the same on two workers on loopback
+	$(BIN)/python -m trainers.local_cluster --num_workers=2 -- \
+	  --flagfile=configs/digits_fr.cfg \
+	  --workdir=runs/digits_cluster_$$(date +%Y%m%d-%H%M%S) $(ARGS)
 
 test: $(INSTALLED)  ## run the tests
 	$(BIN)/python -m pytest -n 2 -q
