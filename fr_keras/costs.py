@@ -135,4 +135,9 @@ def estimated_cost(operation, output_shapes):
     )
     if isinstance(operation, keras.layers.Embedding):
         kernels = 0
+    if isinstance(operation, keras.layers.MultiHeadAttention):
+        # Each position looks at each: two products, and the scores.
+        kernels += positions * operation.num_heads * (
+            operation.key_dim + operation.value_dim + _COST_PER_ELEMENT
+        )
     return float(kernels * positions + _COST_PER_ELEMENT * elements)

@@ -143,7 +143,7 @@ def _in_order(model):
     return order
 
 
-def submodel(nodes, inputs, outputs, name):
+def submodel(nodes, inputs, outputs, name, batch_size=None):
     """The Functional model of some calls, with what passes through them.
 
     Args:
@@ -151,13 +151,14 @@ def submodel(nodes, inputs, outputs, name):
         inputs: nest of `keras.KerasTensor`, what the calls need.
         outputs: nest of the same, among what they make or need.
         name: str.
+        batch_size: int, or `None` for that of `inputs`.
 
     Returns:
         `keras.Model` that shares the layers.
     """
     renewed = {
         id(tensor): keras.Input(
-            batch_shape=tensor.shape,
+            batch_shape=(batch_size or tensor.shape[0], *tensor.shape[1:]),
             dtype=tensor.dtype,
             sparse=tensor.sparse,
             ragged=tensor.ragged,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import statistics
 
 import keras
@@ -102,7 +103,7 @@ def measure_calls(model, x=None, device=None):
         alone = submodel([node], inputs, node.output_tensors, "measured_layer")
         tensors = [values[id(tensor)] for tensor in inputs]
         differentiable = [id(tensor) in depends for tensor in inputs]
-        kind = _kind(node, tensors, differentiable)
+        kind = kind_of(node, tensors, differentiable)
         if kind not in measured:
             measured[kind] = _measure_call(
                 alone, tensors, differentiable, device
@@ -163,7 +164,7 @@ def activation_bytes(module, x):
     Returns:
         int, the input included, the weights not.
     """
-    own_bytes, kept = _residuals(module, x)
+    own_bytes, kept = residuals(module, x)
     made, _, _ = module.forward(x)
     return own_bytes + sum(
         num_bytes(tensor)
@@ -172,8 +173,8 @@ def activation_bytes(module, x):
 
 
 def num_bytes(tensor):
-    """The size of a tensor, int."""
-    return int(tf.size(tensor)) * tensor.dtype.size
+    """The size of a tensor, or of one that a full `tf.TensorSpec` describes."""
+    return math.prod(tensor.shape) * tensor.dtype.size
 
 
 def _values_of(specs, x):
@@ -204,8 +205,15 @@ def _random(shape, dtype):
     return tf.zeros(shape, dtype)
 
 
-def _kind(node, tensors, differentiable):
-    """What calls have in common that take equally long, a string."""
+def kind_of(node, tensors, differentiable):
+    """What calls have in common that take equally long, a string.
+
+    Args:
+        node: Keras' node of the call.
+        tensors: list of tensors or `tf.TensorSpec`, its inputs.
+        differentiable: list of bool, for each whether it depends on trainable
+            weights.
+    """
     operation = node.operation
     try:
         config = {**operation.get_config(), "name": None}
@@ -227,8 +235,8 @@ def _measure_call(alone, tensors, differentiable, device):
     """Measures a model of one call.
 
     Returns:
-        Tuple `(cost, own_bytes, kept)`: as of `Call`, but the last a list of
-        bool, for each input and each output.
+        Tuple `(cost, own_bytes, kept)`: as of `Call`, but the last as of
+        `residuals`.
     """
     copy = placement.copy_model(alone)
     placement.move([copy], device)
@@ -241,19 +249,22 @@ def _measure_call(alone, tensors, differentiable, device):
     times, made = _measure(module, x)
     if not module.learns:
         return Cost(times.forward, 0.0), 0, []
-    own_bytes, kept = _residuals(module, x)
+    own_bytes, kept = residuals(module, x)
     return Cost(times.forward, times.backward), own_bytes, kept
 
 
-def _residuals(module, x):
+def residuals(module, x, run=run_once):
     """What a backward pass needs of a forward pass, without the weights.
 
     Args:
         module: `Module` that was built.
         x: `Features`, the used part of its input.
+        run: callable of a `DeviceFunction` and `x`, which runs it, or only
+            says what it would return.
 
     Returns:
-        Tuple `(own_bytes, kept)`, as of `_measure_call`.
+        Tuple `(own_bytes, kept)`: as of `Call`, but the last a list of bool,
+        for each input and each output.
     """
     kept = []
 
@@ -264,7 +275,7 @@ def _residuals(module, x):
         seen = {t.ref() for t in [*x.tensors, *made.tensors]}
         return [t for t in residuals if t.ref() not in seen]
 
-    own = run_once(DeviceFunction(forward, module.device), x)
+    own = run(DeviceFunction(forward, module.device), x)
     weights = {tuple(weight.shape) for weight in module.submodel.weights}
     return sum(
         num_bytes(tensor) for tensor in own

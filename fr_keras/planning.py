@@ -1,5 +1,6 @@
 """Planning: how fast and how large a network would be on K devices."""
 
+import collections
 import dataclasses
 import math
 
@@ -9,15 +10,20 @@ import numpy as np
 from fr_keras import simulation
 from fr_keras.algorithms.features_replay import FeaturesReplay
 from fr_keras.costs import Cost, total
+from fr_keras.estimation import estimate_calls
 from fr_keras.graph import Graph, weights
 from fr_keras.measurement import measure_calls, measure_modules
 from fr_keras.partition import best_cut
 from fr_keras.simulation import ModuleTimes
 
+# By what share of its time the slowest module of a cut may be slower than in
+# the best balanced one, where that may pay.
+_TOLERANCES = (0.0, 0.03, 0.1, 0.3, 1.0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What is to be expected of K devices like the one that was measured.
+    """What is to be expected of K devices that are alike.
 
     Attributes:
         cut: tuple of ints, for `fr_keras.partition.split`.
@@ -39,10 +45,12 @@ class Prediction:
 
 
 class Planner:
-    """Measures a network on one device; predicts it on several like it.
+    """Predicts a network on several devices, from what it takes on one.
 
     The layers are measured one by one (`fr_keras.measure_costs`), and the
-    network as a whole, of which the layers' shares are taken.
+    network as a whole, of which the layers' shares are taken. Of a device that
+    is not at hand they are estimated, from `flops_per_second`; updates then
+    count as nothing.
 
     Args:
         model: Sequential or Functional `keras.Model`.
@@ -51,10 +59,16 @@ class Planner:
             first CPU device.
         optimizer: `keras.optimizers.Optimizer`, or `None` for SGD with
             momentum.
+        flops_per_second: float, floating-point operations that another device
+            really reaches, or `None` to measure.
+
+    Attributes:
+        whole: `fr_keras.simulation.ModuleTimes` of the network on one device.
 
     Raises:
         TypeError: if `model` is neither Sequential nor Functional.
-        ValueError: as `fr_keras.measure_costs`.
+        ValueError: as `fr_keras.measure_costs`, or, for an estimate, if the
+            shape of a tensor is not known.
 
     Example:
 
@@ -66,31 +80,38 @@ class Planner:
     ```
     """
 
-    def __init__(self, model, x, device=None, optimizer=None):
+    def __init__(
+        self, model, x, device=None, optimizer=None, flops_per_second=None
+    ):
         self._model = model
         self._graph = Graph(model)
-        self._calls = measure_calls(model, x, device)
-        whole = FeaturesReplay(model, 1, device and [device])
-        whole.compile(
-            optimizer or keras.optimizers.SGD(0.01, momentum=0.9), "mse"
-        )
-        whole.optimizer.build(whole.trainable_variables)
-        (self.whole,) = measure_modules(whole, x)
-        self._num_slots = sum(
-            math.prod(variable.shape)
-            for variable in whole.optimizer.variables
-        ) / max(1, whole.count_params())
+        optimizer = optimizer or keras.optimizers.SGD(0.01, momentum=0.9)
+        self._slots_per_parameter = _slots_per_parameter(optimizer)
+        if flops_per_second is None:
+            self._calls = measure_calls(model, x, device)
+            self.whole = _measure_whole(model, x, device, optimizer)
+        else:
+            batch_size = len(keras.tree.flatten(x)[0])
+            self._calls = estimate_calls(model, batch_size, flops_per_second)
+            self.whole = ModuleTimes(*total(c.cost for c in self._calls))
         self._sizes = {
             i: size for call in self._calls for i, size in call.sizes.items()
         }
-        measured = total(call.cost for call in self._calls)
+        parts = total(call.cost for call in self._calls)
         self._scale = Cost(*(
             # A network without trainable weights has no backward pass.
-            whole / parts if parts else 0.0
-            for whole, parts in zip(
-                (self.whole.forward, self.whole.backward), measured
+            whole / of_parts if of_parts else 0.0
+            for whole, of_parts in zip(
+                (self.whole.forward, self.whole.backward), parts
             )
         ))
+        costs = collections.defaultdict(list)
+        for call in self._calls:
+            costs[call.name].append(self._scaled(call))
+        self._costs = {
+            name: tuple(np.mean(of_calls, 0))
+            for name, of_calls in costs.items()
+        }
 
     def predict(
         self, num_modules, bytes_per_second=math.inf, latency=0.0,
@@ -98,9 +119,13 @@ class Planner:
     ):
         """Predicts K devices.
 
+        Where links take time, a cut through which less goes may be better than
+        the one that balances the modules best; of several the fastest is taken.
+
         Args:
             num_modules: int, K.
-            bytes_per_second: float, of the link between neighbours.
+            bytes_per_second: float, of the link between neighbours, in each
+                direction.
             latency: float, seconds until what is sent begins to arrive.
             steps_per_execution: int, as of `compile`; `None` for no end.
 
@@ -110,45 +135,77 @@ class Planner:
         Raises:
             ValueError: if the network cannot be cut into that many modules.
         """
-        costs = {}
-        for call in self._calls:
-            costs.setdefault(call.name, []).append(self._scaled(call))
-        cut = best_cut(self._model, num_modules, {
-            name: tuple(np.mean(of_calls, 0))
-            for name, of_calls in costs.items()
-        })
-        bounds = [0, *cut, len(self._calls)]
-        crossing = [
-            sum(self._sizes[id(tensor)] for tensor in self._graph.crossing(i))
-            for i in cut
-        ]
-        travel = [latency + size / bytes_per_second for size in crossing]
-        times, memory = [], []
-        for k, (start, stop) in enumerate(zip(bounds, bounds[1:])):
-            parameters = self._parameter_bytes(start, stop)
-            passes = total(map(self._scaled, self._calls[start:stop]))
-            times.append(ModuleTimes(
-                *passes,
-                self.whole.update * parameters
-                / max(1, self._parameter_bytes(0, len(self._calls))),
-                send_up=travel[k] if k < len(travel) else 0.0,
-                send_down=travel[k - 1] if k else 0.0,
-            ))
-            memory.append(int(
-                parameters * (2 + self._num_slots)
-                + (num_modules - 1 - k) * self._input_bytes(start, stop)
-                + (crossing[k] if k < len(crossing) else 0)
-                + self._activation_bytes(start, stop)
-            ))
+
+        def seconds(schedule, cut):
+            # A link cannot send more than it can, whoever waits for it.
+            return max(
+                simulation.seconds_per_step(
+                    schedule, self._times(cut, bytes_per_second, latency),
+                    steps_per_execution,
+                ),
+                max(self._crossing(cut), default=0) / bytes_per_second,
+            )
+
+        links_count = latency or math.isfinite(bytes_per_second)
+        cuts = dict.fromkeys(
+            best_cut(self._model, num_modules, self._costs, tolerance)
+            for tolerance in (_TOLERANCES if links_count else _TOLERANCES[:1])
+        )
+        cut = min(cuts, key=lambda cut: seconds("features_replay", cut))
         return Prediction(
-            cut, times, memory, [2 * size for size in crossing],
+            cut,
+            self._times(cut, bytes_per_second, latency),
+            self._memory(cut),
+            [2 * size for size in self._crossing(cut)],
             {
-                schedule: simulation.seconds_per_step(
-                    schedule, times, steps_per_execution
-                )
+                schedule: seconds(schedule, cut)
                 for schedule in ("backprop", "gpipe", "features_replay", "ddg")
             },
         )
+
+    def _bounds(self, cut):
+        """Pairs of first call and last but one, of each module."""
+        return zip([0, *cut], [*cut, len(self._calls)])
+
+    def _crossing(self, cut):
+        """Bytes of the features at each boundary."""
+        return [
+            sum(self._sizes[id(tensor)] for tensor in self._graph.crossing(i))
+            for i in cut
+        ]
+
+    def _times(self, cut, bytes_per_second, latency):
+        """`ModuleTimes` of each module."""
+        travel = [
+            latency + size / bytes_per_second for size in self._crossing(cut)
+        ]
+        all_parameters = max(1, self._parameter_bytes(0, len(self._calls)))
+        return [
+            ModuleTimes(
+                *total(map(self._scaled, self._calls[start:stop])),
+                self.whole.update * self._parameter_bytes(start, stop)
+                / all_parameters,
+                send_up, send_down,
+            )
+            for (start, stop), send_up, send_down in zip(
+                self._bounds(cut), [*travel, 0.0], [0.0, *travel]
+            )
+        ]
+
+    def _memory(self, cut):
+        """Bytes on each device."""
+        return [
+            int(
+                self._parameter_bytes(start, stop)
+                * (2 + self._slots_per_parameter)
+                + (len(cut) - k) * self._input_bytes(start, stop)
+                + delta
+                + self._activation_bytes(start, stop)
+            )
+            for k, ((start, stop), delta) in enumerate(
+                zip(self._bounds(cut), [*self._crossing(cut), 0])
+            )
+        ]
 
     def _scaled(self, call):
         return Cost(
@@ -182,3 +239,21 @@ class Planner:
         return sum(call.own_bytes for call in calls) + sum(
             self._sizes[i] for i in kept
         )
+
+
+def _measure_whole(model, x, device, optimizer):
+    whole = FeaturesReplay(model, 1, device and [device])
+    whole.compile(optimizer, "mse")
+    (times,) = measure_modules(whole, x)
+    return times
+
+
+def _slots_per_parameter(optimizer):
+    """How many numbers an optimizer keeps for each one that it updates."""
+    optimizer = optimizer.__class__.from_config(optimizer.get_config())
+    weights = keras.Variable(np.zeros([100, 100]))
+    optimizer.build([weights])
+    return sum(
+        math.prod(variable.shape) for variable in optimizer.variables
+        if len(variable.shape)  # Others are for all of them together.
+    ) / math.prod(weights.shape)

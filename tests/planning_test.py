@@ -93,8 +93,10 @@ def test_too_many_devices(planner):
         planner.predict(14)
 
 
-def test_what_passes_is_not_queued():
+def test_what_passes_is_not_queued(monkeypatch):
     """The second input skips over module 1, which queues the first only."""
+    # Measured times of layers so small could put the cut elsewhere.
+    monkeypatch.setattr(planning, "best_cut", lambda *_: (1,))
     a, b = keras.Input((3,)), keras.Input((500,))
     x = keras.layers.Dense(4, name="below")(a)
     x = keras.layers.Concatenate()([x, b])
@@ -134,3 +136,55 @@ def test_measures_a_real_network():
         )
         assert sum(t.update for t in found.times) == pytest.approx(whole.update)
         assert found.seconds["features_replay"] > 0
+
+
+def test_slow_links_want_a_narrow_place(monkeypatch):
+    """Seven equal layers: balanced, 3 and 4 of them; narrow behind 2."""
+    model = keras.Sequential(
+        [keras.Input((64,))]
+        + [keras.layers.Dense(w) for w in (64, 2, 64, 64, 64, 64, 64)]
+    )
+
+    def estimate_calls(model, batch_size, flops_per_second):
+        calls = []
+        for layer in model.layers:
+            (node,) = layer._inbound_nodes[:1]
+            tensors = [*node.input_tensors, *node.output_tensors]
+            calls.append(Call(
+                layer.name, Cost(1.0, 2.0), 0, set(),
+                {id(t): 4 * batch_size * t.shape[1] for t in tensors},
+            ))
+        return calls
+
+    monkeypatch.setattr(planning, "estimate_calls", estimate_calls)
+    planner = planning.Planner(
+        model, np.zeros([2, 64], "float32"), flops_per_second=1.0
+    )
+    fast = planner.predict(2, bytes_per_second=1e9)
+    assert fast.cut == (3,)
+    assert fast.seconds["features_replay"] == pytest.approx(12.0, abs=1e-3)
+    slow = planner.predict(2, bytes_per_second=64)
+    assert slow.cut == (2,)
+    assert slow.sent == [2 * 4 * 2 * 2]
+    assert slow.seconds["features_replay"] == pytest.approx(15.0)
+
+
+def test_a_link_sends_no_more_than_it_can():
+    """512 bytes at 16 a second, each way; what waits for it can wait."""
+    model = keras.Sequential(
+        [keras.Input((64,))] + [keras.layers.Dense(64) for _ in range(2)]
+    )
+    planner = planning.Planner(
+        model, np.zeros([2, 64], "float32"), flops_per_second=1e15
+    )
+    found = planner.predict(2, bytes_per_second=16)
+    assert found.seconds["ddg"] >= 32
+
+
+def test_optimizer_slots():
+    for optimizer, slots in (
+        (keras.optimizers.SGD(0.1), 0),
+        (keras.optimizers.SGD(0.1, momentum=0.9), 1),
+        (keras.optimizers.Adam(), 2),
+    ):
+        assert planning._slots_per_parameter(optimizer) == slots

@@ -36,6 +36,7 @@ from trainers import (
     sweep,
     workdir,
 )
+from trainers.validation import are_numbers
 
 FLAGS = flags.FLAGS
 
@@ -53,7 +54,7 @@ for name in experiment.EXPERIMENT_FLAGS:
 
 flags.register_validator(
     "seeds",
-    lambda values: sweep.are_numbers(values, lowest=0),
+    lambda values: are_numbers(values, lowest=0),
     "must be different numbers of at least 0, like 0,1,2",
 )
 

@@ -1,10 +1,9 @@
 """Flags that list algorithms and numbers of modules."""
 
-import re
-
 from absl import flags
 
 import fr_keras
+from trainers.validation import are_numbers
 
 FLAGS = flags.FLAGS
 
@@ -13,17 +12,6 @@ flags.DEFINE_list(
     f"Algorithms, of {', '.join(fr_keras.ALGORITHMS)}.",
 )
 flags.DEFINE_list("numbers_of_modules", ["2", "3", "4"], "Numbers K.")
-
-
-def are_numbers(values, lowest):
-    """Whether strings are different decimal numbers, none below `lowest`."""
-    return (
-        bool(values)
-        and len({*values}) == len(values)
-        and all(re.fullmatch("0|[1-9][0-9]{0,8}", v) for v in values)
-        and all(int(value) >= lowest for value in values)
-    )
-
 
 flags.register_validator(
     "algorithms",

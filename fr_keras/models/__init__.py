@@ -2,5 +2,6 @@
 
 from fr_keras.models.resnet import RESNET_DEPTHS, resnet
 from fr_keras.models.synthesizer import synthesizer
+from fr_keras.models.transformer import transformer
 
-__all__ = ["RESNET_DEPTHS", "resnet", "synthesizer"]
+__all__ = ["RESNET_DEPTHS", "resnet", "synthesizer", "transformer"]

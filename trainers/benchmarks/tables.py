@@ -241,29 +241,27 @@ def memory(job, found):
     )
 
 
-def plan(predictions, batch_size):
+def plan(predictions, one, batch_size):
     """Table of predictions.
 
     Args:
-        predictions: list of `fr_keras.planning.Prediction`, from K = 1.
+        predictions: dict from K to `fr_keras.planning.Prediction`.
+        one: `Prediction` for one device.
         batch_size: int.
 
     Returns:
         str.
     """
-    one = predictions[0].seconds["backprop"]
     lines = []
-    for num_modules, found in enumerate(predictions, start=1):
-        speeds = [one / found.seconds[name] for name in (
-            "features_replay", "gpipe", "ddg", "backprop"
-        )]
-        busy = max(
-            (max(t.send_up, t.send_down) for t in found.times), default=0.0
-        ) / found.seconds["features_replay"]
+    for num_modules, found in predictions.items():
+        seconds = found.seconds["features_replay"]
+        busy = max(max(t.send_up, t.send_down) for t in found.times) / seconds
         lines.append((
             str(num_modules),
-            f"{batch_size / found.seconds['features_replay']:.4g}",
-            *(f"{speed:.2f}" for speed in speeds),
+            f"{batch_size / seconds:.4g}",
+            *(f"{_speed_up(found, one, name):.2f}" for name in (
+                "features_replay", "gpipe", "ddg", "backprop"
+            )),
             f"{max(found.memory) / 1e6:.1f}",
             f"{max(found.sent, default=0) / 1e6:.2f}",
             f"{busy:.1%}",
@@ -276,6 +274,46 @@ def plan(predictions, batch_size):
         ),
         lines,
     )
+
+
+def plan_of_links(by_link, one):
+    """Table of predictions for several bandwidths.
+
+    Args:
+        by_link: dict from bandwidths, str in Gbit/s, to predictions as of
+            `plan`.
+        one: `fr_keras.planning.Prediction` for one device.
+
+    Returns:
+        str.
+    """
+    anywhere = next(iter(by_link.values()))
+    return _table(
+        (
+            "K", "fullest device (MB)", "crosses a boundary (MB)",
+            *(f"speed-up at {rate} Gbit/s (GPipe's)" for rate in by_link),
+        ),
+        [
+            (
+                str(num_modules),
+                f"{max(found.memory) / 1e6:.0f}",
+                f"{max(found.sent, default=0) / 1e6:.1f}",
+                *(
+                    "{:.2f} ({:.2f})".format(*(
+                        _speed_up(of_link[num_modules], one, schedule)
+                        for schedule in ("features_replay", "gpipe")
+                    ))
+                    for of_link in by_link.values()
+                ),
+            )
+            for num_modules, found in anywhere.items()
+        ],
+    )
+
+
+def _speed_up(found, one, schedule):
+    """How many times as fast as back-propagation on one device."""
+    return one.seconds["backprop"] / found.seconds[schedule]
 
 
 def _table(header, rows):

@@ -1,0 +1,38 @@
+"""Learned positions of the tokens of a sequence."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable("fr_keras")
+class PositionEmbedding(keras.layers.Layer):
+    """Adds a learned vector to each place of a sequence.
+
+    Takes and returns tensors of shape `(batch, length, width)`; length and
+    width are those of the first input.
+
+    Example:
+
+    ```python
+    x = keras.layers.Embedding(32_000, 512)(tokens)
+    x = fr_keras.layers.PositionEmbedding()(x)
+    ```
+    """
+
+    def build(self, input_shape):
+        length, width = input_shape[1:]
+        if length is None:
+            raise ValueError(
+                "Sequences must be of a known length to have learned "
+                f"positions. Received: {input_shape=}"
+            )
+        self.embeddings = self.add_weight(
+            shape=(length, width),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            name="embeddings",
+        )
+
+    def call(self, inputs):
+        return inputs + keras.ops.cast(self.embeddings, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
