@@ -1,5 +1,7 @@
 """A worker: a process on whose devices others place modules."""
 
+import os
+
 import tensorflow as tf
 
 from fr_keras.cluster import identity, interface
@@ -35,6 +37,10 @@ def start_worker(port=0, network="lo"):
     ```
     """
     job = identity.job_name()
+    # TensorFlow takes a thread for each core, and each of them the newest work
+    # first: if all compute, what is to be sent waits until one has nothing
+    # else to do, and modules on two machines work one after the other.
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(_num_cores() + 1))
     try:
         # Of itself alone: a program that connects names it anew, and tells it
         # of the others. What it is not asked before it listens is answered
@@ -55,6 +61,13 @@ def start_worker(port=0, network="lo"):
     server.start()
     _servers.append(server)
     return port
+
+
+def _num_cores():
+    """The CPU cores that this process may use, int."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _reason(error):
