@@ -3,7 +3,7 @@ r"""Measures how fast and how lean training is, on this machine.
     python -m trainers.benchmark --flagfile=configs/benchmark_schedule.cfg \
         --workdir=runs/benchmark_schedule
 
-One of six things is measured, --measure:
+One of seven things is measured, --measure:
 
     schedule    modules that only sleep: what the schedule alone takes, for any
                 K on any machine, and a timeline picture
@@ -15,6 +15,8 @@ One of six things is measured, --measure:
     diagnostics ResNets: what it costs to look at the training
     workers     ResNets: workers on loopback beside one process, and the bytes
                 that are sent (Linux)
+    recovery    the digits on workers on loopback: how long a run stands still
+                when one of them is killed
 
 All that is compared takes turns, round by round; tables have the median of the
 rounds and, in brackets, the least and the most. The working directory gets:
@@ -46,6 +48,7 @@ from trainers.benchmarks import (
     on_workers,
     overhead,
     processes,
+    recovery,
     schedule,
     tables,
     tracing,
@@ -56,7 +59,10 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_enum(
     "measure", None,
-    ["schedule", "compute", "memory", "tracing", "diagnostics", "workers"],
+    [
+        "schedule", "compute", "memory", "tracing", "diagnostics", "workers",
+        "recovery",
+    ],
     "What to measure. Required.", required=True,
 )
 flags.DEFINE_string(
@@ -70,13 +76,13 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
     "num_steps", 16,
-    "(all but memory and tracing) Iterations in a round; rounded up to "
-    "whole calls.",
+    "(all but memory, tracing and recovery) Iterations in a round; rounded up "
+    "to whole calls.",
     lower_bound=1, upper_bound=100_000,
 )
 flags.DEFINE_integer(
     "steps_per_execution", 8,
-    "(all but memory) Iterations in one graph.",
+    "(all but memory and recovery) Iterations in one graph.",
     lower_bound=1, upper_bound=1000,
 )
 flags.DEFINE_float(
@@ -84,11 +90,12 @@ flags.DEFINE_float(
 )
 flags.DEFINE_integer(
     "depth", 20,
-    "(all but schedule) Layers of the ResNet: "
+    "(all but schedule and recovery) Layers of the ResNet: "
     f"{', '.join(map(str, fr_keras.models.RESNET_DEPTHS))}.",
 )
 flags.DEFINE_integer(
-    "batch_size", 128, "(all but schedule) Examples per iteration.",
+    "batch_size", 128,
+    "(all but schedule and recovery) Examples per iteration.",
     lower_bound=1, upper_bound=1_000_000,
 )
 
@@ -141,6 +148,7 @@ def main():
         "tracing": measure_tracing,
         "diagnostics": measure_diagnostics,
         "workers": measure_workers,
+        "recovery": measure_recovery,
     }[FLAGS.measure]
     try:
         text = measure(numbers, job)
@@ -217,6 +225,14 @@ def measure_workers(numbers, job):
         )
     return tables.on_workers(
         job, on_workers.measure(job, numbers, FLAGS.rounds, show)
+    )
+
+
+def measure_recovery(numbers, job):
+    del job
+    return "\n\n".join(
+        tables.recovery(k, recovery.measure(k, FLAGS.rounds, show))
+        for k in numbers
     )
 
 

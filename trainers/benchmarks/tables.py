@@ -241,6 +241,25 @@ def memory(job, found):
     )
 
 
+def recovery(num_modules, seconds):
+    """Table of how long a run stands still.
+
+    Args:
+        num_modules: int, K.
+        seconds: as `benchmarks.recovery.measure` returns them.
+
+    Returns:
+        str.
+    """
+    return (
+        f"The digits on {num_modules} workers on loopback, of which one is "
+        "killed and started again at once:\n\n"
+    ) + _table(
+        ("after so many seconds", ""),
+        [(samples.text(1), what) for what, samples in seconds.items()],
+    )
+
+
 def plan(predictions, one, batch_size):
     """Table of predictions.
 
