@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import fr_keras  # noqa: F401, registers its layers.
-from tests.faults import ROOT
+from tests import command_line
+from tests.command_line import ROOT
 from tests.local_workers import start_worker, workers
 
 JOB = (
@@ -22,20 +23,17 @@ JOB = (
 
 
 def train(workdir, data_dir, *flags, module="trainers.train", own=()):
-    return subprocess.Popen(
-        [
-            sys.executable, "-m", module, *own, *JOB, f"--workdir={workdir}",
-            f"--data_dir={data_dir}", *flags,
-        ],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    return command_line.start(
+        module, *own, *JOB, f"--workdir={workdir}", f"--data_dir={data_dir}",
+        *flags,
     )
 
 
 def finish(process):
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, [
-        line for line in err.splitlines() if re.match(r"\w+\.py: ", line)
+    done = command_line.finish(process)
+    return done.returncode, done.stdout, [
+        line for line in done.stderr.splitlines()
+        if re.match(r"\w+\.py: ", line)
     ]
 
 
@@ -153,10 +151,7 @@ def test_port_is_taken():
     process, address = start_worker()
     try:
         port = address.rpartition(":")[2]
-        done = subprocess.run(
-            [sys.executable, "-m", "trainers.worker", f"--port={port}"],
-            cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
-        )
+        done = command_line.command("trainers.worker", f"--port={port}")
     finally:
         process.kill()
         process.communicate()

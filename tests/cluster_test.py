@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.faults import ROOT
+from tests.command_line import ROOT
 from tests.local_workers import workers
 
 TRAINING = """

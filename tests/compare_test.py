@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.train_test import command, complaint, finish, start
+from tests.command_line import command, complaint, finish, start
 
 JOB = [
     "--flagfile=configs/digits_fr.cfg", "--epochs=1", "--batch_size=479",
@@ -22,7 +22,8 @@ def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("comparisons") / "digits"
     data_dir = tmp_path_factory.mktemp("data")
     done = command(
-        "compare", *JOB, f"--workdir={workdir}", f"--data_dir={data_dir}"
+        "trainers.compare", *JOB, f"--workdir={workdir}",
+        f"--data_dir={data_dir}",
     )
     assert done.returncode == 0, done.stderr
     return workdir, data_dir, done
@@ -51,7 +52,8 @@ def test_goes_on_where_it_was_stopped(finished):
     (workdir / "part_of_gpipe_k2_seed0" / "results.json").unlink()
 
     done = command(
-        "compare", *JOB, f"--workdir={workdir}", f"--data_dir={data_dir}"
+        "trainers.compare", *JOB, f"--workdir={workdir}",
+        f"--data_dir={data_dir}",
     )
 
     assert done.returncode == 0, done.stderr
@@ -67,7 +69,7 @@ def test_goes_on_where_it_was_stopped(finished):
 def test_run_that_fails_is_told(tmp_path):
     # 1437 examples leave a batch that cannot be split.
     done = command(
-        "compare", *JOB, "--algorithms=gpipe", "--num_microbatches=2",
+        "trainers.compare", *JOB, "--algorithms=gpipe", "--num_microbatches=2",
         f"--workdir={tmp_path / 'new'}", f"--data_dir={tmp_path}",
     )
     line = complaint(done)
@@ -77,7 +79,7 @@ def test_run_that_fails_is_told(tmp_path):
 def test_workdir_of_another_comparison(finished):
     workdir, data_dir, _ = finished
     done = command(
-        "compare", *JOB, "--epochs=2", f"--workdir={workdir}",
+        "trainers.compare", *JOB, "--epochs=2", f"--workdir={workdir}",
         f"--data_dir={data_dir}",
     )
     assert complaint(done).endswith("Received: --epochs=1, --epochs=2")
@@ -88,7 +90,8 @@ def test_two_at_a_time(finished):
     with open(workdir / "experiment.cfg") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         done = command(
-            "compare", *JOB, f"--workdir={workdir}", f"--data_dir={data_dir}"
+            "trainers.compare", *JOB, f"--workdir={workdir}",
+            f"--data_dir={data_dir}"
         )
     assert "in use by another process" in complaint(done)
 
@@ -99,8 +102,8 @@ def test_run_and_comparison_end_together(how, tmp_path):
     """Terminated, it takes its run along; killed, it leaves it the lock."""
     workdir = tmp_path / "new"
     compare = start(
-        "compare", *JOB, "--epochs=100000", f"--workdir={workdir}",
-        f"--data_dir={tmp_path}", start_new_session=True,
+        "trainers.compare", *JOB, "--epochs=100000", f"--workdir={workdir}",
+        f"--data_dir={tmp_path}", new_session=True,
     )
     event_files = workdir / "part_of_features_replay_k2_seed0" / "train"
     while not event_files.exists():
@@ -120,15 +123,13 @@ def test_run_and_comparison_end_together(how, tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX)  # Nobody has it any more.
 
 
-@pytest.mark.slow
 def test_workdir_of_something_else(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
-    done = command("compare", f"--workdir={tmp_path}")
+    done = command("trainers.compare", f"--workdir={tmp_path}")
     assert "--workdir must be new" in complaint(done)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "flag",
     [
@@ -142,8 +143,8 @@ def test_workdir_of_something_else(tmp_path):
 )
 def test_nonsense_is_refused(flag, tmp_path):
     done = command(
-        "compare", f"--workdir={tmp_path / 'new'}", "--algorithms=backprop",
-        flag,
+        "trainers.compare", f"--workdir={tmp_path / 'new'}",
+        "--algorithms=backprop", flag,
     )
     assert flag.split("=")[0] in complaint(done)
     assert not (tmp_path / "new").exists()

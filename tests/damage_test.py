@@ -21,7 +21,8 @@ from tests.checkpoints_test import (
     shuffled,
     trained,
 )
-from tests.faults import ROOT, flip
+from tests.command_line import ROOT
+from tests.faults import flip
 
 
 @pytest.fixture(scope="module")

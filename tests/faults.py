@@ -14,13 +14,12 @@ import pathlib
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 
 import keras
 
-ROOT = pathlib.Path(__file__).parent.parent
+from tests.command_line import ROOT, finish, start
+
 DOCUMENT = ROOT / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- faults -->\n", "<!-- end of faults -->\n"
 
@@ -57,18 +56,9 @@ class Base:
         return finish(self.start(workdir, *flags, module=module, first=first))
 
     def start(self, workdir, *flags, module="trainers.train", first=()):
-        # (Tests want more of TensorFlow's messages than users do.)
-        environment = {
-            name: value for name, value in os.environ.items()
-            if name != "TF_CPP_MIN_LOG_LEVEL"
-        }
-        return subprocess.Popen(
-            [
-                sys.executable, "-m", module, *first, *JOB,
-                f"--data_dir={self.data_dir}", f"--workdir={workdir}", *flags,
-            ],
-            cwd=ROOT, env=environment, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, start_new_session=True,
+        return start(
+            module, *first, *JOB, f"--data_dir={self.data_dir}",
+            f"--workdir={workdir}", *flags, new_session=True,
         )
 
     def unfinished(self, folder):
@@ -78,13 +68,6 @@ class Base:
         for name in ("results.json", "model.keras"):
             (workdir / name).unlink()
         return workdir
-
-
-def finish(process):
-    out, err = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(
-        process.args, process.returncode, out, err
-    )
 
 
 def make_base(folder):

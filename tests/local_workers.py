@@ -2,20 +2,14 @@
 
 import contextlib
 import signal
-import subprocess
-import sys
 
-from tests.faults import ROOT
+from tests.command_line import start
 
 
 def start_worker(*flags):
     """Starts `python -m trainers.worker`; returns it and its address."""
-    process = subprocess.Popen(
-        [
-            sys.executable, "-m", "trainers.worker", "--port=0", "--cores=0",
-            "--deterministic", *flags,
-        ],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    process = start(
+        "trainers.worker", "--port=0", "--cores=0", "--deterministic", *flags
     )
     line = process.stdout.readline()
     assert line.endswith(": ready\n"), line

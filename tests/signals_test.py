@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.train_test import ROOT
+from tests.command_line import ROOT
 from trainers.signals import Signals
 
 
@@ -36,6 +36,7 @@ def test_first_is_noted(signum, capsys):
 def test_second_ends_at_once():
     """In a call into TensorFlow that lasts for minutes."""
     program = """
+import signal
 import tensorflow as tf
 from trainers.signals import Signals
 
@@ -45,18 +46,24 @@ def call():
         lambda i: True, lambda i: [i + 1], [tf.constant(0, tf.int64)]
     )
 
+# A shell may have started the tests with interrupts ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Signals().noted():
     print("begins", flush=True)
     call()
 """
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )
-    assert process.stdout.readline() == "begins\n"
-    time.sleep(1)
-    process.send_signal(signal.SIGTERM)
-    assert process.stdout.readline().startswith("SIGTERM: writes a checkpoint")
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == 128 + signal.SIGINT
+    ) as process:
+        try:
+            assert process.stdout.readline() == "begins\n"
+            time.sleep(1)
+            process.send_signal(signal.SIGTERM)
+            line = process.stdout.readline()
+            assert line.startswith("SIGTERM: writes a checkpoint")
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 128 + signal.SIGINT
+        finally:
+            process.kill()

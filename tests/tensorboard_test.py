@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.train_test import command, complaint
+from tests.command_line import command, complaint
 
 JOB = [
     "--dataset=digits", "--depth=20", "--num_modules=3", "--batch_size=64",
@@ -29,7 +29,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tensorboard")
     workdir = folder / "runs" / "digits"
     done = command(
-        "train", *JOB, "--diagnostics_every=4", "--exact_gradient",
+        "trainers.train", *JOB, "--diagnostics_every=4", "--exact_gradient",
         "--histograms", "--graph", "--profile_steps=16,17",
         f"--workdir={workdir}", f"--data_dir={folder}",
     )
@@ -167,7 +167,7 @@ def test_profile(run):
 
 @pytest.mark.slow
 def test_plots(run, tmp_path):
-    done = command("plot", f"--workdir={run}")
+    done = command("trainers.plot", f"--workdir={run}")
     assert done.returncode == 0, done.stderr
     for name in ("losses", "sigma", "residuals", "norms", "bound"):
         assert f"{name}.png" in done.stdout
@@ -175,15 +175,15 @@ def test_plots(run, tmp_path):
             assert len(picture.convert("RGB").getcolors(1 << 24)) > 20
 
     assert "must be that of a run" in complaint(
-        command("plot", f"--workdir={tmp_path}")
+        command("trainers.plot", f"--workdir={tmp_path}")
     )
     (tmp_path / "history.csv").write_text("epoch,loss\n0,what\n")
     assert "history.csv is damaged" in complaint(
-        command("plot", f"--workdir={tmp_path}")
+        command("trainers.plot", f"--workdir={tmp_path}")
     )
     (tmp_path / "history.csv").write_text("epoch,loss\n")
     assert "must have an epoch" in complaint(
-        command("plot", f"--workdir={tmp_path}")
+        command("trainers.plot", f"--workdir={tmp_path}")
     )
 
 
@@ -198,6 +198,8 @@ def test_plots(run, tmp_path):
     ],
 )
 def test_nonsense_is_refused(flags, tmp_path):
-    done = command("train", *JOB, *flags, f"--workdir={tmp_path / 'new'}")
+    done = command(
+        "trainers.train", *JOB, *flags, f"--workdir={tmp_path / 'new'}"
+    )
     assert flags[0].split("=")[0].strip("-") in complaint(done)
     assert not (tmp_path / "new").exists()

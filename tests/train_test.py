@@ -1,9 +1,7 @@
-"""The command lines as a user sees them, in processes of their own."""
+"""The command lines as a user sees them."""
 
 import csv
 import json
-import os
-import pathlib
 import re
 import resource
 import shutil
@@ -18,34 +16,13 @@ import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
 import fr_keras
+from tests.command_line import ROOT, command, complaint, finish, start
 from trainers import experiment
 
-ROOT = pathlib.Path(__file__).parent.parent
 JOB = [
     "--flagfile=configs/digits_fr.cfg", "--epochs=2", "--batch_size=300",
     "--steps_per_execution=4", "--learning_rate_drops=1", "--num_modules=2",
 ]
-
-
-def start(module, *arguments, variables=None, **options):
-    environment = {**os.environ, **(variables or {})}
-    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
-    return subprocess.Popen(
-        [sys.executable, "-m", f"trainers.{module}", *map(str, arguments)],
-        cwd=ROOT, env=environment, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, **options,
-    )
-
-
-def finish(process):
-    out, err = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(
-        process.args, process.returncode, out, err
-    )
-
-
-def command(module, *arguments, **options):
-    return finish(start(module, *arguments, **options))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +34,7 @@ def data_dir(tmp_path_factory):
 def run(data_dir, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "digits"
     done = command(
-        "train", *JOB, f"--workdir={workdir}", f"--data_dir={data_dir}"
+        "trainers.train", *JOB, f"--workdir={workdir}", f"--data_dir={data_dir}"
     )
     assert done.returncode == 0, done.stderr
     return workdir, done
@@ -146,7 +123,7 @@ def test_events_hold_what_is_promised(run):
 
 def test_evaluate_finds_the_accuracy_of_the_run(run, data_dir):
     workdir, done = run
-    evaluated = command("evaluate", f"--workdir={workdir}")
+    evaluated = command("trainers.evaluate", f"--workdir={workdir}")
     assert evaluated.returncode == 0, evaluated.stderr
     results = json.loads((workdir / "results.json").read_text())
     assert evaluated.stdout.startswith(
@@ -159,7 +136,7 @@ def test_evaluate_finds_the_accuracy_of_the_run(run, data_dir):
 def test_flags_of_a_run_repeat_it(run, tmp_path):
     workdir, done = run
     again = command(
-        "train", f"--flagfile={workdir}/flags.cfg",
+        "trainers.train", f"--flagfile={workdir}/flags.cfg",
         f"--workdir={tmp_path / 'again'}",
     )
     assert again.returncode == 0, again.stderr
@@ -170,18 +147,6 @@ def test_flags_of_a_run_repeat_it(run, tmp_path):
     assert pick.findall(again.stdout) == pick.findall(done.stdout)
 
 
-def complaint(done, status=2):
-    """The one line on standard error."""
-    assert done.returncode == status, (done.returncode, done.stderr)
-    (line,) = done.stderr.splitlines()
-    return line
-
-
-def slow(*case):
-    """One process takes some ten seconds: a few stand for their likes."""
-    return pytest.param(*case, marks=pytest.mark.slow)
-
-
 @pytest.mark.parametrize(
     "flags, expected",
     [
@@ -189,20 +154,20 @@ def slow(*case):
         (["--learning_rate=nan"], "--learning_rate"),
         (["--num_modules=1000"], "38 places"),
         (["--dataset=cifar10"], "tfds build cifar10"),
-        slow(["--algorithm=magic"], "algorithm"),
-        slow(["--devices=GPU:7"], "GPU:7"),
-        slow(["--devices=,"], "device=''"),
-        slow(["--dataset=nonsense"], "Received: nonsense"),
-        slow(["--mean=1,2"], "--mean"),
-        slow(["--crop_padding=1000"], "--crop_padding"),
-        slow(["--data_dir=setup.py"], "Not a directory"),
-        slow(["--flagfile=nowhere.cfg"], "nowhere.cfg"),
-        slow(["stray"], "stray"),
+        (["--algorithm=magic"], "algorithm"),
+        (["--devices=GPU:7"], "GPU:7"),
+        (["--devices=,"], "device=''"),
+        (["--dataset=nonsense"], "Received: nonsense"),
+        (["--mean=1,2"], "--mean"),
+        (["--crop_padding=1000"], "--crop_padding"),
+        (["--data_dir=setup.py"], "Not a directory"),
+        (["--flagfile=nowhere.cfg"], "nowhere.cfg"),
+        (["stray"], "stray"),
     ],
 )
 def test_mistake_gets_one_line(flags, expected, data_dir, tmp_path):
     done = command(
-        "train", "--flagfile=configs/digits_fr.cfg",
+        "trainers.train", "--flagfile=configs/digits_fr.cfg",
         f"--workdir={tmp_path / 'run'}", f"--data_dir={data_dir}", *flags,
     )
     assert expected in complaint(done)
@@ -219,7 +184,7 @@ def test_finished_run_is_told_again(run, data_dir):
     workdir, done = run
     before = files(workdir)
     again = command(
-        "train", *JOB, f"--workdir={workdir}", f"--data_dir={data_dir}"
+        "trainers.train", *JOB, f"--workdir={workdir}", f"--data_dir={data_dir}"
     )
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines() == done.stdout.splitlines()[-2:]
@@ -230,7 +195,8 @@ def test_run_with_other_flags_is_refused(run, data_dir):
     workdir, _ = run
     before = files(workdir)
     done = command(
-        "train", *JOB, f"--workdir={workdir}", f"--data_dir={data_dir}",
+        "trainers.train", *JOB, f"--workdir={workdir}",
+        f"--data_dir={data_dir}",
         "--seed=3", "--flip", "--std=7",
     )
     said = complaint(done)
@@ -242,7 +208,7 @@ def test_run_with_other_flags_is_refused(run, data_dir):
 
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "precious.txt").write_text("precious")
-    done = command("train", *JOB, f"--workdir={tmp_path}")
+    done = command("trainers.train", *JOB, f"--workdir={tmp_path}")
     assert "must be new or empty, or that of the same run" in complaint(done)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
@@ -256,7 +222,7 @@ def test_weights_of_another_run(run, data_dir, tmp_path):
         "--learning_rate=1e-9",
     ]
     done = command(
-        "train", *flags, f"--restore_weights_from={workdir}",
+        "trainers.train", *flags, f"--restore_weights_from={workdir}",
         f"--workdir={tmp_path / 'new'}",
     )
     assert done.returncode == 0, done.stderr
@@ -282,7 +248,7 @@ def test_weights_that_cannot_be_restored(
     flags, expected, run, data_dir, tmp_path
 ):
     done = command(
-        "train", *JOB, f"--data_dir={data_dir}",
+        "trainers.train", *JOB, f"--data_dir={data_dir}",
         f"--restore_weights_from={run[0]}", *flags,
         f"--workdir={tmp_path / 'new'}",
     )
@@ -292,32 +258,34 @@ def test_weights_that_cannot_be_restored(
 
 def test_unwritable_working_directory(tmp_path):
     (tmp_path / "file").write_text("")
-    done = command("train", *JOB, f"--workdir={tmp_path / 'file' / 'run'}")
+    done = command(
+        "trainers.train", *JOB, f"--workdir={tmp_path / 'file' / 'run'}"
+    )
     assert "cannot be written to" in complaint(done)
 
 
 def test_workdir_is_required():
-    assert "workdir" in complaint(command("train", *JOB))
+    assert "workdir" in complaint(command("trainers.train", *JOB))
 
 
 def test_evaluate_without_a_run(tmp_path):
-    done = command("evaluate", f"--workdir={tmp_path}")
+    done = command("trainers.evaluate", f"--workdir={tmp_path}")
     assert "must hold a finished run" in complaint(done)
 
 
 @pytest.mark.parametrize(
     "text, expected",
     [
-        slow("--dataset=digits\n--colour=red\n", "colour"),
-        slow("--dataset=digits\n", "without --mean"),
-        slow("stray\n", "stray"),
-        slow("\xff", "must be text"),
+        ("--dataset=digits\n--colour=red\n", "colour"),
+        ("--dataset=digits\n", "without --mean"),
+        ("stray\n", "stray"),
+        ("\xff", "must be text"),
     ],
 )
 def test_evaluate_with_damaged_flags(text, expected, tmp_path):
     (tmp_path / "flags.cfg").write_bytes(text.encode("latin-1"))
     (tmp_path / "model.keras").write_bytes(b"")
-    done = command("evaluate", f"--workdir={tmp_path}")
+    done = command("trainers.evaluate", f"--workdir={tmp_path}")
     assert "flags.cfg" in complaint(done) and expected in complaint(done)
 
 
@@ -327,7 +295,7 @@ def test_evaluate_on_other_data(run, tmp_path):
     (tmp_path / "flags.cfg").write_text((workdir / "flags.cfg").read_text())
     network = fr_keras.models.resnet(20, num_classes=3, input_shape=(8, 8, 1))
     network.save(tmp_path / "model.keras")
-    done = command("evaluate", f"--workdir={tmp_path}")
+    done = command("trainers.evaluate", f"--workdir={tmp_path}")
     assert complaint(done).endswith(
         "trained on, (8, 8, 1) and 3 classes. "
         "Received: (8, 8, 1) and 10 classes"
@@ -338,7 +306,7 @@ def test_evaluate_with_a_damaged_model(run, tmp_path):
     workdir, _ = run
     (tmp_path / "flags.cfg").write_text((workdir / "flags.cfg").read_text())
     (tmp_path / "model.keras").write_bytes(b"damaged")
-    done = command("evaluate", f"--workdir={tmp_path}")
+    done = command("trainers.evaluate", f"--workdir={tmp_path}")
     assert "cannot be loaded" in complaint(done)
 
 
@@ -354,7 +322,7 @@ def test_another_keras_backend_is_refused():
     last = done.stderr.splitlines()[-1]
     assert last.startswith("ImportError") and last.endswith("'jax'")
     done = command(
-        "train", *JOB, "--workdir=runs/none",
+        "trainers.train", *JOB, "--workdir=runs/none",
         variables={"KERAS_BACKEND": "jax"},
     )
     assert "KERAS_BACKEND" in complaint(done)
@@ -362,7 +330,8 @@ def test_another_keras_backend_is_refused():
 
 def test_training_that_diverges(data_dir, tmp_path):
     done = command(
-        "train", *JOB, f"--workdir={tmp_path}", f"--data_dir={data_dir}",
+        "trainers.train", *JOB, f"--workdir={tmp_path}",
+        f"--data_dir={data_dir}",
         "--learning_rate=1e20",
     )
     assert "Training diverged in epoch 1" in complaint(done, status=1)
@@ -380,11 +349,8 @@ def test_training_that_diverges(data_dir, tmp_path):
 
 def test_interrupt_before_training(data_dir, tmp_path):
     process = start(
-        "train", *JOB, f"--workdir={tmp_path}", f"--data_dir={data_dir}",
-        # A shell may have started the tests with interrupts ignored.
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        ),
+        "trainers.train", *JOB, f"--workdir={tmp_path}",
+        f"--data_dir={data_dir}",
     )
     process.stdout.readline()  # The network is there.
     process.send_signal(signal.SIGINT)
@@ -395,7 +361,8 @@ def test_interrupt_before_training(data_dir, tmp_path):
 def test_disk_that_is_full_at_the_end(data_dir, tmp_path):
     limit = 500_000, 500_000  # Bytes; the network takes more than twice that.
     done = command(
-        "train", *JOB, f"--workdir={tmp_path}", f"--data_dir={data_dir}",
+        "trainers.train", *JOB, f"--workdir={tmp_path}",
+        f"--data_dir={data_dir}",
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
     )
     assert done.returncode == 2
@@ -405,14 +372,15 @@ def test_disk_that_is_full_at_the_end(data_dir, tmp_path):
     names = {path.name for path in tmp_path.iterdir()}
     assert not {"model.keras", "results.json"} & names
     again = command(
-        "train", *JOB, f"--workdir={tmp_path}", f"--data_dir={data_dir}"
+        "trainers.train", *JOB, f"--workdir={tmp_path}",
+        f"--data_dir={data_dir}"
     )
     assert again.returncode == 0, again.stderr
     assert "Test accuracy" in again.stdout
 
 
 def test_help_reads_well():
-    done = command("train", "--helpshort")
+    done = command("trainers.train", "--helpshort")
     survival = (
         "checkpoint_steps", "checkpoint_minutes", "checkpoint_epochs",
         "keep_checkpoints", "on_nan",
@@ -426,7 +394,7 @@ def test_help_reads_well():
 
 @pytest.mark.slow
 def test_help_of_evaluate_shows_what_matters_there():
-    done = command("evaluate", "--helpshort")
+    done = command("trainers.evaluate", "--helpshort")
     shown = re.findall(r"^  --(\w+):", done.stdout, re.MULTILINE)
     assert shown == [
         "batch_size", "data_dir", "devices", "num_modules", "workdir"
