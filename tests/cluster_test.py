@@ -1,10 +1,13 @@
 """Modules on other machines: workers of TensorFlow's runtime on loopback."""
 
+import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.command_line import ROOT
-from tests.local_workers import workers
+from tests.local_workers import start_worker, workers
 
 TRAINING = """
 import sys
@@ -87,3 +90,38 @@ def test_same_numbers_on_workers(tmp_path):
         )
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "kept").glob("ckpt-*.index"))
+
+
+HOLDING = """
+import os
+import sys
+import tensorflow as tf
+import fr_keras.cluster
+
+fr_keras.cluster.connect(sys.argv[1:])
+with tf.device("/job:worker/task:0"):
+    held = tf.Variable(tf.ones([100, 2**20]))
+    assert float(held[7, 7]) == 1.0
+fr_keras.cluster.release(sys.argv[1:])
+os._exit(0)  # As after the loss of a worker.
+"""
+
+
+@pytest.mark.slow
+def test_worker_gives_memory_back():
+    """400 MB each time; what is given back is used again."""
+    process, address = start_worker()
+    try:
+        resident = []
+        for _ in range(3):
+            subprocess.run(
+                [sys.executable, "-c", HOLDING, address], cwd=ROOT, check=True
+            )
+            with open(f"/proc/{process.pid}/statm") as file:
+                pages = int(file.read().split()[1])
+            resident.append(pages * os.sysconf("SC_PAGESIZE"))
+    finally:
+        process.kill()
+        process.communicate()
+    assert resident[0] > 400 * 2**20  # It was really there.
+    assert resident[2] < resident[0] + 200 * 2**20

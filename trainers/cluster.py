@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import threading
 
 import tensorflow as tf
 from absl import flags
@@ -92,7 +93,13 @@ def connected():
         raise errors.UsageError(str(error)) from error
     except fr_keras.cluster.WorkerError as error:
         raise errors.Unavailable(str(error)) from error
-    watch.start(_go_on_after)
+    once = threading.Lock()
+
+    def go_on_after(loss):
+        once.acquire()  # For good: the first to notice ends this process.
+        _go_on_after(loss, workers)
+
+    watch.start(go_on_after)
     try:
         yield
     except errors.Interrupted:
@@ -100,19 +107,21 @@ def connected():
     except Exception:
         loss = watch.lost()
         if loss is not None:
-            _go_on_after(loss)
+            go_on_after(loss)
         raise
     finally:
         watch.stop()
 
 
-def _go_on_after(loss):
+def _go_on_after(loss, workers):
     """Goes on with the run in a new process, or ends; does not return.
 
     Args:
         loss: str, which worker is lost, and how.
+        workers: list of str, the addresses of all of them.
     """
     left = FLAGS.recoveries - 1
+    fr_keras.cluster.release(workers)
     if left < 0:
         errors.tell(
             f"{loss}; it was so too often (--recoveries). The same command "

@@ -1,8 +1,9 @@
 """Modules on other machines, by TensorFlow's distributed runtime."""
 
 from fr_keras.cluster.connection import connect
+from fr_keras.cluster.release import release
 from fr_keras.cluster.status import WorkerError
 from fr_keras.cluster.watch import Watch
 from fr_keras.cluster.worker import start_worker
 
-__all__ = ["Watch", "WorkerError", "connect", "start_worker"]
+__all__ = ["Watch", "WorkerError", "connect", "release", "start_worker"]

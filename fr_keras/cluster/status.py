@@ -9,7 +9,7 @@ import grpc
 # other; it has no arguments.
 _METHOD = "/tensorflow.WorkerService/GetStatus"
 # Not through a proxy, which knows nothing of workers.
-_OPTIONS = [("grpc.enable_http_proxy", 0)]
+CHANNEL_OPTIONS = [("grpc.enable_http_proxy", 0)]
 
 
 class WorkerError(RuntimeError):
@@ -43,7 +43,7 @@ def ask(address, timeout):
         WorkerError: if it does not answer in time, or is no worker.
     """
     try:
-        with grpc.insecure_channel(address, _OPTIONS) as channel:
+        with grpc.insecure_channel(address, CHANNEL_OPTIONS) as channel:
             devices = channel.unary_unary(_METHOD)(b"", timeout=timeout)
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
