@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import fr_keras
 from tests.command_line import ROOT
 from tests.local_workers import start_worker, workers
 
@@ -22,6 +23,28 @@ import fr_keras.cluster
 tf.config.threading.set_intra_op_parallelism_threads(1)
 fr_keras.cluster.connect(sys.argv[2:])
 WORKERS = None  # The default.
+
+# A function on both workers sees what was assigned before it was called.
+with tf.device("/job:worker/task:0"):
+    near = tf.Variable(0.0)
+with tf.device("/job:worker/task:1"):
+    far = tf.Variable(tf.zeros([1000, 1000]))
+
+
+@tf.function
+def read():
+    with tf.device(near.device):
+        number = near + 0.0
+    with tf.device(far.device):
+        return number, far[3, 3]
+
+
+for i in range(200):
+    near.assign(i)
+    with tf.device(far.device):
+        far.assign(tf.fill([1000, 1000], float(i)))
+    assert [*map(float, read())] == [i, i]
+
 chance = np.random.default_rng(0)
 x = chance.normal(size=(150, 8)).astype("float32")
 y = chance.integers(0, 4, 150)
@@ -90,6 +113,79 @@ def test_same_numbers_on_workers(tmp_path):
         )
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "kept").glob("ckpt-*.index"))
+
+
+EVERYTHING = """
+import sys
+import keras
+import numpy as np
+from keras import layers
+
+import fr_keras
+import fr_keras.cluster
+from fr_keras import diagnostics
+
+fr_keras.cluster.connect(sys.argv[2:])
+folder = sys.argv[1]
+chance = np.random.default_rng(0)
+x = chance.normal(size=(64, 8)).astype("float32")
+y = chance.integers(0, 4, 64)
+for name, algorithm in fr_keras.ALGORITHMS.items():
+    keras.utils.set_random_seed(0)
+    model = algorithm(keras.Sequential([
+        keras.Input([8]), *(layers.Dense(16, "relu") for _ in range(4)),
+        layers.Dropout(0.1), layers.BatchNormalization(), layers.Dense(4),
+    ]), 3)
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"], steps_per_execution=2,
+    )
+    probes = [] if model.delays is None else [
+        diagnostics.SufficientDirection(every=4),
+        diagnostics.DeltaResidual(every=4), diagnostics.FeatureDrift(every=4),
+        diagnostics.ConvergenceBound([(x, y)], every=4),
+    ]
+    history = model.fit(
+        x, y, batch_size=8, epochs=2, verbose=0, validation_data=(x, y),
+        callbacks=[
+            fr_keras.OnNaN(), fr_keras.Checkpoints(f"{folder}/{name}_kept"),
+            diagnostics.GradientNorm(), diagnostics.UpdateRatio(),
+            diagnostics.ReplayQueues(), diagnostics.Throughput(64), *probes,
+            keras.callbacks.TensorBoard(f"{folder}/{name}_logs", 1),
+            keras.callbacks.ModelCheckpoint(f"{folder}/{name}_best.keras"),
+            keras.callbacks.ReduceLROnPlateau(),
+            keras.callbacks.EarlyStopping(restore_best_weights=True),
+        ],
+    ).history
+    assert all(np.isfinite(values).all() for values in history.values())
+    model.evaluate(x, y, verbose=0)
+    predicted = model.predict(x, verbose=0)
+    for again in (
+        model.to_keras(),
+        keras.models.load_model(f"{folder}/{name}_best.keras"),
+    ):
+        again.predict(x, verbose=0)
+    np.testing.assert_allclose(
+        predicted, model.to_keras().predict(x, verbose=0), atol=1e-5
+    )
+    model.export(f"{folder}/{name}_served", verbose=False)
+    model.set_weights(model.get_weights())
+    model.summary(print_fn=lambda line: None)
+    print(name, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_everything_works_there(tmp_path):
+    """What works on one machine, for all algorithms, K=3 on two workers."""
+    with workers(2) as addresses:
+        done = subprocess.run(
+            [sys.executable, "-c", EVERYTHING, tmp_path, *addresses],
+            cwd=ROOT, capture_output=True, text=True, timeout=600, check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == list(fr_keras.ALGORITHMS)
 
 
 HOLDING = """

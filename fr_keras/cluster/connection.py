@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import logging
+import os
 import re
 import socket
 import time
@@ -51,6 +52,10 @@ def connect(workers, coordinator=None, wait=60.0):
     _check_addresses(workers, coordinator)
     _wait_for(workers, wait)
     coordinator = coordinator or _address_towards(workers[0])
+    # What is assigned to a variable of a worker outside of functions is on its
+    # way for a while, and a function that is called next may overtake it,
+    # unless each such operation is waited for.
+    os.environ["TF_ENABLE_EAGER_CLIENT_STREAMING_ENQUEUE"] = "false"
     try:
         tf.config.experimental_connect_to_cluster(
             tf.train.ClusterSpec({
