@@ -158,7 +158,7 @@ for name, algorithm in fr_keras.ALGORITHMS.items():
             keras.callbacks.EarlyStopping(restore_best_weights=True),
         ],
     ).history
-    assert all(np.isfinite(values).all() for values in history.values())
+    assert np.isfinite(history["loss"] + history["val_loss"]).all()
     model.evaluate(x, y, verbose=0)
     predicted = model.predict(x, verbose=0)
     for again in (
