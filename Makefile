@@ -26,10 +26,11 @@ cluster: $(INSTALLED)  ## the same on two workers on loopback
 	  --flagfile=configs/digits_fr.cfg \
 	  --workdir=runs/digits_cluster_$$(date +%Y%m%d-%H%M%S) $(ARGS)
 
+# A file in one process: its tests share runs of command lines.
 test: $(INSTALLED)  ## run the tests
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
-# A file in one process: the largest networks need 14 GB each.
+# Here, because the largest networks need 14 GB each.
 slow-test: $(INSTALLED)  ## run the tests that take long
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 

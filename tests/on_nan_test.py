@@ -119,9 +119,20 @@ def test_weights_stay_finite(algorithm, value):
         assert int(module.optimizer.iterations) > 15
 
 
-@pytest.mark.parametrize("steps", [1, 4, 5])
 @pytest.mark.parametrize(
-    "algorithm", ["FeaturesReplay", "DDG", "DNI", "GPipe", "Backprop"]
+    "algorithm, steps",
+    [
+        ("FeaturesReplay", 1), ("FeaturesReplay", 5), ("DDG", 4), ("DNI", 1),
+        ("GPipe", 4), ("Backprop", 5),
+        *(
+            pytest.param(algorithm, steps, marks=pytest.mark.slow)
+            for algorithm, steps in (
+                ("FeaturesReplay", 4), ("DDG", 1), ("DDG", 5), ("DNI", 4),
+                ("DNI", 5), ("GPipe", 1), ("GPipe", 5), ("Backprop", 1),
+                ("Backprop", 4),
+            )
+        ),
+    ],
 )
 def test_stops_at_the_loss(algorithm, steps):
     with pytest.raises(fr_keras.NonFiniteError) as caught:

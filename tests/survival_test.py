@@ -10,7 +10,7 @@ from tests import survival
 @pytest.mark.parametrize(
     "kills, steps_per_execution, epochs",
     [
-        (2, 8, 6),
+        (1, 8, 4),
         pytest.param(20, 1, 86, marks=pytest.mark.slow),
         pytest.param(20, 8, 86, marks=pytest.mark.slow),
     ],
