@@ -56,6 +56,10 @@ for _name in ("wait_for_workers", "worker_patience"):
         _name, lambda seconds: 0 < seconds < float("inf"),
         "must be positive and finite",
     )
+flags.register_validator(
+    "kubernetes_selector", lambda labels: bool(labels.strip()),
+    "must name labels, like app=fr-keras-worker",
+)
 flags.register_multi_flags_validator(
     ["workers", "cluster"],
     lambda values: not (values["workers"] and values["cluster"]),

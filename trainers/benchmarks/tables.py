@@ -306,10 +306,12 @@ def plan_of_links(by_link, one):
     Returns:
         str.
     """
-    anywhere = next(iter(by_link.values()))
+    # Each has cuts of its own.
+    slowest = min(by_link, key=float)
     return _table(
         (
-            "K", "fullest device (MB)", "crosses a boundary (MB)",
+            "K", f"fullest device at {slowest} Gbit/s (MB)",
+            f"crosses a boundary at {slowest} Gbit/s (MB)",
             *(f"speed-up at {rate} Gbit/s (GPipe's)" for rate in by_link),
         ),
         [
@@ -325,7 +327,7 @@ def plan_of_links(by_link, one):
                     for of_link in by_link.values()
                 ),
             )
-            for num_modules, found in anywhere.items()
+            for num_modules, found in by_link[slowest].items()
         ],
     )
 
