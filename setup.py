@@ -17,6 +17,7 @@ TENSORFLOW_VERSIONS = ">=2.20,<2.22"
 # Bounded above, so that an install next year gets what works today.
 REQUIREMENTS = [
     "absl-py>=2.1,<3",
+    "grpcio>=1.60,<2",
     # tensorflow-datasets 4.9 imports importlib_resources in its builders
     # without declaring it for Python 3.9 and newer.
     "importlib_resources>=6,<8",
