@@ -140,11 +140,7 @@ class OnNaN(keras.callbacks.Callback):
             )
 
     def on_train_end(self, logs=None):
-        for module in self.model.modules_at_work:
-            module.guard = None
-        self.model.loss_guard = None
-        detach(self.model, self._batches)
-        self.model.make_train_function(force=True)
+        detach(self.model, self._batches)  # (Guards end with `fit` itself.)
 
 
 class _LastBatches(Recorder):

@@ -178,7 +178,10 @@ CALLBACKS = {
 def some(names, *fast):
     """Parameters of which all but some are slow."""
     return [
-        pytest.param(name, marks=() if name in fast else pytest.mark.slow)
+        pytest.param(
+            *(name if isinstance(name, tuple) else [name]),
+            marks=() if name in fast else pytest.mark.slow,
+        )
         for name in names
     ]
 
@@ -265,27 +268,83 @@ def test_queues_of_sequences_go_on(algorithm, tmp_path, deterministic):
     assert seen.epochs == whole.epochs
 
 
-def test_goes_on_in_validation(tmp_path, deterministic):
+@pytest.mark.parametrize(
+    "data, steps",
+    some(
+        itertools.product(DATA, [1, 4]), ("dataset", 4), ("repeated", 4)
+    ),
+)
+def test_goes_on_in_validation(data, steps, tmp_path, deterministic):
     """A checkpoint after the last batch of an epoch, before its end."""
 
     class KillInTest(keras.callbacks.Callback):
-        def on_test_batch_end(self, batch, logs=None):
-            kept.save()
-            raise Killed
+        """Raises in validation after so many batches, if it comes so far."""
 
-    expected, whole = trained(build, DATA["arrays"])
-    model, seen = build(), Seen()
-    kept = fr_keras.Checkpoints(tmp_path)
-    with pytest.raises(Killed):
-        model.fit(
-            **DATA["arrays"](), epochs=4, verbose=0,
-            callbacks=[kept, seen, KillInTest()],
-        )
-    assert not seen.epochs
-    model, seen, _ = killed_and_continued(tmp_path, build, DATA["arrays"], [])
+        def __init__(self, kept, after):
+            super().__init__()
+            self.kept = kept
+            self.left = iter(range(after - 1))  # No state.
+
+        def on_test_batch_end(self, batch, logs=None):
+            if next(self.left, None) is None:
+                assert self.kept.save()
+                raise Killed
+
+    def whole_data():
+        return {
+            "validation_data": (X[:40], Y[:40]), "validation_batch_size": 40,
+            **DATA[data](),
+        }
+
+    make = functools.partial(build, steps=steps)
+    expected, whole = trained(make, whole_data)
+    # In the first epoch, again there, and in the next.
+    for after in (1, 1, 2):
+        model, seen = make(), Seen()
+        kept = fr_keras.Checkpoints(tmp_path)
+        with pytest.raises(Killed):
+            model.fit(
+                **whole_data(), epochs=4, verbose=0,
+                callbacks=[kept, seen, KillInTest(kept, after)],
+            )
+    model, seen, _ = killed_and_continued(tmp_path, make, whole_data, [])
+    assert_equal_models(model, expected)
+    assert {**whole.epochs, **seen.epochs} == whole.epochs
+    assert (0, 0) not in seen.batches
+
+
+class PerEpoch(keras.callbacks.Callback):
+    """Counts the batches of each epoch, in attributes of all kinds."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.count = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.count += 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.found = {**getattr(self, "found", {}), epoch: self.count}
+
+
+def test_an_epoch_that_goes_on_has_begun_once(tmp_path, deterministic):
+    """A schedule that looks at the present rate, and sums of an epoch."""
+    counters = []
+
+    def callbacks():
+        counters.append(PerEpoch())
+        return [
+            keras.callbacks.LearningRateScheduler(lambda epoch, lr: lr * 0.5),
+            counters[-1],
+        ]
+
+    data = DATA["dataset"]
+    expected, whole = trained(build, data, callbacks)
+    model, seen, _ = killed_and_continued(
+        tmp_path, build, data, [6, 5], callbacks
+    )
     assert_equal_models(model, expected)
     assert seen.epochs == whole.epochs
-    assert (0, 0) not in seen.batches
+    assert counters[-1].found == counters[0].found == dict.fromkeys(range(4), 4)
 
 
 def test_finished_training_is_not_trained_again(tmp_path):
@@ -310,6 +369,27 @@ def test_keeps_the_newest_and_the_best(tmp_path):
     (best,) = store.Store(tmp_path / "best", 1).prefixes()
     assert store.read_manifest(best)["position"]["epoch"] == 2
     assert store.read_manifest(best)["best"] == 1.0
+
+
+def test_best_that_could_not_be_written_is_not_the_best(tmp_path, monkeypatch):
+    write, failed = store.Store.write, []
+
+    def fail(self, *args):
+        if self.directory.endswith("best") and len(failed) < 2:
+            failed.append(True)
+            raise OSError("no space left")
+        return write(self, *args)
+
+    monkeypatch.setattr(store.Store, "write", fail)
+    values = iter([3.0, 1.0, 2.0, 2.5])
+    killed_and_continued(
+        tmp_path, build, DATA["dataset"], [], monitor="quality",
+        callbacks=lambda: [keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: logs.update(quality=next(values))
+        )],
+    )
+    (best,) = store.Store(tmp_path / "best", 1).prefixes()
+    assert store.read_manifest(best)["best"] == 2.0
 
 
 def test_checkpoints_by_time(tmp_path, monkeypatch):
@@ -363,6 +443,28 @@ def test_logs_are_cut_back(tmp_path):
         for value in event.summary.value if value.tag == "epoch_loss"
     ]
     assert steps == [0, 1, 2, 3]
+
+
+def test_logs_of_other_callbacks_are_left_alone(tmp_path):
+    """Callbacks that were not there at the checkpoint keep what they have."""
+    def logger():
+        return keras.callbacks.CSVLogger(tmp_path / "log.csv", append=True)
+
+    model = build()
+    with pytest.raises(Killed):
+        model.fit(shuffled(), epochs=4, verbose=0, callbacks=[
+            keras.callbacks.TensorBoard(tmp_path / "logs"),
+            fr_keras.Checkpoints(tmp_path / "kept"), Kill(6),
+        ])
+    (tmp_path / "log.csv").write_text("epoch,loss\n7,8\n")
+    before = {p: p.read_bytes() for p in (tmp_path / "logs/train").iterdir()}
+    build().fit(shuffled(), epochs=4, verbose=0, callbacks=[
+        logger(), keras.callbacks.TensorBoard(tmp_path / "logs"),
+        fr_keras.Checkpoints(tmp_path / "kept"),
+    ])
+    assert (tmp_path / "log.csv").read_text().startswith("epoch,loss\n7,8\n")
+    for path, data in before.items():
+        assert data.startswith(path.read_bytes()) and path.stat().st_size
 
 
 def test_weights_for_another_number_of_modules(tmp_path):

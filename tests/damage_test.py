@@ -148,6 +148,17 @@ def test_list_of_checkpoints_is_not_believed(
     [
         ("position", None), ("best", "best"), ("batch_spec", "AAAA!"),
         ("callbacks", []), ("logs", 3), ("num_arrays", "many"),
+        ("callbacks", {"EarlyStopping_0": 5}),
+        ("callbacks", {"EarlyStopping_0": {}}),
+        ("callbacks", {"EarlyStopping_0": {"dict": 5}}),
+        ("callbacks", {"EarlyStopping_0": {"dict": [["wait", {"array": 9}]]}}),
+        ("callbacks", {"EarlyStopping_0": {"dict": [[3, 4]]}}),
+        ("batch_spec", ""), ("logs", {"logs_0": 3}),
+        ("logs", {"logs_0": {"a": "b"}}), ("logs", {"logs_0": {"a": -1}}),
+        ("model", {"algorithm": "FeaturesReplay", "num_modules": 2}),
+        ("model", {
+            "algorithm": "FeaturesReplay", "num_modules": 2, "network": [3],
+        }),
     ],
 )
 def test_manifest_is_checked(entry, value, folder):
@@ -163,14 +174,42 @@ def test_manifest_is_checked(entry, value, folder):
 def test_state_sets_nothing_else_of_callbacks(folder, tmp_path):
     """A manifest cannot redirect what a callback was told to write."""
     callback = keras.callbacks.ModelCheckpoint(tmp_path / "here.keras")
-    state = callback_state.CallbackState([callback])
-    state.set({"ModelCheckpoint_0": {"dict": {
-        "filepath": str(tmp_path / "there.keras"), "_model": 3, "best": 1.5,
-        "on_epoch_end": 4, "__class__": 5,
-    }}}, [])
+    logs = keras.callbacks.TensorBoard(tmp_path / "here")
+    logs._val_dir = str(tmp_path / "here")
+    state = callback_state.CallbackState([callback, logs])
+    state.set({
+        "ModelCheckpoint_0": {
+            "filepath": str(tmp_path / "there.keras"), "_model": 3,
+            "best": 1.5, "on_epoch_end": 4, "__class__": 5, "a b": 6,
+        },
+        "TensorBoard_0": {"_val_dir": str(tmp_path / "there")},
+    })
     assert callback.filepath == str(tmp_path / "here.keras")
-    assert "on_epoch_end" not in vars(callback)
+    assert logs._val_dir == str(tmp_path / "here")
+    assert not {"on_epoch_end", "a b"} & vars(callback).keys()
     assert callback.best == 1.5
+
+
+@pytest.mark.parametrize("value", ["x", [1], {"a": 1}])
+def test_state_of_another_kind_is_refused(value):
+    callback = keras.callbacks.EarlyStopping()
+    callback.wait = 2
+    state = callback_state.CallbackState([callback])
+    with pytest.raises(ValueError, match="another kind. Received: wait="):
+        state.set({"EarlyStopping_0": {"wait": value}})
+
+
+def test_arguments_of_a_base_class_are_no_state(tmp_path):
+    class Mine(keras.callbacks.ModelCheckpoint):
+        def __init__(self, **kwargs):
+            super().__init__(tmp_path / "here.keras", **kwargs)
+
+    callback = Mine(save_freq="epoch")
+    callback_state.CallbackState([callback]).set(
+        {"Mine_0": {"filepath": 3, "verbose": 7, "best": 0.5}}
+    )
+    assert callback.filepath == str(tmp_path / "here.keras")
+    assert (callback.verbose, callback.best) == (0, 0.5)
 
 
 def test_parts_of_a_killed_process_are_removed(folder):

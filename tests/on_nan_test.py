@@ -209,3 +209,16 @@ def test_warns_once(caplog):
 def test_nonsense_is_refused():
     with pytest.raises(ValueError, match="`action` must.*Received: action='x'"):
         fr_keras.OnNaN("x")
+
+
+def test_guards_end_with_the_training_that_they_stopped():
+    """Later trainings without the callback are as if it had never been."""
+    model = build("FeaturesReplay")
+    with pytest.raises(fr_keras.NonFiniteError):
+        fit(model, spoiled(), action="stop")
+    assert all(module.guard is None for module in model.modules_at_work)
+    assert model.loss_guard is None
+    loss = model.fit(
+        spoiled(), Y, batch_size=4, shuffle=False, verbose=0
+    ).history["loss"]
+    assert np.isnan(loss).all()

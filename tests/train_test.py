@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
 import fr_keras
+from tests import survival
 from tests.command_line import ROOT, command, complaint, finish, start
 from trainers import experiment
 
@@ -227,6 +229,15 @@ def test_weights_of_another_run(run, data_dir, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert f"weights of {workdir}/checkpoints/ckpt-2" in done.stdout
+    # Killed before its first checkpoint, it begins with them again.
+    shutil.rmtree(tmp_path / "new" / "checkpoints")
+    for name in ("results.json", "model.keras"):
+        (tmp_path / "new" / name).unlink()
+    again = command(
+        "trainers.train", *flags, f"--restore_weights_from={workdir}",
+        f"--workdir={tmp_path / 'new'}",
+    )
+    assert f"weights of {workdir}/checkpoints/ckpt-2" in again.stdout
     # At this learning rate they stay what they are.
     old, new = (
         keras.models.load_model(folder / "model.keras", compile=False)
@@ -234,6 +245,37 @@ def test_weights_of_another_run(run, data_dir, tmp_path):
     )
     for a, b in zip(old.trainable_weights, new.trainable_weights):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_diagnostics_of_a_run_that_was_killed(data_dir, tmp_path):
+    """Each step once; what probes remember of others begins anew."""
+    flags = [
+        *JOB, f"--data_dir={data_dir}", "--deterministic", "--epochs=6",
+        "--diagnostics_every=2", "--checkpoint_steps=4",
+    ]
+    curves = []
+    for name, kills in (("unbroken", 0), ("killed", 2)):
+        workdir = tmp_path / name
+        for _ in range(kills):
+            process = start("trainers.train", *flags, f"--workdir={workdir}")
+            number = survival._newest(workdir / "checkpoints")
+            while survival._newest(workdir / "checkpoints") < number + 2:
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.005)
+            process.kill()
+            process.communicate()
+        done = command("trainers.train", *flags, f"--workdir={workdir}")
+        assert done.returncode == 0, done.stderr
+        assert not done.stderr
+        curves.append({
+            tag: [step for step, _ in points] for tag, points in
+            survival._curves(workdir / "diagnostics").items()
+        })
+    assert len(curves[0]["sigma/module_1"]) >= 5
+    for of_run in curves:  # It is written whenever a process begins.
+        of_run.pop("custom_scalars__config__", None)
+    assert curves[0] == curves[1]
 
 
 @pytest.mark.slow

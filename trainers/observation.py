@@ -2,6 +2,7 @@
 
 import os
 
+import keras
 from absl import flags
 
 from fr_keras import diagnostics
@@ -74,13 +75,17 @@ def callbacks(workdir, model, data, num_examples):
         found += [
             diagnostics.UpdateRatio(),
             diagnostics.ReplayQueues(),
-            diagnostics.BusyShares(
-                10 * FLAGS.diagnostics_every, writer=writer
-            ),
         ]
+        if not FLAGS.deterministic:  # As no clock is.
+            found.append(diagnostics.BusyShares(
+                10 * FLAGS.diagnostics_every, writer=writer
+            ))
         if model.delays is not None:
             found += probes(data, writer)
-        tensorboard.write_layout(writer)
+        # Not before the files of an interrupted run are cut back.
+        found.append(keras.callbacks.LambdaCallback(
+            on_train_begin=lambda logs: tensorboard.write_layout(writer)
+        ))
     if FLAGS.graph:
         found.append(tensorboard.Graph(writer))
     if FLAGS.profile_steps:

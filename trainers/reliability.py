@@ -1,5 +1,6 @@
 """Flags for what a run survives, and the callbacks that see to it."""
 
+import glob
 import os
 
 from absl import flags
@@ -72,6 +73,20 @@ def callbacks(stop, kept):
         last but for `kept`.
     """
     return fr_keras.OnNaN(FLAGS.on_nan), signals.StopOnSignal(stop, kept)
+
+
+def has_begun(folder):
+    """Whether a run has checkpoints, from which it will go on.
+
+    Args:
+        folder: str, its working directory.
+    """
+    return bool(glob.glob(
+        os.path.join(
+            glob.escape(folder), workdir.CHECKPOINTS, "**", "*.index"
+        ),
+        recursive=True,
+    ))
 
 
 def restore_weights(model, folder):

@@ -123,9 +123,9 @@ def run(goes_on):
         FLAGS.drop_remainder,
     )
     test_batches = input_pipeline.test_batches(data, FLAGS.batch_size)
+    if FLAGS.restore_weights_from and not reliability.has_begun(FLAGS.workdir):
+        reliability.restore_weights(model, FLAGS.restore_weights_from)
     if not goes_on:
-        if FLAGS.restore_weights_from:
-            reliability.restore_weights(model, FLAGS.restore_weights_from)
         flag_file.write(in_workdir(workdir.FLAG_FILE))
     if costs is not None and not os.path.exists(in_workdir(COSTS)):
         with whole_file(COSTS) as path, open(path, "w") as file:

@@ -15,9 +15,12 @@ class ModuleFitter(ModuleEvaluator):
     Attributes:
         epoch_iterator: Keras' iterator over the epochs of the call of `fit`
             that is running, or `None`.
+        loss_guard: `fr_keras.guard.Guard` of what the loss is counted in, or
+            `None`; like the guards of modules, for one call of `fit`.
     """
 
     epoch_iterator = None
+    loss_guard = None
     _is_fitting = False
 
     @reads
@@ -34,6 +37,17 @@ class ModuleFitter(ModuleEvaluator):
             self._is_fitting = False
             self.epoch_iterator = None
             self._initial_epoch = None
+            self._take_guards_away()
+
+    def _take_guards_away(self):
+        if self.loss_guard is None and all(
+            module.guard is None for module in self.modules_at_work
+        ):
+            return
+        self.loss_guard = None
+        for module in self.modules_at_work:
+            module.guard = None
+        self.train_function = None  # They are traced into it.
 
     def _arranged(self, callbacks):
         """Puts callbacks that go on with a training after all others.

@@ -35,9 +35,6 @@ class ModuleTrainer(ModuleFitter):
     # Whether modules keep their inputs and compute their features again.
     replays = False
 
-    # `fr_keras.guard.Guard` of what the loss is counted in, or `None`.
-    loss_guard = None
-
     # What looks at iterations, a tuple of `fr_keras.recording.Recorder`s.
     recorders = ()
 

@@ -4,18 +4,20 @@ import collections
 import inspect
 
 import numpy as np
+import tensorflow as tf
 
-_PLAIN = (bool, int, float, str, type(None))
+_PLAIN = (bool, int, float, type(None))
 
 
 class CallbackState:
     """Keeps apart what callbacks were made with and what they became.
 
     Any attribute that changes after training has begun is state, if it
-    consists of numbers, strings, arrays, lists, tuples and dicts: the patience
-    that `EarlyStopping` has left, the best value that `ModelCheckpoint` has
-    seen. What has the name of an argument of its class is not. A callback that
-    knows better has `get_state()`, which returns such values in a dict, and
+    consists of numbers, arrays, lists, tuples and dicts: the patience that
+    `EarlyStopping` has left, the best value that `ModelCheckpoint` has seen.
+    What has the name of an argument of its class is not, nor are texts, which
+    may say where files are written. A callback that knows better has
+    `get_state()`, which returns such values, and texts, in a dict, and
     `set_state(state)`.
 
     Args:
@@ -60,33 +62,101 @@ class CallbackState:
             or not _are_equal(value, before.get(key, _Other))
         }
 
-    def set(self, states, arrays):
+    def set(self, states):
         """Gives callbacks their state back.
 
         Args:
-            states: as `get` returned it; callbacks that are not there any
+            states: as `decoded` returned it; callbacks that are not there any
                 more are left out.
-            arrays: list of arrays.
+
+        Raises:
+            ValueError: in one line, if it is no state of theirs.
         """
         for name, callback in self._callbacks.items():
             if name not in states:
                 continue
-            state = _decode(states[name], arrays)
             if hasattr(callback, "set_state"):
-                callback.set_state(state)
+                callback.set_state(states[name])
                 continue
-            for key in state.keys() & _attributes(callback).keys():
-                setattr(callback, key, state[key])
-                self._restored[name].add(key)
+            for key, value in states[name].items():
+                if _takes(callback, key, value):
+                    setattr(callback, key, value)
+                    self._restored[name].add(key)
 
 
 class _Other:
     """Equal to no value."""
 
 
+def decoded(states, arrays):
+    """The state of callbacks as it was, from what `CallbackState.get` made.
+
+    Args:
+        states: dict from JSON.
+        arrays: list of arrays.
+
+    Returns:
+        Dict from names of callbacks to dicts.
+
+    Raises:
+        ValueError: in one line, if it was made by something else.
+    """
+    try:
+        found = {name: _decode(s, arrays) for name, s in states.items()}
+    except (
+        AttributeError, IndexError, KeyError, TypeError, ValueError
+    ) as error:
+        raise ValueError(
+            "The state of callbacks is not as it was written. "
+            f"Received: {error!r:.100}"
+        ) from error
+    for name, state in found.items():
+        if not isinstance(state, dict) or not all(
+            isinstance(key, str) for key in state
+        ):
+            raise ValueError(
+                f"The state of {name} must be a dict from names. "
+                f"Received: {state!r:.60}"
+            )
+    return found
+
+
+def _takes(callback, key, value):
+    """Whether a value is state of an attribute; if not, it is left alone.
+
+    Raises:
+        ValueError: in one line, if the attribute has state of another kind.
+    """
+    kept = _attributes(callback)
+    if key not in kept:
+        # Made in training, and by no class.
+        return key.isidentifier() and not (
+            hasattr(callback, key) or key in _arguments(callback)
+        )
+    present = kept[key]
+    numbers = (int, float, np.generic)
+    if not (
+        present is None or value is None or type(value) is type(present)
+        or isinstance(value, numbers) and isinstance(present, numbers)
+    ):
+        raise ValueError(
+            f"Its state of {type(callback).__name__} is of another kind. "
+            f"Received: {key}={value!r:.60} in place of {present!r:.60}"
+        )
+    return True
+
+
+def _arguments(callback):
+    """The names of the arguments that a callback may have been made with."""
+    return {
+        name for kind in type(callback).__mro__ if "__init__" in vars(kind)
+        for name in inspect.signature(kind.__init__).parameters
+    }
+
+
 def _attributes(callback):
     """The attributes of a callback that can be kept, copied."""
-    given = {"params", *inspect.signature(type(callback)).parameters}
+    given = {"params", *_arguments(callback)}
     found = {}
     for key, value in vars(callback).items():
         if key in given:
@@ -103,15 +173,23 @@ def _copy(value):
     kind = type(value)
     if kind in _PLAIN:
         return value
-    if kind is np.ndarray and value.dtype.kind in "biuf":
+    if kind is np.ndarray and _has_numbers(value.dtype):
         return value.copy()
-    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+    if isinstance(value, np.generic) and _has_numbers(value.dtype):
         return value
     if kind in (list, tuple):
         return kind(map(_copy, value))
-    if kind is dict and all(type(key) is str for key in value):
+    if kind is dict and all(type(key) in (str, int) for key in value):
         return {key: _copy(entry) for key, entry in value.items()}
     raise TypeError(f"Cannot be kept: {value!r}")
+
+
+def _has_numbers(dtype):
+    try:
+        dtype = tf.as_dtype(dtype)
+    except TypeError:
+        return False
+    return dtype.is_floating or dtype.is_integer or dtype.is_bool
 
 
 def _are_equal(a, b):
@@ -137,7 +215,8 @@ def _encode(value, arrays):
             "tuple": isinstance(value, tuple),
         }
     if isinstance(value, dict):
-        return {"dict": {k: _encode(v, arrays) for k, v in value.items()}}
+        # In pairs, since the keys of JSON are texts.
+        return {"dict": [[k, _encode(v, arrays)] for k, v in value.items()]}
     return value
 
 
@@ -151,4 +230,4 @@ def _decode(value, arrays):
     if "list" in value:
         entries = [_decode(entry, arrays) for entry in value["list"]]
         return tuple(entries) if value["tuple"] else entries
-    return {k: _decode(v, arrays) for k, v in value["dict"].items()}
+    return {key: _decode(entry, arrays) for key, entry in value["dict"]}

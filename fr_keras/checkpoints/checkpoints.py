@@ -12,9 +12,9 @@ import tensorflow as tf
 from fr_keras.algorithms.trainer import ModuleTrainer
 from fr_keras.batch_spec import BatchSpec
 from fr_keras.checkpoints import store, training_state
-from fr_keras.checkpoints.callback_state import CallbackState
+from fr_keras.checkpoints.callback_state import CallbackState, decoded
 from fr_keras.checkpoints.data_position import DataPosition
-from fr_keras.checkpoints.log_files import LogFiles
+from fr_keras.checkpoints.log_files import LogFiles, check_sizes
 from fr_keras.recording import check_is_algorithm
 from fr_keras.versions import versions
 
@@ -143,7 +143,8 @@ class Checkpoints(keras.callbacks.Callback):
         self._others = others
         self._log_files = LogFiles(self.logs, others)
         self._manifest = None
-        self._metrics = None
+        self._position = None
+        self._is_testing = False
         self._epoch = self._batches_before = 0
         self._logs = None
         self._counted = []
@@ -186,17 +187,22 @@ class Checkpoints(keras.callbacks.Callback):
         manifest = store.read_manifest(prefix)
         try:
             training_state.check_format(manifest)
+            check_sizes(manifest["logs"])
+            arrays = store.read_arrays(prefix, manifest["num_arrays"])
+            self._callbacks_before = decoded(manifest["callbacks"], arrays)
             training_state.check_model(model, manifest["model"])
             model.prepare(BatchSpec.from_string(manifest["batch_spec"]))
             training_state.check_state(model, manifest["model"])
+        except store.Damaged:
+            raise
         except ValueError as error:
             raise CheckpointError(f"{prefix} does not fit. {error}") from error
-        variables = training_state.variables(model)
-        store.read_variables(prefix, variables)
-        if manifest["position"]["batch"]:
-            # Keras resets them before the epoch begins.
-            self._metrics = [v.numpy() for v in variables["metrics"]]
-        self._arrays = store.read_arrays(prefix, manifest["num_arrays"])
+        except Exception as error:  # It may hold anything.
+            raise CheckpointError(
+                f"{prefix} does not fit. It is not as it was written. "
+                f"Received: {error!r:.200}"
+            ) from error
+        store.read_variables(prefix, training_state.variables(model))
         if manifest["versions"] != versions():
             _logger.warning(
                 "%s was written with %s; with %s numbers may come out "
@@ -215,7 +221,8 @@ class Checkpoints(keras.callbacks.Callback):
         # batch comes any more.
         self.model.prepare(BatchSpec.from_string(self._manifest["batch_spec"]))
         position = self._manifest["position"]
-        self._callback_state.set(self._manifest["callbacks"], self._arrays)
+        self._set_callbacks()
+        self._position = position["data"]
         self._data.set(position["data"], position["batch"])
         self._batches_before = position["batch"]
         # A training that a callback has stopped is over.
@@ -223,22 +230,32 @@ class Checkpoints(keras.callbacks.Callback):
             self.params["epochs"] if position["stopped"] else position["epoch"]
         )
 
+    def _set_callbacks(self):
+        try:
+            self._callback_state.set(self._callbacks_before)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{self.restored} does not fit. {error}"
+            ) from error
+
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
+        if self._batches_before:
+            # Keras has reset the metrics, and other callbacks have begun an
+            # epoch that they had begun before.
+            store.read_variables(
+                self.restored, training_state.variables(self.model)
+            )
+            self._set_callbacks()
         self._first_step = self._step() - self._batches_before
         self._batches_before = 0
-        if self._metrics is None:
-            return
-        metrics = training_state.variables(self.model)["metrics"]
-        for variable, value in zip(metrics, self._metrics):
-            variable.assign(value)
-        self._metrics = None
 
     def on_train_batch_begin(self, batch, logs=None):
         self._before = self._step()
 
     def on_train_batch_end(self, batch, logs=None):
         self._logs = logs
+        self._position = self._data.get()
         if self._is_due():
             self.save()
 
@@ -252,11 +269,13 @@ class Checkpoints(keras.callbacks.Callback):
         return bool(self.every_minutes) and waited >= 60 * self.every_minutes
 
     def on_test_begin(self, logs=None):
+        self._is_testing = True
         # Metrics are about to count what is tested.
         metrics = training_state.variables(self.model)["metrics"]
         self._counted = [(variable, variable.numpy()) for variable in metrics]
 
     def on_test_end(self, logs=None):
+        self._is_testing = False
         self._counted = []
 
     def save(self):
@@ -269,39 +288,43 @@ class Checkpoints(keras.callbacks.Callback):
             bool, whether it was written.
         """
         batch = self._step() - self._first_step
+        # While it tests, Keras has begun the data of the next epoch.
+        position = self._position if self._is_testing else self._data.get()
         present = [variable.numpy() for variable, _ in self._counted]
         for variable, value in self._counted:
             variable.assign(value)
         try:
-            return self._save(self._newest, self._logs, self._epoch, batch)
+            return self._save(
+                self._newest, self._logs, self._epoch, batch, position
+            )
         finally:
             for (variable, _), value in zip(self._counted, present):
                 variable.assign(value)
 
     def on_epoch_end(self, epoch, logs=None):
-        next_epoch = epoch + 1, 0
+        next_epoch = epoch + 1, 0, self._data.get()
         is_last = epoch + 1 == self.params["epochs"] or self.model.stop_training
-        is_best = self._is_best(logs or {})
+        before = self.best
+        if self._is_best(logs or {}):
+            self.best = float(logs[self.monitor])
+            # Before the newest, which says that it is there.
+            if not self._save(self._best, logs, *next_epoch):
+                self.best = before
         if is_last or (
             self.every_epochs and (epoch + 1) % self.every_epochs == 0
         ):
             self._save(self._newest, logs, *next_epoch)
-        if is_best:
-            self._save(self._best, logs, *next_epoch)
 
     def _is_best(self, logs):
-        """Whether an epoch is the best, which is then remembered."""
+        """Whether an epoch is the best so far."""
         value = logs.get(self.monitor)
         if value is None or not math.isfinite(value):
             return False
-        is_best = self.best is None or (
+        return self.best is None or (
             value < self.best if self.mode == "min" else value > self.best
         )
-        if is_best:
-            self.best = float(value)
-        return is_best
 
-    def _save(self, where, logs, epoch, batch):
+    def _save(self, where, logs, epoch, batch, position):
         self._last_save = time.monotonic()
         loss = (logs or {}).get("loss")
         if loss is not None and not np.all(np.isfinite(loss)):
@@ -314,7 +337,7 @@ class Checkpoints(keras.callbacks.Callback):
                 "step": self._step(),
                 "epoch": epoch,
                 "batch": batch,
-                "data": self._data.get(),
+                "data": position,
                 "stopped": bool(not batch and self.model.stop_training),
             },
             "best": self.best,

@@ -1,5 +1,6 @@
 """Files that grow while a network trains, cut back to a checkpoint."""
 
+import collections
 import os
 
 import keras
@@ -22,49 +23,73 @@ class LogFiles:
     """
 
     def __init__(self, paths, callbacks):
-        self._paths = [os.path.abspath(os.fspath(path)) for path in paths]
+        self._paths = {
+            f"logs_{i}": os.path.abspath(os.fspath(path))
+            for i, path in enumerate(paths)
+        }
         self._callbacks = callbacks
+        counts = collections.Counter()
         for callback in callbacks:
+            name = type(callback).__name__
+            key = f"{name}_{counts[name]}"
+            counts[name] += 1
             if isinstance(callback, keras.callbacks.TensorBoard):
-                self._paths += [
-                    os.path.join(os.path.abspath(callback.log_dir), name)
-                    for name in ("train", "validation")
-                ]
+                for split in ("train", "validation"):
+                    self._paths[f"{key}/{split}"] = os.path.join(
+                        os.path.abspath(callback.log_dir), split
+                    )
             elif isinstance(callback, keras.callbacks.CSVLogger):
-                self._paths.append(os.path.abspath(callback.filename))
+                self._paths[key] = os.path.abspath(callback.filename)
 
     def sizes(self):
         """Flushes all writers, and returns how long the files are.
 
         Returns:
-            List, for each path a dict from names of files to bytes.
+            Dict from what writes to a dict from names of files to bytes.
         """
         for callback in self._callbacks:
             for writer in _writers(callback):
                 writer.flush()
-        return [
-            {name: os.path.getsize(file) for name, file in _files(path)}
-            for path in self._paths
-        ]
+        return {
+            key: {name: os.path.getsize(file) for name, file in _files(path)}
+            for key, path in self._paths.items()
+        }
 
     def cut_back(self, sizes):
         """Makes the files as long as they were.
 
         Files that were not there then are removed; only those are touched
-        that logs are written to.
+        that logs are written to, and were then.
 
         Args:
             sizes: as `sizes` returned it.
         """
-        for path, of_path in zip(self._paths, sizes):
-            for name, file in _files(path):
-                size = of_path.get(name, 0)
+        for key in self._paths.keys() & sizes.keys():
+            for name, file in _files(self._paths[key]):
+                size = sizes[key].get(name, 0)
                 if os.path.getsize(file) <= size:
                     continue
                 if size:
                     os.truncate(file, size)
                 else:
                     os.remove(file)
+
+
+def check_sizes(sizes):
+    """Checks that sizes are as `LogFiles.sizes` returns them.
+
+    Raises:
+        ValueError: in one line, if not.
+    """
+    if not all(
+        isinstance(of_key, dict)
+        and all(type(size) is int and size >= 0 for size in of_key.values())
+        for of_key in sizes.values()
+    ):
+        raise ValueError(
+            "The sizes of log files are not as they were written. "
+            f"Received: {sizes!r:.60}"
+        )
 
 
 def _files(path):

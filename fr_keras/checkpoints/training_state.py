@@ -95,7 +95,7 @@ _ENTRIES = {
     "model": {"algorithm": str, "num_modules": int, "network": list},
     "callbacks": dict,
     "num_arrays": int,
-    "logs": list,
+    "logs": dict,
 }
 
 

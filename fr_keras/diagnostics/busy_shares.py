@@ -5,6 +5,7 @@ import io
 import math
 
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from fr_keras.diagnostics.diagnostic import Diagnostic, checked, per_module
 from fr_keras.recording import Recorder, Selection, attach, detach
@@ -51,7 +52,8 @@ class BusyShares(Diagnostic):
         events: list of `fr_keras.simulation.Event`, of the latest timed call.
 
     Raises:
-        ValueError: if `every` is below 1.
+        ValueError: if `every` is below 1; when training begins, if TensorFlow
+            is to be deterministic, which no clock is.
 
     Example:
 
@@ -70,6 +72,12 @@ class BusyShares(Diagnostic):
         self._timer = None
 
     def on_train_begin(self, logs=None):
+        if is_op_determinism_enabled():
+            raise ValueError(
+                "BusyShares needs a clock, which TensorFlow does not have "
+                "where it is to be deterministic. Received: op determinism is "
+                "enabled"
+            )
         self._timer = _Timer(self.every, int(self.model.optimizer.iterations))
         attach(self.model, self._timer, self.params)
         self._latest = per_module(
