@@ -6,6 +6,7 @@ import typing
 import keras
 
 from fr_keras.graph import Graph, is_graph, size, weights
+from fr_keras.layers import PositionEmbedding
 
 # Memory-bound work per output element (normalization, activation, addition),
 # in the multiply-adds that take as long.
@@ -133,8 +134,8 @@ def estimated_cost(operation, output_shapes):
         for variable in weights(operation)
         if len(variable.shape) > 1
     )
-    if isinstance(operation, keras.layers.Embedding):
-        kernels = 0
+    if isinstance(operation, (keras.layers.Embedding, PositionEmbedding)):
+        kernels = 0  # Tables.
     if isinstance(operation, keras.layers.MultiHeadAttention):
         # Each position looks at each: two products, and the scores.
         kernels += positions * operation.num_heads * (

@@ -137,13 +137,9 @@ class Planner:
         """
 
         def seconds(schedule, cut):
-            # A link cannot send more than it can, whoever waits for it.
-            return max(
-                simulation.seconds_per_step(
-                    schedule, self._times(cut, bytes_per_second, latency),
-                    steps_per_execution,
-                ),
-                max(self._crossing(cut), default=0) / bytes_per_second,
+            return simulation.seconds_per_step(
+                schedule, self._times(cut, bytes_per_second, latency),
+                steps_per_execution,
             )
 
         links_count = latency or math.isfinite(bytes_per_second)
@@ -185,7 +181,7 @@ class Planner:
                 *total(map(self._scaled, self._calls[start:stop])),
                 self.whole.update * self._parameter_bytes(start, stop)
                 / all_parameters,
-                send_up, send_down,
+                send_up, send_down, latency,
             )
             for (start, stop), send_up, send_down in zip(
                 self._bounds(cut), [*travel, 0.0], [0.0, *travel]

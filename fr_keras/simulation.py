@@ -39,6 +39,8 @@ class ModuleTimes:
             above.
         send_down: float, seconds that its error gradient is on the way to the
             module below.
+        latency: float, seconds of these until what is sent begins to arrive;
+            for the rest the link is taken, in that direction.
         device: hashable. Modules on equal devices take turns; `None` is a
             device of its own.
     """
@@ -48,6 +50,7 @@ class ModuleTimes:
     update: float = 0.0
     send_up: float = 0.0
     send_down: float = 0.0
+    latency: float = 0.0
     device: typing.Any = None
 
 
@@ -174,7 +177,8 @@ def simulate(schedule, times, num_steps, steps_per_execution=None, **options):
     """Events of a training run in which nothing but the schedule takes time.
 
     A device does one thing at a time, and is never idle while it has something
-    to do. What is sent is on its way while devices work.
+    to do. What is sent is on its way while devices work, one thing after the
+    other in each direction of a link.
 
     Args:
         schedule: str, one of `SCHEDULES`: `"backprop"`, `"features_replay"`
@@ -258,6 +262,7 @@ def _run(tasks, times, begin):
     ]
     ready = {device: [] for device in devices}  # Heaps: first tasks first.
     busy = set()
+    links = _Links(times)
     latest = collections.defaultdict(float)
     order = itertools.count()
     # What happens when: a task can begin on its device, or has ended there.
@@ -277,7 +282,7 @@ def _run(tasks, times, begin):
             busy.discard(device)
             for follower in followers[i]:
                 missing[follower] -= 1
-                arrives = now + _travel(tasks[i], tasks[follower], times)
+                arrives = links.arrival(tasks[i], tasks[follower], now)
                 # Of several that it waits for, the last may come by a
                 # shorter way than one before.
                 latest[follower] = max(latest[follower], arrives)
@@ -308,10 +313,39 @@ def _seconds(task, times):
     return seconds * task.share
 
 
-def _travel(task, follower, times):
-    """Seconds from the end of a task to when another can use what it made."""
-    if task.kind == "play" and follower.module == task.module + 1:
-        return times[task.module].send_up * task.share
-    if task.kind == "backward" and follower.module == task.module - 1:
-        return times[task.module].send_down * task.share
-    return 0.0
+class _Links:
+    """The links between neighbours, each of which sends one thing at a time.
+
+    Args:
+        times: list of `ModuleTimes`.
+    """
+
+    def __init__(self, times):
+        self._times = times
+        self._free = collections.defaultdict(float)
+
+    def arrival(self, task, follower, now):
+        """When what a task has made is where another needs it.
+
+        Args:
+            task: `_Task` that has ended.
+            follower: `_Task`, the only one on another module.
+            now: float, seconds.
+
+        Returns:
+            float, seconds.
+        """
+        of_module = self._times[task.module]
+        step = follower.module - task.module
+        if (task.kind, step) == ("play", 1):
+            seconds = of_module.send_up
+        elif (task.kind, step) == ("backward", -1):
+            seconds = of_module.send_down
+        else:
+            return now
+        link = task.module, step
+        begin = max(now, self._free[link])
+        self._free[link] = begin + (
+            (seconds - of_module.latency) * task.share if seconds else 0.0
+        )
+        return self._free[link] + (of_module.latency if seconds else 0.0)

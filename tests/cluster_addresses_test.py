@@ -7,7 +7,7 @@ import types
 import pytest
 from absl.testing import flagsaver
 
-from trainers import cluster, errors
+from trainers import cluster, errors, worker
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +121,65 @@ def test_kubernetes(monkeypatch):
 def test_kubernetes_without_workers(pods, expected, monkeypatch):
     fake_kubernetes(monkeypatch, pods, [])
     with pytest.raises(errors.UsageError, match=expected):
-        addresses(cluster="kubernetes")
+        addresses(cluster="kubernetes", wait_for_workers=0.1)
+
+
+def test_kubernetes_waits_for_a_pod(monkeypatch):
+    """A run that had two workers does not go on with one of them."""
+    pods, asked = [pod("w-0", "10.0.0.1")], []
+    fake_kubernetes(monkeypatch, pods, asked)
+    monkeypatch.setenv("FR_KERAS_NUM_WORKERS", "2")
+    expected = r"the 2 workers that the run began with.*10\.0\.0\.1"
+    with pytest.raises(errors.UsageError, match=expected):
+        addresses(cluster="kubernetes", wait_for_workers=0.1)
+
+    def sleep(seconds):
+        pods[1:] = [pod("w-1", "b", "Pending" if len(pods) == 1 else "Running")]
+
+    monkeypatch.setattr(cluster.time, "sleep", sleep)
+    workers, _ = addresses(cluster="kubernetes", wait_for_workers=9.0)
+    assert workers == ["10.0.0.1:8470", "b:8470"]
+
+
+@pytest.mark.parametrize(
+    "variables, expected",
+    [
+        ({"SLURM_LOCALID": "1"}, 8471),
+        ({"SLURM_LOCALID": ""}, "must be started by srun"),
+        ({"SLURM_LOCALID": "x"}, "must be started by srun"),
+    ],
+)
+def test_port_of_a_worker_of_slurm(variables, expected, monkeypatch):
+    port_is(expected, "slurm", variables, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "task, expected",
+    [
+        ({"type": "worker", "index": 1}, 9002),
+        ({"type": "worker", "index": 2}, "task 2 of the job 'worker'"),
+        ({"type": "worker", "index": -1}, "task -1 of the job"),
+        ({"type": "worker"}, "task None of the job"),
+        ({"type": "chief", "index": 0}, "task 0 of the job 'chief'"),
+        ({}, "task None of the job 'None'"),
+    ],
+)
+def test_port_of_a_worker_of_tf_config(task, expected, monkeypatch):
+    port_is(expected, "tf_config", {"TF_CONFIG": json.dumps({
+        "cluster": {"worker": ["a:9001", "b:9002"], "chief": ["c:1"]},
+        "task": task,
+    })}, monkeypatch)
+
+
+def port_is(expected, kind, variables, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    cluster.FLAGS["cluster"].value = kind
+    if isinstance(expected, int):
+        assert worker.port_of_cluster() == expected
+    else:
+        with pytest.raises(errors.UsageError, match=expected):
+            worker.port_of_cluster()
 
 
 def test_without_kubernetes(monkeypatch):

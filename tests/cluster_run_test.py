@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fr_keras  # noqa: F401, registers its layers.
+from fr_keras.cluster import interface, status
 from tests import command_line
 from tests.command_line import ROOT
 from tests.local_workers import start_worker, workers
@@ -166,11 +167,12 @@ import fr_keras.cluster
 from fr_keras.cluster import interface
 
 port = fr_keras.cluster.start_worker()
-for listening in interface._listening_on(port):
-    with listening:
-        print(listening.getsockopt(
-            socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16
-        ).rstrip(bytes(1)).decode())
+for one in interface._with_port(port):
+    with one:
+        if interface._listens(one):
+            print(one.getsockopt(
+                socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16
+            ).rstrip(bytes(1)).decode())
 """
 
 
@@ -180,3 +182,74 @@ def test_listens_on_loopback_alone():
         text=True, timeout=100, check=False,
     )
     assert done.stdout.split() == ["lo"], done.stderr
+
+
+PROGRAM = """
+import socket
+import sys
+
+import tensorflow as tf
+
+import fr_keras.cluster
+from fr_keras.cluster import interface
+
+with socket.socket() as taken:
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    port = taken.getsockname()[1]
+    if sys.argv[2] == "free":
+        taken.close()
+    fr_keras.cluster.connect([sys.argv[1]], f"127.0.0.1:{port}")
+for one in interface._with_port(port):
+    with one:
+        if interface._listens(one):
+            print(one.getsockopt(
+                socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16
+            ).rstrip(bytes(1)).decode())
+with tf.device("/job:worker/task:0"):
+    assert float(tf.ones([3])[1]) == 1.0  # It works all the same.
+"""
+
+
+def test_program_listens_on_loopback_alone():
+    """The run's own port too, if all workers are on loopback."""
+    with workers(1) as [address]:
+        done, taken = (
+            subprocess.run(
+                [sys.executable, "-c", PROGRAM, address, port], cwd=ROOT,
+                capture_output=True, text=True, timeout=100, check=False,
+            ) for port in ("free", "taken")
+        )
+    assert (done.returncode, done.stdout.split()) == (0, ["lo"]), done.stderr
+    last = taken.stderr.strip().splitlines()[-1]
+    assert "WorkerError" in last and "cannot be connected to" in last
+
+
+def test_connections_from_before_are_ended():
+    """Those of strangers; of this machine they may stay on loopback."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            accepted, _ = listening.accept()
+            with accepted:
+                interface.restrict(port, "lo")
+                accepted.sendall(b"a")
+                assert client.recv(1) == b"a"
+                for _, other in socket.if_nameindex():
+                    if other != "lo":
+                        interface.restrict(port, other)
+                        assert client.recv(1) == b""
+                        break
+
+
+@pytest.mark.slow
+def test_patience_is_as_long_as_it_says():
+    """gRPC gives up after 20 s by itself, and says that nobody answers."""
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(status.WorkerError, match="answered for 22 s"):
+            status.ask(address, 22.0)

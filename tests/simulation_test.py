@@ -66,14 +66,14 @@ def test_modules_on_one_device_take_turns():
 
 def test_sending_takes_time_but_no_device():
     """Old error gradients travel while modules work."""
-    modules = [ModuleTimes(1.0, 2.0, send_up=10.0, send_down=0.5)] * 2
+    modules = [ModuleTimes(1.0, 2.0, send_up=6.0, send_down=2.0)] * 2
     found = simulation.seconds_per_step("features_replay", modules)
     # If module 1 plays batch t at s(t), its error gradient is back at
-    # s(t) + 1 + 10 + 3 + 0.5; then it replays batch t, and 3 later plays batch
+    # s(t) + 1 + 6 + 3 + 2; then it replays batch t, and 3 later plays batch
     # t + 2: two iterations for the whole way.
-    assert found == pytest.approx((1 + 10 + 3 + 0.5 + 3) / 2)
+    assert found == pytest.approx((1 + 6 + 3 + 2 + 3) / 2)
     found = simulation.seconds_per_step("backprop", modules)
-    assert found == pytest.approx(6 + 10 + 0.5)
+    assert found == pytest.approx(6 + 6 + 2)
 
 
 def test_events_of_a_small_run():
@@ -105,3 +105,31 @@ def test_nobody_does_two_things_at_once():
 def test_unknown_schedule():
     with pytest.raises(ValueError, match="Received: schedule='magic'"):
         simulation.simulate("magic", equal(2), 3)
+
+
+def test_a_link_sends_one_thing_after_the_other():
+    """K=2, a second for a batch in each direction, hardly any computing."""
+    modules = [
+        ModuleTimes(1e-6, 1e-6, send_up=1.0), ModuleTimes(1e-6, 1e-6),
+    ]
+    modules[1].send_down = 1.0
+    for num_microbatches in (1, 4, 16):
+        seconds = simulation.seconds_per_step(
+            "gpipe", modules, num_microbatches=num_microbatches
+        )
+        assert seconds == pytest.approx(2.0, abs=1e-3)
+    # Up and down at once, and a batch needs both within K = 2 iterations.
+    found = simulation.seconds_per_step("features_replay", modules)
+    assert found == pytest.approx(1.0, abs=1e-3)
+
+
+def test_latency_is_not_shared_by_micro_batches():
+    modules = [
+        ModuleTimes(1e-6, 1e-6, send_up=1.5, latency=0.5),
+        ModuleTimes(1e-6, 1e-6, send_down=1.5, latency=0.5),
+    ]
+    for num_microbatches in (1, 4):
+        # The last arrives half a second after it was sent.
+        assert simulation.seconds_per_step(
+            "gpipe", modules, num_microbatches=num_microbatches
+        ) == pytest.approx(3.0, abs=1e-3)

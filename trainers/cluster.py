@@ -4,14 +4,18 @@ import contextlib
 import os
 import sys
 import threading
+import time
 
 import tensorflow as tf
 from absl import flags
 
 import fr_keras.cluster
-from trainers import errors
+from trainers import errors, signals
 
 FLAGS = flags.FLAGS
+
+# How many workers a run had that goes on in this process.
+_EXPECTED = "FR_KERAS_NUM_WORKERS"
 
 flags.DEFINE_list(
     "workers", [],
@@ -126,6 +130,12 @@ def _go_on_after(loss, workers):
     """
     left = FLAGS.recoveries - 1
     fr_keras.cluster.release(workers)
+    if signals.noted() is not None:
+        # The workers may have been told to end, too.
+        errors.tell(
+            f"{loss}; the same command goes on from the newest checkpoint"
+        )
+        os._exit(128 + signals.noted())
     if left < 0:
         errors.tell(
             f"{loss}; it was so too often (--recoveries). The same command "
@@ -134,6 +144,7 @@ def _go_on_after(loss, workers):
         # Not by an exception, for which TensorFlow would have to return.
         os._exit(errors.Unavailable.status)
     errors.tell(f"{loss}; goes on from the newest checkpoint when it is back")
+    os.environ[_EXPECTED] = str(len(workers))
     sys.stdout.flush()
     os.execv(
         sys.executable,
@@ -153,21 +164,44 @@ def addresses():
     """
     if not FLAGS.cluster:
         return FLAGS.workers, None
+    end = time.monotonic() + FLAGS.wait_for_workers
+    while True:
+        try:
+            spec = _cluster_spec()
+            break
+        except _NotYet as error:
+            # Pods come and go; the other resolvers read what is fixed.
+            if FLAGS.cluster != "kubernetes" or time.monotonic() > end:
+                raise errors.UsageError(str(error)) from error
+        time.sleep(0.5)
+    own = spec.get("coordinator") or spec.get("chief") or [None]
+    return spec["worker"], own[0]
+
+
+class _NotYet(Exception):
+    """Workers that may be there later."""
+
+
+def _cluster_spec():
+    """What `--cluster` says, a dict from jobs to lists of addresses."""
+    given = f"--cluster={FLAGS.cluster}"
     try:
         spec = resolver().cluster_spec().as_dict()
     # The resolvers have no exception of their own.
     except Exception as error:
-        raise errors.UsageError(
-            f"--cluster={FLAGS.cluster}: no workers are known: {error!r}"
-        ) from error
-    if not spec.get("worker"):
-        raise errors.UsageError(
-            f"--cluster={FLAGS.cluster} must name a job 'worker'. Received: "
-            f"{spec}"
+        # As TensorFlow's has it for a pod that does not run.
+        kind = _NotYet if type(error) is RuntimeError else errors.UsageError
+        raise kind(f"{given}: no workers are known: {error!r}") from error
+    workers = spec.get("worker")
+    if not workers:
+        raise _NotYet(f"{given} must name a job 'worker'. Received: {spec}")
+    expected = int(os.environ.get(_EXPECTED, 0))
+    if len(workers) < expected:
+        raise _NotYet(
+            f"{given} must name the {expected} workers that the run began "
+            f"with. Received: {workers}"
         )
-    workers = spec["worker"]
-    own = spec.get("coordinator") or spec.get("chief") or [None]
-    return workers, own[0]
+    return spec
 
 
 def resolver():

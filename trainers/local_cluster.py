@@ -43,20 +43,25 @@ def main(arguments):
                 f"Worker {i}: {worker.address}, process {worker.process.pid}",
                 flush=True,
             )
-        training = subprocess.Popen([
-            sys.executable, "-m", "trainers.train",
-            f"--workers={','.join(worker.address for worker in workers)}",
-            *arguments,
-        ])
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            # Ctrl-C reaches the training too, which then ends in its own time.
+        training = subprocess.Popen(
+            [
+                sys.executable, "-m", "trainers.train",
+                f"--workers={','.join(worker.address for worker in workers)}",
+                *arguments,
+            ],
+            # What a terminal sends to all of its processes comes once.
+            start_new_session=True,
+        )
+        for signum, sent in (
+            (signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT),
+            (signal.SIGHUP, signal.SIGTERM),
+        ):
             signal.signal(
-                signum,
-                lambda signum, _: signum == signal.SIGTERM
-                and training.terminate(),
+                signum, lambda *_, sent=sent: training.send_signal(sent)
             )
         status = training.wait()
-    sys.exit(status)
+    # As a shell has it of one that a signal has ended.
+    sys.exit(status if status >= 0 else 128 - status)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,10 @@ class Worker:
         self.process = subprocess.Popen(
             [
                 sys.executable, "-m", "trainers.worker", f"--port={self._port}",
-                *self._flags,
+                "--end_with_input", *self._flags,
             ],
-            stdout=subprocess.PIPE, text=True,
+            # However this process ends, its end of the pipe is closed.
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             # Ctrl-C is for the training, which needs the workers to end.
             start_new_session=True,
         )

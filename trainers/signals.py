@@ -11,6 +11,14 @@ from trainers import errors
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+# The first one of this process that was noted, for what ends it otherwise.
+_noted = []
+
+
+def noted():
+    """The signal that has asked this process to end, int, or `None`."""
+    return _noted[0] if _noted else None
+
 
 class Signals:
     """Notes SIGTERM and SIGINT, and ends the process when a second one comes.
@@ -56,6 +64,7 @@ class Signals:
                 if self.received is not None:
                     os._exit(128 + signum)
                 self.received = signum
+                _noted.append(signum)
                 print(
                     f"{signal.Signals(signum).name}: writes a checkpoint after "
                     "the running call and ends; another signal ends it at once",

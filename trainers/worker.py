@@ -44,6 +44,10 @@ flags.DEFINE_bool(
     "Let TensorFlow compute the same twice, as a run with --deterministic "
     "asks of its workers.",
 )
+flags.DEFINE_bool(
+    "end_with_input", False,
+    "End when standard input does: for whoever starts workers of its own.",
+)
 for name in ("cluster", "worker_port"):
     flags.declare_key_flag(name)
 flags.register_validator(
@@ -79,6 +83,8 @@ def main():
         f"{FLAGS.interface}: ready",
         flush=True,
     )
+    if FLAGS.end_with_input:
+        end_with_input()
     threading.Event().wait()
 
 
@@ -91,17 +97,31 @@ def port_of_cluster():
         )
     if FLAGS.cluster == "kubernetes":
         return FLAGS.worker_port
+    if FLAGS.cluster == "slurm":
+        # As the resolver gives ports to the tasks of a machine.
+        local = os.environ.get("SLURM_LOCALID", "")
+        if not (local.isascii() and local.isdigit()):
+            raise errors.UsageError(
+                "--cluster=slurm: a worker must be started by srun, which says "
+                f"SLURM_LOCALID. Received: SLURM_LOCALID={local!r}"
+            )
+        return FLAGS.worker_port + int(local)
     workers, _ = cluster.addresses()
     resolver = cluster.resolver()
-    kind, task = resolver.get_task_info() if FLAGS.cluster == "slurm" else (
-        resolver.task_type, resolver.task_id
-    )
-    if kind != "worker":
+    kind, task = resolver.task_type, resolver.task_id
+    if kind != "worker" or task not in range(len(workers)):
         raise errors.UsageError(
-            f"--cluster={FLAGS.cluster}: this process must be a worker. "
-            f"Received: task {task} of the job '{kind}'"
+            f"--cluster={FLAGS.cluster}: this process must be one of "
+            f"{len(workers)} workers. Received: task {task} of the job '{kind}'"
         )
     return int(workers[task].rpartition(":")[2])
+
+
+def end_with_input():
+    """Ends this process when nobody can write to its standard input."""
+    while os.read(0, 1024):
+        pass
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Connects a program to its workers."""
 
-import contextlib
 import ipaddress
 import logging
 import os
@@ -63,9 +62,12 @@ def connect(workers, coordinator=None, wait=60.0):
             }),
             job_name="coordinator",
         )
-        if all(map(_is_loopback, workers)):
-            with contextlib.suppress(OSError):  # Where the system cannot.
-                interface.restrict(_host_and_port(coordinator)[1], "lo")
+        # Now, and not with the first operation: the port is to be listened on.
+        tf.config.list_logical_devices()
+        if all(map(_is_loopback, workers)) and hasattr(
+            socket, "SO_BINDTODEVICE"
+        ):
+            interface.restrict(_host_and_port(coordinator)[1], "lo")
     except (tf.errors.OpError, OSError) as error:
         raise WorkerError(
             f"The {len(workers)} workers cannot be connected to, from "

@@ -5,8 +5,10 @@ they are given, and whoever can connect can have them compute anything.
 """
 
 import contextlib
+import ipaddress
 import os
 import socket
+import time
 
 
 def restrict(port, interface):
@@ -21,27 +23,50 @@ def restrict(port, interface):
     """
     if not hasattr(socket, "SO_BINDTODEVICE"):
         raise OSError("only Linux can keep a port to one interface")
-    found = _listening_on(port)
-    if not found:
-        raise OSError(f"nobody listens on port {port}")
-    for listening in found:
-        with listening:
-            listening.setsockopt(
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(s) for s in _with_port(port)]
+        listening = [s for s in found if _listens(s)]
+        if not listening:
+            raise OSError(f"nobody listens on port {port}")
+        for each in listening:
+            each.setsockopt(
                 socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode()
             )
+    # Who was quick enough to connect before, and what was still in the queue.
+    for _ in range(2):
+        for connected in _with_port(port):
+            with connected, contextlib.suppress(OSError):
+                if not _listens(connected) and not _may_stay(
+                    connected, interface
+                ):
+                    connected.shutdown(socket.SHUT_RDWR)
+        time.sleep(0.05)
 
 
-def _listening_on(port):
-    """Copies of the sockets of this process that listen on a port."""
-    found = []
+def _with_port(port):
+    """Copies of the sockets of this process with a port of their own."""
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # What is no socket, or closed.
-            candidate = socket.socket(fileno=os.dup(int(name)))
-            if (
-                candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                and candidate.getsockname()[1] == port
-            ):
-                found.append(candidate)
-            else:
-                candidate.close()
-    return found
+            copy = os.dup(int(name))
+            try:
+                candidate = socket.socket(fileno=copy)
+            except OSError:
+                os.close(copy)
+                raise
+            with contextlib.suppress(OSError, IndexError, TypeError):
+                if candidate.getsockname()[1] == port:
+                    yield candidate
+                    continue
+            candidate.close()
+
+
+def _listens(candidate):
+    return bool(
+        candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    )
+
+
+def _may_stay(connected, interface):
+    """Whether a connection came by loopback, and may."""
+    host = connected.getpeername()[0].removeprefix("::ffff:")
+    return interface == "lo" and ipaddress.ip_address(host).is_loopback

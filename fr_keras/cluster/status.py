@@ -43,7 +43,11 @@ def ask(address, timeout):
         WorkerError: if it does not answer in time, or is no worker.
     """
     try:
-        with grpc.insecure_channel(address, CHANNEL_OPTIONS) as channel:
+        # gRPC itself gives up after 20 s, or what it waits between two tries.
+        patient = ("grpc.min_reconnect_backoff_ms", int(1000 * timeout) + 5000)
+        with grpc.insecure_channel(
+            address, [*CHANNEL_OPTIONS, patient]
+        ) as channel:
             devices = channel.unary_unary(_METHOD)(b"", timeout=timeout)
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
