@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -253,3 +254,40 @@ def test_patience_is_as_long_as_it_says():
         address = f"127.0.0.1:{mute.getsockname()[1]}"
         with pytest.raises(status.WorkerError, match="answered for 22 s"):
             status.ask(address, 22.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "how, expected",
+    [
+        (signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
+def test_workers_end_with_who_started_them(how, expected, tmp_path, data_dir):
+    process = train(
+        tmp_path / "run", data_dir, "--epochs=100000", "--recoveries=0",
+        module="trainers.local_cluster",
+        own=["--num_workers=2", "--deterministic", "--"],
+    )
+    pids = [
+        int(re.search(r"process (\d+)", process.stdout.readline())[1])
+        for _ in range(2)
+    ]
+    while not (tmp_path / "run" / "checkpoints" / "checkpoint").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(how)
+    assert process.wait(timeout=60) == expected
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_alive, pids))
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
