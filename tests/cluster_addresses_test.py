@@ -7,7 +7,7 @@ import types
 import pytest
 from absl.testing import flagsaver
 
-from trainers import cluster, errors, worker
+from trainers import cluster, errors
 
 
 @pytest.fixture(autouse=True)
@@ -176,10 +176,10 @@ def port_is(expected, kind, variables, monkeypatch):
         monkeypatch.setenv(name, value)
     cluster.FLAGS["cluster"].value = kind
     if isinstance(expected, int):
-        assert worker.port_of_cluster() == expected
+        assert cluster.port_of_worker() == expected
     else:
         with pytest.raises(errors.UsageError, match=expected):
-            worker.port_of_cluster()
+            cluster.port_of_worker()
 
 
 def test_without_kubernetes(monkeypatch):

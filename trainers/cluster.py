@@ -204,6 +204,35 @@ def _cluster_spec():
     return spec
 
 
+def port_of_worker():
+    """The port that the cluster says this worker has."""
+    if FLAGS.cluster is None:
+        raise errors.UsageError(
+            "--port or --cluster must say on which port to listen. "
+            "Received: neither"
+        )
+    if FLAGS.cluster == "kubernetes":
+        return FLAGS.worker_port
+    if FLAGS.cluster == "slurm":
+        # As the resolver gives ports to the tasks of a machine.
+        local = os.environ.get("SLURM_LOCALID", "")
+        if not (local.isascii() and local.isdigit()):
+            raise errors.UsageError(
+                "--cluster=slurm: a worker must be started by srun, which says "
+                f"SLURM_LOCALID. Received: SLURM_LOCALID={local!r}"
+            )
+        return FLAGS.worker_port + int(local)
+    workers, _ = addresses()
+    named = resolver()
+    kind, task = named.task_type, named.task_id
+    if kind != "worker" or task not in range(len(workers)):
+        raise errors.UsageError(
+            f"--cluster={FLAGS.cluster}: this process must be one of "
+            f"{len(workers)} workers. Received: task {task} of the job '{kind}'"
+        )
+    return int(workers[task].rpartition(":")[2])
+
+
 def resolver():
     """TensorFlow's cluster resolver for `--cluster`."""
     resolvers = tf.distribute.cluster_resolver

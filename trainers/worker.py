@@ -71,7 +71,7 @@ def main():
             ) from error
     if FLAGS.deterministic:
         tf.config.experimental.enable_op_determinism()
-    wanted = FLAGS.port if FLAGS.port is not None else port_of_cluster()
+    wanted = FLAGS.port if FLAGS.port is not None else cluster.port_of_worker()
     try:
         port = fr_keras.cluster.start_worker(
             wanted, None if FLAGS.interface == "all" else FLAGS.interface
@@ -86,35 +86,6 @@ def main():
     if FLAGS.end_with_input:
         end_with_input()
     threading.Event().wait()
-
-
-def port_of_cluster():
-    """The port that the cluster says this worker has."""
-    if FLAGS.cluster is None:
-        raise errors.UsageError(
-            "--port or --cluster must say on which port to listen. "
-            "Received: neither"
-        )
-    if FLAGS.cluster == "kubernetes":
-        return FLAGS.worker_port
-    if FLAGS.cluster == "slurm":
-        # As the resolver gives ports to the tasks of a machine.
-        local = os.environ.get("SLURM_LOCALID", "")
-        if not (local.isascii() and local.isdigit()):
-            raise errors.UsageError(
-                "--cluster=slurm: a worker must be started by srun, which says "
-                f"SLURM_LOCALID. Received: SLURM_LOCALID={local!r}"
-            )
-        return FLAGS.worker_port + int(local)
-    workers, _ = cluster.addresses()
-    resolver = cluster.resolver()
-    kind, task = resolver.task_type, resolver.task_id
-    if kind != "worker" or task not in range(len(workers)):
-        raise errors.UsageError(
-            f"--cluster={FLAGS.cluster}: this process must be one of "
-            f"{len(workers)} workers. Received: task {task} of the job '{kind}'"
-        )
-    return int(workers[task].rpartition(":")[2])
 
 
 def end_with_input():
