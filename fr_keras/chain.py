@@ -5,6 +5,8 @@ import re
 
 import keras
 
+from fr_keras import holdings
+
 
 @dataclasses.dataclass
 class Chain:
@@ -43,9 +45,10 @@ def build(modules, x):
     """
     outputs, differentiable = x, [False] * len(keras.tree.flatten(x))
     features, of_all = [], []
-    owner = {}
+    owner, claims = {}, {}
     for k, module in enumerate(modules, start=1):
         inputs = outputs
+        module.claims = claims
         try:
             outputs, differentiable = module.build(
                 inputs, differentiable, is_last=(k == len(modules))
@@ -64,7 +67,7 @@ def build(modules, x):
             )
         features.append(keras.tree.flatten(outputs))
         of_all.append(differentiable)
-        for variable in module.submodel.variables:
+        for variable in holdings.variables(module.submodel):
             if owner.setdefault(id(variable), k) != k:
                 raise ValueError(
                     "A layer must belong to one module only. Received: "

@@ -5,8 +5,9 @@ import typing
 
 import keras
 
-from fr_keras.graph import Graph, is_graph, size, weights
+from fr_keras.graph import Graph, size, weights
 from fr_keras.layers import PositionEmbedding
+from fr_keras.nested import is_graph
 
 # Memory-bound work per output element (normalization, activation, addition),
 # in the multiply-adds that take as long.

@@ -14,7 +14,8 @@ from fr_keras.costs import (
     num_plays,
     total,
 )
-from fr_keras.graph import Graph, is_graph, size
+from fr_keras.graph import Graph, size
+from fr_keras.nested import is_graph
 from fr_keras.wiring import led_around
 
 

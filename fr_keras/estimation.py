@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from fr_keras import placement
+from fr_keras import copying, placement
 from fr_keras.costs import Cost, estimated_cost
 from fr_keras.graph import Graph, submodel
 from fr_keras.measurement import Call, kind_of, num_bytes, residuals
@@ -75,7 +75,7 @@ def _specs(tensors):
 def _residuals(alone, specs, differentiable):
     """What the backward pass of a call keeps, as `residuals` has it."""
     (device,) = placement.assign_devices(1, ["CPU:0"])
-    module = Module(placement.copy_model(alone), device)
+    module = Module(copying.copy_model(alone), device)
     module.build(
         [keras.KerasTensor(spec.shape, spec.dtype) for spec in specs],
         differentiable, is_last=True,

@@ -1,11 +1,21 @@
 """The graph of a Keras model: calls in order, and tensors between them."""
 
+import collections
+import contextlib
+
 import keras
 import numpy as np
+
+from fr_keras.nested import Calls, input_like, is_graph
+from fr_keras.sharing import Sharing
+from fr_keras.tied import SentWeights, SharedLayer, WeightInput
 
 
 class Graph:
     """A model's calls of operations, in an order of execution.
+
+    Nested Functional and Sequential models are their layers (see
+    `fr_keras.nested`).
 
     Args:
         model: as for `partition`.
@@ -15,6 +25,7 @@ class Graph:
         output: the same, the model's output.
         nodes: list of the calls (Keras' nodes), inputs left out, every one
             after those that it needs.
+        sharing: `fr_keras.sharing.Sharing`, what several calls use.
     """
 
     def __init__(self, model):
@@ -30,11 +41,15 @@ class Graph:
             raise TypeError(
                 "`partition` cuts Sequential and Functional models. Pass the "
                 "modules of any other model yourself, as a list in place of "
-                f"`model`. Received: model={model!r}"
+                "`model`, or make a graph of it, if its `call` is pure: "
+                "keras.Model(inputs, model.call(inputs)). "
+                f"Received: model={model!r}"
             )
-        self.input, self.output = model.input, model.output
-        self._inputs = model.inputs
-        self.nodes = _in_order(model)
+        calls = Calls(model)
+        self.input, self.output = calls.input, calls.output
+        self._inputs = calls.inputs
+        self.nodes = calls.nodes
+        self.sharing = Sharing(self.nodes)
         self._made = {
             id(tensor): (i, tensor)
             for i, node in enumerate(self.nodes)
@@ -46,14 +61,27 @@ class Graph:
             for i, node in enumerate(self.nodes)
             for tensor in node.input_tensors
         }
-        for tensor in model.outputs:
+        for tensor in calls.outputs:
             self._last_use[id(tensor)] = len(self.nodes)
+        # Of weights that are shared, the first call that uses them has them.
         self.has_weights = np.array(
-            [bool(weights(node.operation)) for node in self.nodes], bool
+            [
+                bool(
+                    {id(variable) for variable in self.sharing.owned(i)}
+                    & {id(weight) for weight in weights(node.operation)}
+                )
+                for i, node in enumerate(self.nodes)
+            ],
+            bool,
         )
 
     def crossing(self, i):
-        """Tensors made below place i, or given, and needed above it."""
+        """What is made or given below place i, and needed above it.
+
+        Returns:
+            List of `keras.KerasTensor`, and then of `keras.Variable`, tied
+            weights that are sent along.
+        """
         given = [
             tensor for tensor in self._inputs
             if self._last_use.get(id(tensor), -1) >= i
@@ -62,40 +90,31 @@ class Graph:
             tensor for tensor_id, (maker, tensor) in self._made.items()
             if maker < i <= self._last_use.get(tensor_id, -1)
         ]
-        return given + made
+        sent = [t.variable for t in self.sharing.tied if t.crosses(i)]
+        return given + made + sent
 
     def crossing_sizes(self):
         """Numbers and total elements of what is made below every place."""
         count = np.zeros(len(self.nodes) + 2, np.int64)
         elements = np.zeros(len(self.nodes) + 2, np.int64)
-        for tensor_id, (maker, tensor) in self._made.items():
-            stop = self._last_use.get(tensor_id, maker)
+        spans = [
+            (maker, self._last_use.get(tensor_id, maker), tensor)
+            for tensor_id, (maker, tensor) in self._made.items()
+        ]
+        spans += [
+            (tied.calls[0], tied.calls[-1], tied.variable)
+            for tied in self.sharing.tied
+        ]
+        for maker, stop, tensor in spans:
             for array, amount in ((count, 1), (elements, size(tensor.shape))):
                 array[maker + 1] += amount
                 array[stop + 1] -= amount
         return np.cumsum(count), np.cumsum(elements)
 
-    def shared_layers(self):
-        """Shared layers with state: list of (layer, first, last call).
-
-        State is weights, but also that of random number generators: modules
-        that share a variable would wait for each other, and only one of them
-        can have it on its device.
-        """
-        calls = {}
-        for i, node in enumerate(self.nodes):
-            calls.setdefault(id(node.operation), []).append(i)
-        return [
-            (self.nodes[of_one[0]].operation, of_one[0], of_one[-1])
-            for of_one in calls.values()
-            if len(of_one) > 1
-            and getattr(self.nodes[of_one[0]].operation, "variables", ())
-        ]
-
     def may_cut(self):
-        """For every place 0 … n, whether no shared layer is separated."""
+        """For every place 0 … n, whether it separates no shared state."""
         allowed = np.ones(len(self.nodes) + 1, bool)
-        for _, first, last in self.shared_layers():
+        for _, first, last in self.sharing.inseparable:
             allowed[first + 1 : last + 1] = False
         return allowed
 
@@ -114,71 +133,88 @@ class Graph:
         return places
 
 
-def _in_order(model):
-    """Calls of operations, depth first from the outputs, which keeps a branch
-    together and so lets few tensors cross."""
-    known = {id(node) for nodes in model._nodes_by_depth.values()
-             for node in nodes}
-    given = {id(tensor) for tensor in model.inputs}
-    order, done = [], set()
-
-    def maker(tensor):
-        history = tensor._keras_history
-        return history.operation._inbound_nodes[history.node_index]
-
-    for output in model.outputs:
-        stack = [] if id(output) in given else [(maker(output), False)]
-        while stack:
-            node, inputs_done = stack.pop()
-            if id(node) in done or id(node) not in known or node.is_input:
-                continue
-            if inputs_done:
-                done.add(id(node))
-                order.append(node)
-                continue
-            stack.append((node, True))
-            for tensor in reversed(node.input_tensors):
-                if id(tensor) not in given:
-                    stack.append((maker(tensor), False))
-    return order
-
-
-def submodel(nodes, inputs, outputs, name, batch_size=None):
+def submodel(nodes, inputs, outputs, name, batch_size=None, owner=None):
     """The Functional model of some calls, with what passes through them.
 
     Args:
         nodes: list of Keras' nodes, every one after those that it needs.
-        inputs: nest of `keras.KerasTensor`, what the calls need.
-        outputs: nest of the same, among what they make or need.
+        inputs: nest of `keras.KerasTensor`, and of `keras.Variable` for
+            weights that others own, all that the calls need.
+        outputs: nest of the same, among what the calls make or need, or
+            weights that they own.
         name: str.
         batch_size: int, or `None` for that of `inputs`.
+        owner: `fr_keras.tied.Owner`, or `None` if the calls own all of their
+            weights.
 
     Returns:
         `keras.Model` that shares the layers.
     """
     renewed = {
-        id(tensor): keras.Input(
-            batch_shape=(batch_size or tensor.shape[0], *tensor.shape[1:]),
-            dtype=tensor.dtype,
-            sparse=tensor.sparse,
-            ragged=tensor.ragged,
-            name=tensor.name,
-        )
-        for tensor in keras.tree.flatten(inputs)
+        id(value): WeightInput(value).output
+        if isinstance(value, keras.Variable)
+        else input_like(value, batch_size)
+        for value in keras.tree.flatten(inputs)
     }
-    for node in nodes:
+    for i, node in enumerate(nodes):
+        operation = node.operation
         args, kwargs = node.arguments.fill_in(renewed)
-        made = keras.tree.flatten(node.operation(*args, **kwargs))
+        if owner is not None:
+            operation = owner.operation(i)
+            if isinstance(operation, SharedLayer):
+                kwargs = {**kwargs, "borrowed": [
+                    renewed[id(variable)] for variable in operation.borrowed
+                ]}
+        made = keras.tree.flatten(operation(*args, **kwargs))
         renewed |= {id(a): b for a, b in zip(node.outputs, made)}
+        sent = owner.sent(i) if owner is not None else []
+        if sent:
+            layer = SentWeights(sent, name=f"{node.operation.name}_weights")
+            renewed |= {id(v): w for v, w in zip(sent, layer(made[0]))}
 
-    def renew(tensor):
-        return renewed[id(tensor)]
+    def renew(value):
+        return renewed[id(value)]
 
-    return keras.Model(
-        keras.tree.map_structure(renew, inputs),
-        keras.tree.map_structure(renew, outputs),
-        name=name,
+    inputs, outputs = (
+        keras.tree.map_structure(renew, nest) for nest in (inputs, outputs)
     )
+    with _unique_names(inputs, outputs):
+        return keras.Model(inputs, outputs, name=name)
+
+
+@contextlib.contextmanager
+def _unique_names(inputs, outputs):
+    """Lets a Functional model have several operations of the same name.
+
+    Layers of different nested models may have equal names. They are the
+    user's, so they are only changed while Keras checks them.
+    """
+    operations, waiting = {}, list(keras.tree.flatten(outputs))
+    given = {id(tensor) for tensor in keras.tree.flatten(inputs)}
+    done = set()
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in done:
+            continue
+        done.add(id(tensor))
+        operation, index, _ = tensor._keras_history
+        operations[id(operation)] = operation
+        if id(tensor) not in given:
+            waiting.extend(operation._inbound_nodes[index].input_tensors)
+    for tensor in keras.tree.flatten(inputs):
+        operation = tensor._keras_history.operation
+        operations[id(operation)] = operation
+    names = collections.Counter(o.name for o in operations.values())
+    renamed = [
+        (o, o.name) for o in operations.values() if names[o.name] > 1
+    ]
+    try:
+        for i, (operation, name) in enumerate(renamed):
+            operation.name = f"{name}_{i}_of_{len(renamed)}"
+        yield
+    finally:
+        for operation, name in renamed:
+            operation.name = name
 
 
 def weights(operation):
@@ -189,17 +225,3 @@ def weights(operation):
 def size(shape):
     """Number of elements, dimensions of unknown length counted once."""
     return int(np.prod([dimension or 1 for dimension in shape], dtype=np.int64))
-
-
-def is_graph(layer):
-    """Whether a layer is a Functional model, or a Sequential one with inputs.
-
-    Args:
-        layer: any object.
-
-    Returns:
-        bool: whether `Graph` takes it.
-    """
-    if isinstance(layer, keras.Sequential):
-        return bool(layer.built and layer.inputs)
-    return hasattr(layer, "operations")

@@ -8,7 +8,7 @@ import statistics
 import keras
 import tensorflow as tf
 
-from fr_keras import chain, placement
+from fr_keras import chain, copying, placement
 from fr_keras.costs import Cost
 from fr_keras.device_function import DeviceFunction
 from fr_keras.forward_backward import ForwardBackward, record
@@ -238,7 +238,7 @@ def _measure_call(alone, tensors, differentiable, device):
         Tuple `(cost, own_bytes, kept)`: as of `Call`, but the last as of
         `residuals`.
     """
-    copy = placement.copy_model(alone)
+    copy = copying.copy_model(alone)
     placement.move([copy], device)
     module = Module(copy, device)
     module.build(tensors, differentiable, is_last=True)

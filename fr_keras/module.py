@@ -8,8 +8,10 @@ import keras
 import tensorflow as tf
 from keras.src.random.seed_generator import global_seed_generator
 
+from fr_keras.call_scope import CallScope
 from fr_keras.guard import finite_or_before
 from fr_keras.optimizers import set_learning_rate
+from fr_keras.tied import flat_layers
 from fr_keras.wiring import Wiring
 
 
@@ -72,8 +74,9 @@ class Module:
         learns: bool, whether a backward pass has anything to do here.
         replayed_state: list of the variables whose values in play a replay
             must use, known after the first `forward`. That is all state that
-            moves, above all that of random number generators, but for the
-            averages of batch normalization, which training only writes.
+            layers assign, above all that of random number generators, but for
+            the averages of batch normalization, which training only writes,
+            and for trainable weights, as a replay uses those of today.
         averages: list of these averages, known after the first `forward`.
         optimizer: the module's own `keras.optimizers.Optimizer`, set by
             `fr_keras.optimizers.ModuleOptimizers`.
@@ -83,18 +86,22 @@ class Module:
             them. They return `None`, or a callable without arguments, which is
             called after the update.
         guard: `fr_keras.guard.Guard` of updates and state, or `None`.
+        claims: dict from the ids of the variables that layers assign to the
+            `Module` that has them, the same dict in all modules of a network.
     """
 
     def __init__(self, submodel, device):
         self.submodel = submodel
         self.device = device
         self._trainable_variables = None
+        self._trained = None
         self.learns = True
         self.replayed_state = []
         self.averages = []
         self.optimizer = None
         self.observers = []
         self.guard = None
+        self.claims = {}
         with tf.device(device):
             self._seed_generator = keras.random.SeedGenerator(
                 int(global_seed_generator().next(ordered=False)[0])
@@ -109,7 +116,10 @@ class Module:
         takes another `compile`.
         """
         if self._trainable_variables is None:
-            self._trainable_variables = list(self.submodel.trainable_variables)
+            self._trainable_variables = [
+                variable for variable in self.submodel.trainable_variables
+                if self._trained is None or id(variable) in self._trained
+            ]
         return self._trainable_variables
 
     @property
@@ -122,9 +132,18 @@ class Module:
         """The state of random layers without a generator of their own."""
         return self._seed_generator.state
 
-    def choose_trainable_variables_anew(self):
-        """Lets the next use of `trainable_variables` decide what they are."""
+    def choose_trainable_variables_anew(self, trained=None):
+        """Lets the next use of `trainable_variables` decide what they are.
+
+        Args:
+            trained: list of the variables that are trainable in the network
+                as a whole, which may be frozen though its layers are not;
+                `None` for all of the submodel that are trainable.
+        """
         self._trainable_variables = None
+        self._trained = (
+            None if trained is None else {id(variable) for variable in trained}
+        )
 
     @property
     def loss_scale(self):
@@ -348,32 +367,47 @@ class Module:
             for variable, value in state
         ]
         with tf.device(self.device):
-            with keras.StatelessScope(known, collect_losses=True) as scope:
-                seed = scope.get_current_value(shared_seed)
+            with CallScope(known) as scope:
                 made = call_quietly(self._wiring.core, inputs, training=True)
-            penalties = [
-                weight.regularizer(weight)
-                for weight in self.trainable_variables
-                if weight.regularizer is not None
-            ]
-        new_seed = scope.get_current_value(shared_seed)
-        new_values = [
-            (variable, scope.get_current_value(variable))
-            for variable in self.submodel.non_trainable_variables
-        ] + [(own, None if new_seed is seed else new_seed)]
-        moved = [(var, value) for var, value in new_values if value is not None]
+                # Of weights as the layers have left them.
+                penalties = [
+                    weight.regularizer(weight)
+                    for weight in self.trainable_variables
+                    if weight.regularizer is not None
+                ]
+        moved = [
+            (own if variable is shared_seed else variable, value)
+            for variable, value in scope.assigned
+        ]
+        self._claim(variable for variable, _ in moved)
         averages = self._written_only()
-        self.replayed_state = [v for v, _ in moved if id(v) not in averages]
+        weights = {id(variable) for variable in self.trainable_variables}
+        self.replayed_state = [
+            v for v, _ in moved if id(v) not in averages | weights
+        ]
         self.averages = [v for v, _ in moved if id(v) in averages]
         tensors = keras.tree.flatten(made)
         masks = [getattr(tensor, "_keras_mask", None) for tensor in tensors]
         return Features(tensors, masks), [*scope.losses, *penalties], moved
 
+    def _claim(self, variables):
+        """Checks that no other module assigns the same variables."""
+        for variable in variables:
+            owner = self.claims.setdefault(id(variable), self)
+            if owner is not self:
+                raise ValueError(
+                    "A variable that layers assign when they are called must "
+                    "belong to one module. Keep these layers in one module, "
+                    "or give each a variable of its own. Received: "
+                    f"'{variable.path}', assigned in modules "
+                    f"'{owner.submodel.name}' and '{self.submodel.name}'"
+                )
+
     def _written_only(self):
         """Ids of the variables that a training pass writes, but never reads."""
         return {
             id(variable)
-            for layer in self.submodel._flatten_layers()
+            for layer in flat_layers(self.submodel)
             if isinstance(layer, keras.layers.BatchNormalization)
             and not layer.renorm
             for variable in layer.non_trainable_variables

@@ -7,6 +7,7 @@ import numpy as np
 from fr_keras.costs import Cost, call_cost, num_plays
 from fr_keras.graph import Graph, submodel
 from fr_keras.measurement import measure_costs
+from fr_keras.tied import Owner
 
 # Estimated costs that differ by less count as equal: an estimate is no better.
 _ESTIMATE_TOLERANCE = 0.03
@@ -132,7 +133,7 @@ def split(model, cut):
         modules.append(
             submodel(
                 graph.nodes[start:stop], inputs, outputs,
-                f"{model.name}_module_{k}",
+                f"{model.name}_module_{k}", owner=Owner(graph, start, stop),
             )
         )
     return modules
@@ -148,11 +149,12 @@ def _too_many(model, num_modules, graph, num_places):
         "every module having weights, so `num_modules` must be at most "
         f"{num_places + 1}."
     )
-    shared = [layer.name for layer, _, _ in graph.shared_layers()]
+    shared = {layer.name for layer, _, _ in graph.sharing.inseparable}
     if shared:
         message += (
-            " A layer that is used more than once lies in one module: "
-            f"{', '.join(map(repr, shared))}."
+            " A layer that is used more than once and has statistics, random "
+            "numbers or other state lies in one module: "
+            f"{', '.join(map(repr, sorted(shared)))}."
         )
     return f"{message} Received: {num_modules=}"
 

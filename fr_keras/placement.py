@@ -1,9 +1,9 @@
 """Placement: K modules onto K devices."""
 
-import tempfile
-
 import keras
 import tensorflow as tf
+
+from fr_keras import holdings
 
 
 def assign_devices(num_modules, devices=None):
@@ -153,7 +153,11 @@ def move(parts, device):
     ```
     """
     for part in parts:
-        for variable in part.variables:
+        for variable in (
+            holdings.variables(part)
+            if isinstance(part, keras.layers.Layer)
+            else part.variables
+        ):
             if variable.value.device != device:
                 with tf.device(device):
                     variable._initialize(tf.identity(variable.value))
@@ -163,90 +167,3 @@ def move(parts, device):
                     layer.train_function = None
                     layer.test_function = None
                     layer.predict_function = None
-
-
-def copy_model(model):
-    """Copies a Keras model with its weights and random state.
-
-    The copy is made in the memory of the host, so that a network need not fit
-    on one accelerator.
-
-    Args:
-        model: `keras.Model` or `keras.layers.Layer`.
-
-    Returns:
-        The same, with variables of its own on CPU:0.
-
-    Raises:
-        ValueError: if Keras cannot rebuild the model from its configuration.
-    """
-    try:
-        with tf.device("CPU:0"):
-            if _is_graph(model):
-                copy = keras.models.clone_model(
-                    model, clone_function=_copy_layer
-                )
-            else:
-                copy = _copy_layer(model)
-                if model.built:
-                    copy.build_from_config(model.get_build_config())
-            copy_state(model, copy)
-    except Exception as error:
-        raise ValueError(
-            f"Model '{model.name}' must be one that Keras can copy from its "
-            "configuration: give its classes `get_config` (a list of modules "
-            f"need not be copied to be trained). Received: model={model!r} "
-            f"({error})"
-        ) from error
-    return copy
-
-
-def copy_state(source, target):
-    """Copies the state of one layer to another of the same make.
-
-    Args:
-        source: `keras.layers.Layer`.
-        target: `keras.layers.Layer`.
-
-    Raises:
-        ValueError: if the two do not have as many weights.
-    """
-    if len(source.weights) != len(target.weights):
-        raise ValueError(
-            f"Layer '{target.name}' must have the {len(source.weights)} "
-            f"weights of layer '{source.name}'. "
-            f"Received: {len(target.weights)} weights"
-        )
-    theirs, ours = source.variables, target.variables
-    if len(theirs) != len(ours):
-        # Another random state: a dropout's rate was set to zero, for instance.
-        theirs, ours = source.weights, target.weights
-    for value, variable in zip(theirs, ours):
-        variable.assign(value)
-    # What preprocessing layers learned in `adapt` is not all in variables.
-    for theirs, ours in zip(
-        source._flatten_layers(), target._flatten_layers()
-    ):
-        if hasattr(theirs, "get_vocabulary") and theirs.vocabulary_size() > 1:
-            with tempfile.TemporaryDirectory() as folder:
-                theirs.save_assets(folder)
-                ours.load_assets(folder)
-        elif hasattr(ours, "finalize_state"):
-            ours.finalize_state()
-
-
-def _is_graph(model):
-    """Whether a model is Sequential or Functional."""
-    return isinstance(model, keras.Sequential) or hasattr(model, "operations")
-
-
-def _copy_layer(layer):
-    """A fresh layer with the same configuration."""
-    if _is_graph(layer):
-        return keras.models.clone_model(layer, clone_function=_copy_layer)
-    config = layer.get_config()
-    if isinstance(layer, keras.layers.Lambda):
-        # Its function is at hand: no need to deserialize code.
-        config["function"] = layer.function
-        return layer.__class__(**config)
-    return layer.__class__.from_config(config)

@@ -22,7 +22,7 @@ import tensorflow as tf
 from absl import flags
 
 import fr_keras
-from fr_keras.graph import is_graph
+from fr_keras.nested import is_graph
 from fr_keras.planning import Planner
 from trainers import errors
 from trainers.benchmarks import tables

@@ -5,17 +5,18 @@ import warnings
 import keras
 import tensorflow as tf
 
-from fr_keras import placement
-from fr_keras.algorithms.trainer import ModuleTrainer
+from fr_keras import copying, placement
+from fr_keras.algorithms.face import Face
 from fr_keras.chain import Chain
 from fr_keras.costs import as_cost
 from fr_keras.measurement import measure_costs
 from fr_keras.module import Module
+from fr_keras.nested import overrides
 from fr_keras.partition import best_cut, split
 from fr_keras.summary import summary
 
 
-class Algorithm(ModuleTrainer):
+class Algorithm(Face):
     """A network cut into K modules on K devices, and a way to train it.
 
     A subclass says how the iterations of its method go (`make_functions` and
@@ -34,6 +35,10 @@ class Algorithm(ModuleTrainer):
             the logical CPU devices (see `fr_keras.placement.assign_devices`).
         costs: what layers cost, as for `fr_keras.partition`, which balances
             the modules by it.
+        copy: bool. `False` trains the layers of `model` themselves, moved to
+            the devices, and leaves `model` with the weights that were trained.
+            A layer that Keras cannot copy is trained itself in any case, and a
+            warning says so.
 
     Attributes:
         costs: dict from layer name to the pair of costs (forward, backward) by
@@ -51,7 +56,8 @@ class Algorithm(ModuleTrainer):
     """
 
     def __init__(
-        self, model, num_modules=None, devices=None, costs=None, **kwargs
+        self, model, num_modules=None, devices=None, costs=None, copy=True,
+        **kwargs,
     ):
         if tf.distribute.has_strategy():
             raise ValueError(
@@ -66,6 +72,11 @@ class Algorithm(ModuleTrainer):
                     f"list of modules. Received: costs={costs!r}"
                 )
             submodels = _check_modules(model, num_modules)
+            if not copy:
+                raise ValueError(
+                    "`copy` is for a model that is to be cut; a list of "
+                    "modules is never copied. Received: copy=False"
+                )
             network = list(submodels)
         else:
             if num_modules is None:
@@ -73,7 +84,8 @@ class Algorithm(ModuleTrainer):
             if costs == "measured":
                 costs = measure_costs(model, device=devices and devices[0])
             cut = best_cut(model, num_modules, costs)
-            network = placement.copy_model(model)
+            check_overrides(model)
+            network = copied(model) if copy else model
             submodels = split(network, cut)
         kwargs.setdefault("dtype", submodels[-1].dtype_policy)
         super().__init__(**kwargs)
@@ -130,7 +142,7 @@ class Algorithm(ModuleTrainer):
             ValueError: if ready-made modules were given and it is not known
                 what they take, or Keras cannot copy them.
         """
-        return placement.copy_model(self._whole())
+        return copied(self._whole())
 
     def _whole(self):
         """The network as one Functional model that shares all weights."""
@@ -236,6 +248,8 @@ class Algorithm(ModuleTrainer):
             )
             config["devices"] = None
         data = config.pop("data")
+        if not isinstance(config["model"], list):
+            config["copy"] = False  # Nobody else has it.
         model = cls(**config)
         if data is not None:
             model._chain = Chain(keras.saving.deserialize_keras_object(data))
@@ -262,3 +276,57 @@ def _check_modules(modules, num_modules):
             f"must be {len(modules)} or None. Received: {num_modules=}"
         )
     return list(modules)
+
+
+# What a subclass of a Functional model may do otherwise in training, and
+# modules would not.
+_STEPS = (
+    "call", "train_step", "test_step", "predict_step", "compute_loss",
+    "compute_metrics",
+)
+
+
+def check_overrides(model):
+    """Refuses a model whose class trains otherwise than `compile` says.
+
+    Args:
+        model: what is to be cut.
+
+    Raises:
+        ValueError: if it is a graph with methods of its own.
+    """
+    if not isinstance(model, keras.Model):
+        return
+    found = overrides(model, _STEPS)
+    if not found:
+        return
+    raise ValueError(
+        f"{type(model).__name__} must train, evaluate and predict as a plain "
+        f"keras.Model does, but it overrides {', '.join(map(repr, found))}, "
+        "which modules would not call. Use keras.Model(model.inputs, "
+        "model.outputs) to train its layers by the loss and metrics given to "
+        "`compile`, with a loss that depends on more in a layer's `add_loss`. "
+        f"Received: model={model!r}"
+    )
+
+
+def copied(model):
+    """A copy of a model; says which layers are the same in both.
+
+    Args:
+        model: `keras.Model` or layer.
+
+    Returns:
+        The same.
+    """
+    copy, kept = copying.copy_model(model)
+    if kept:
+        warnings.warn(
+            "These layers cannot be copied, so the layers themselves are part "
+            "of both models, which train and move them together "
+            "(`copy=False` does so with all layers): " + "; ".join(
+                f"'{layer.name}': {reason}" for layer, reason in kept.items()
+            ),
+            stacklevel=4,
+        )
+    return copy

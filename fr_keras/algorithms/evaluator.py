@@ -94,15 +94,15 @@ class ModuleEvaluator(keras.Model):
                 y=y, y_pred=y_pred, sample_weight=sample_weight, training=False
             )
             losses = given(loss, self.losses)
-            return self._report(losses, x, y, y_pred, sample_weight)
+            self._count_losses(losses, y_pred)
+            return self.compute_metrics(x, y, y_pred, sample_weight)
 
-    def _report(self, losses, x, y, y_pred, sample_weight):
-        """Counts a batch in the metrics; returns the logs."""
+    def _count_losses(self, losses, y_pred):
+        """Counts a batch in the reported loss."""
         total = sum(tf.cast(loss, losses[0].dtype) for loss in losses[1:])
         total = losses[0] + total if len(losses) > 1 else losses[0]
         batch_size = tf.shape(tf.nest.flatten(y_pred)[0])[0]
         self._loss_tracker.update_state(total, sample_weight=batch_size)
-        return self.compute_metrics(x, y, y_pred, sample_weight)
 
     @contextlib.contextmanager
     def _fits(self, y, y_pred):

@@ -15,6 +15,7 @@ from fr_keras.device_function import DeviceFunction
 from fr_keras.module import ErrorGradient
 from fr_keras.optimizers import ModuleOptimizers
 from fr_keras.reading import draw_up_to
+from fr_keras.tied import flat_layers
 
 
 class ModuleTrainer(ModuleFitter):
@@ -98,7 +99,15 @@ class ModuleTrainer(ModuleFitter):
             placement.move([module.submodel], module.device)
         with tf.device(self.devices[-1]):  # For the metrics' variables.
             super().compile(*args, jit_compile=False, **kwargs)
-        placement.move(self.metrics, self.devices[-1])
+        of_layers = {
+            id(metric) for module in self.modules_at_work
+            for layer in flat_layers(module.submodel)
+            for metric in layer._metrics
+        }
+        placement.move(
+            [m for m in self.metrics if id(m) not in of_layers],
+            self.devices[-1],
+        )
         if self.steps_per_execution < 1:
             raise ValueError(
                 "`steps_per_execution` must be at least 1. Received: "
@@ -110,7 +119,9 @@ class ModuleTrainer(ModuleFitter):
                 self.optimizer, self.modules_at_work
             )
         for module in self.modules_at_work:
-            module.choose_trainable_variables_anew()
+            module.choose_trainable_variables_anew(
+                self.trainable_variables if self.built else None
+            )
         self._age = None
         self._batch_spec = None
         self._last_trace = None
@@ -444,7 +455,9 @@ class ModuleTrainer(ModuleFitter):
         y_pred = self.modules_at_work[-1].packed(outputs)
 
         def count():
-            self._report(losses, None, y, y_pred, sample_weight)
+            self._count_losses(losses, y_pred)
+            if self._compile_metrics is not None:
+                self._compile_metrics.update_state(y, y_pred, sample_weight)
 
         if self.loss_guard is None:
             count()

@@ -1,0 +1,91 @@
+"""The face of the network that was cut: its layers, names and weights."""
+
+
+from fr_keras.algorithms.trainer import ModuleTrainer
+
+
+def _of_network(name, doc):
+    """A property that is that of the network."""
+
+    def of_network(self):
+        return getattr(self.network, name)
+
+    return property(of_network, doc=doc)
+
+
+class Face(ModuleTrainer):
+    """Lets modules on devices look like the network that was cut.
+
+    Layers, symbolic inputs and outputs, and files of weights are those of the
+    plain model.
+
+    Attributes:
+        network: `keras.Model`, what is trained, as a whole; raises
+            `AttributeError` if ready-made modules were given.
+    """
+
+    inputs = _of_network("inputs", "Flat list of the network's inputs.")
+    outputs = _of_network("outputs", "Flat list of the network's outputs.")
+    input = _of_network("input", "The network's input, in its structure.")
+    output = _of_network("output", "The network's output, in its structure.")
+    input_shape = _of_network("input_shape", "Shape of the network's input.")
+    output_shape = _of_network(
+        "output_shape", "Shape of the network's output."
+    )
+
+    @property
+    def network(self):
+        network = self._network
+        if isinstance(network, list):
+            raise AttributeError(
+                "Ready-made modules are no network with inputs and outputs of "
+                "its own; `to_keras` makes one of them, where it can. "
+                f"Received: {self!r}"
+            )
+        return network
+
+    @property
+    def output_names(self):
+        """Names of the network's outputs, by which Keras names losses."""
+        network = self._network
+        last = network[-1] if isinstance(network, list) else network
+        return getattr(last, "output_names", None)
+
+    @property
+    def layers(self):
+        """The layers of the network, or the modules that were given."""
+        network = self._network
+        return list(network) if isinstance(network, list) else network.layers
+
+    @layers.setter
+    def layers(self, layers):
+        raise AttributeError(
+            "`layers` are those of the network that was cut, and cannot be "
+            f"set. Received: {layers!r}"
+        )
+
+    def save_weights(self, filepath, *args, **kwargs):
+        """Saves the weights, as the plain network would.
+
+        Args:
+            filepath: str or path, of a file `.weights.h5`.
+            *args: as for `keras.Model.save_weights`.
+            **kwargs: as for `keras.Model.save_weights`.
+        """
+        return self._saved().save_weights(filepath, *args, **kwargs)
+
+    def load_weights(self, filepath, *args, **kwargs):
+        """Loads weights that this, or the plain network, has saved.
+
+        Args:
+            filepath: str or path, of a file `.weights.h5`.
+            *args: as for `keras.Model.load_weights`.
+            **kwargs: as for `keras.Model.load_weights`.
+        """
+        return self._saved().load_weights(filepath, *args, **kwargs)
+
+    def _saved(self):
+        """What has methods for files of weights."""
+        return (
+            super() if isinstance(self._network, list) else self._network
+        )

@@ -1,0 +1,119 @@
+"""What layers read and assign while they are called, without assigning it."""
+
+import keras
+import tensorflow as tf
+from keras.src.backend.common.stateless_scope import get_stateless_scope
+
+
+class CallScope(keras.StatelessScope):
+    """Collects everything that is assigned while layers are called.
+
+    Any Keras variable may be assigned in `call`: statistics, the states of a
+    stateful RNN, a metric, a codebook, even a trainable kernel. Nothing of it
+    is assigned in this scope; all of it is in `assigned` afterwards.
+
+    A variable that is read after it was assigned has its new value, but its
+    gradient is that of the variable, as in stock Keras: nothing flows through
+    the expression that was assigned.
+
+    Args:
+        values: list of `(variable, tensor)` that are to be used in place of
+            the present values; gradients flow to these tensors.
+
+    Attributes:
+        losses: list of scalar tensors, what layers gave to `add_loss`.
+    """
+
+    def __init__(self, values=()):
+        super().__init__(list(values), collect_losses=True)
+        self._given = dict(self.state_mapping)
+        self._assigned = {}
+
+    @property
+    def assigned(self):
+        """List of `(variable, new value)`."""
+        return list(self._assigned.values())
+
+    def add_update(self, update):
+        variable, value = update
+        self._assigned[id(variable)] = update
+        self.state_mapping[id(variable)] = self._as_read(variable, value)
+
+    def _as_read(self, variable, value):
+        if not tf.as_dtype(value.dtype).is_floating:
+            return value
+        given = self._given.get(id(variable))
+        if given is None and not variable.trainable:
+            return tf.stop_gradient(value)
+        before = variable._value if given is None else given
+        return _with_gradient_of(tf.convert_to_tensor(before), value)
+
+
+class LendingScope(keras.StatelessScope):
+    """Gives variables other values, within any scope that is in force.
+
+    Unlike in a plain `keras.StatelessScope`, all other variables are read and
+    assigned, and losses collected, as they would be without it.
+
+    Args:
+        values: list of `(variable, tensor)`; gradients flow to these tensors.
+        layer: `keras.layers.Layer` that is called in the scope.
+    """
+
+    def __init__(self, values, layer):
+        super().__init__(values, collect_losses=True)
+        self._lent = set(self.state_mapping)
+        self._layer = layer
+        self._updates = []
+        self._outer = None
+
+    def __enter__(self):
+        self._outer = get_stateless_scope()
+        if self._outer is not None:
+            self.collect_losses = self._outer.collect_losses
+            self.losses = self._outer.losses
+        return super().__enter__()
+
+    def get_current_value(self, variable):
+        value = super().get_current_value(variable)
+        if value is None and self._outer is not None:
+            return self._outer.get_current_value(variable)
+        return value
+
+    def add_loss(self, loss):
+        if self._outer is None:
+            self.losses.append(loss)
+        else:
+            self._outer.add_loss(loss)
+
+    def add_update(self, update):
+        variable, _ = update
+        if id(variable) in self._lent:
+            raise ValueError(
+                f"Layer '{self._layer.name}' assigns '{variable.path}' in a "
+                "module that does not own it. Keep the layers that use this "
+                "variable in one module: choose a smaller `num_modules`. "
+                f"Received: layer={self._layer!r}"
+            )
+        if self._outer is None:
+            self._updates.append(update)
+            super().add_update(update)
+        else:
+            self._outer.add_update(update)
+
+    def __exit__(self, *args, **kwargs):
+        super().__exit__(*args, **kwargs)
+        if self._outer is None:
+            for variable, value in self._updates:
+                variable.assign(value)
+            self._layer._losses.extend(self.losses)
+
+
+@tf.custom_gradient
+def _with_gradient_of(before, value):
+    """`value`, with the gradient of `before`."""
+
+    def gradient(upstream):
+        return upstream, None
+
+    return tf.identity(value), gradient

@@ -1,0 +1,57 @@
+"""Everything that a layer holds, tracked by Keras or not."""
+
+import keras
+
+
+def variables(layer):
+    """All variables of a layer and of the layers in it.
+
+    Beside `layer.variables` these are the variables of metrics in layers, and
+    those that a layer keeps without letting Keras track them, like the states
+    of a stateful RNN.
+
+    Args:
+        layer: `keras.layers.Layer`, or any other operation.
+
+    Returns:
+        List of `keras.Variable`, each once.
+    """
+    if not isinstance(layer, keras.layers.Layer):
+        return []
+    found = {id(variable): variable for variable in layer.variables}
+    for part in layer._flatten_layers():
+        for variable in [
+            *(v for metric in part._metrics for v in metric.variables),
+            *untracked_variables(part),
+        ]:
+            found.setdefault(id(variable), variable)
+    return list(found.values())
+
+
+def untracked_variables(layer):
+    """The variables that a layer keeps as attributes, but does not track.
+
+    Args:
+        layer: `keras.layers.Layer`; the layers in it are left out.
+
+    Returns:
+        List of `keras.Variable`, in the order of the attributes' names.
+    """
+    tracked = {
+        id(variable) for variable in [
+            *layer._trainable_variables, *layer._non_trainable_variables
+        ]
+    }
+    found = {}
+    for name in sorted(vars(layer)):
+        value = vars(layer)[name]
+        # (Optimizers and Keras' own lists are objects of other classes.)
+        leaves = (
+            value if isinstance(value, (list, tuple))
+            else value.values() if isinstance(value, dict)
+            else [value]
+        )
+        for leaf in leaves:
+            if isinstance(leaf, keras.Variable) and id(leaf) not in tracked:
+                found.setdefault(id(leaf), leaf)
+    return list(found.values())
