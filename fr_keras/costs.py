@@ -8,6 +8,7 @@ import keras
 from fr_keras.graph import Graph, size, weights
 from fr_keras.layers import PositionEmbedding
 from fr_keras.nested import is_graph
+from fr_keras.tied import SentWeights, SharedLayer
 
 # Memory-bound work per output element (normalization, activation, addition),
 # in the multiply-adds that take as long.
@@ -102,6 +103,10 @@ def call_cost(node, costs=None):
         ValueError: if `costs` lacks a layer.
     """
     operation = node.operation
+    if isinstance(operation, SentWeights):
+        return Cost(0.0, 0.0)
+    if isinstance(operation, SharedLayer):
+        operation = operation.layer
     if costs is None:
         shapes = [tensor.shape for tensor in node.output_tensors]
         return as_cost(estimated_cost(operation, shapes))

@@ -16,6 +16,7 @@ from fr_keras.costs import (
 )
 from fr_keras.graph import Graph, size
 from fr_keras.nested import is_graph
+from fr_keras.tied import SentWeights, SharedLayer, is_weight
 from fr_keras.wiring import led_around
 
 
@@ -24,9 +25,12 @@ class Crossing:
     """A tensor on its way from the module that makes it to those that use it.
 
     Attributes:
-        shape: tuple of int or `None`, of one example.
+        shape: tuple of int or `None`, of one example; of tied weights, that
+            of the weights.
         dtype: str.
         maker: int, the number of the module; 0 for an input of the network.
+        is_weight: bool, whether these are tied weights, which are sent once
+            in an iteration whatever the number of examples is.
         users: list of ints, the numbers of the modules; K + 1 for an output of
             the network.
     """
@@ -34,11 +38,15 @@ class Crossing:
     shape: tuple
     dtype: str
     maker: int
+    is_weight: bool = False
     users: list = dataclasses.field(default_factory=list)
 
     @property
     def num_bytes(self):
-        """Bytes per example, dimensions of unknown length counted once."""
+        """Bytes per example, dimensions of unknown length counted once.
+
+        Of tied weights, bytes per iteration.
+        """
         return size(self.shape) * tf.as_dtype(self.dtype).size
 
 
@@ -48,8 +56,7 @@ class ModuleDescription:
 
     Attributes:
         device: str, or `None` if unknown.
-        layers: list of `keras.layers.Layer`, in order of execution; a nested
-            model is one layer.
+        layers: list of `keras.layers.Layer`, in order of execution.
         num_parameters: int, or `None` if the module is not built.
         num_trainable: int, how many of them are trainable, or `None`.
         passes: `fr_keras.costs.Cost`, or `None` if unknown.
@@ -76,9 +83,19 @@ class ModuleDescription:
 
     @property
     def kept_bytes(self):
-        """Bytes per example of one of the inputs that are kept, or `None`."""
+        """Bytes per example of one of the inputs that are kept, or `None`.
+
+        Tied weights, which are kept once in an iteration, are left out.
+        """
         known = self.kept is not None
-        return sum(t.num_bytes for t in self.kept) if known else None
+        return sum(
+            t.num_bytes for t in self.kept if not t.is_weight
+        ) if known else None
+
+    @property
+    def kept_weight_bytes(self):
+        """Bytes of the tied weights that are kept with each input."""
+        return sum(t.num_bytes for t in self.kept or () if t.is_weight)
 
 
 class Description:
@@ -196,9 +213,10 @@ def _layers(module):
         operations = getattr(module, "layers", None) or [module]
     unique = {id(operation): operation for operation in operations}.values()
     return [
-        operation for operation in unique
+        operation.layer if isinstance(operation, SharedLayer) else operation
+        for operation in unique
         if isinstance(operation, keras.layers.Layer)
-        and not isinstance(operation, keras.layers.InputLayer)
+        and not isinstance(operation, (keras.layers.InputLayer, SentWeights))
     ]
 
 
@@ -278,6 +296,9 @@ def _entering(maker, tensors):
     if tensors is None:
         return None
     return [
-        Crossing(tuple(tensor.shape[1:]), str(tensor.dtype), maker)
+        Crossing(
+            tuple(tensor.shape[0 if is_weight(tensor) else 1:]),
+            str(tensor.dtype), maker, is_weight(tensor),
+        )
         for tensor in tensors
     ]

@@ -3,10 +3,16 @@
 import keras
 import tensorflow as tf
 
-from fr_keras import copying, placement
+from fr_keras import placement
 from fr_keras.costs import Cost, estimated_cost
-from fr_keras.graph import Graph, submodel
-from fr_keras.measurement import Call, kind_of, num_bytes, residuals
+from fr_keras.graph import as_graph, submodel
+from fr_keras.measurement import (
+    Call,
+    copy_to_measure,
+    kind_of,
+    num_bytes,
+    residuals,
+)
 from fr_keras.module import Features, Module
 
 
@@ -19,8 +25,9 @@ def estimate_calls(model, batch_size, flops_per_second):
     pass keeps is seen from the traced layers.
 
     Args:
-        model: Sequential or Functional `keras.Model`, of which only the batch
-            size may be unknown.
+        model: Sequential or Functional `keras.Model`, or its
+            `fr_keras.graph.Graph`, of which only the batch size may be
+            unknown.
         batch_size: int.
         flops_per_second: float, what the device really reaches.
 
@@ -33,7 +40,7 @@ def estimate_calls(model, batch_size, flops_per_second):
         ValueError: if the shape of a tensor is not known, or layers cannot be
             copied.
     """
-    graph = Graph(model)
+    graph = as_graph(model)
     depends = set()  # Ids of the tensors that depend on trainable weights.
     estimated, calls = {}, []
     for node in graph.nodes:
@@ -75,18 +82,19 @@ def _specs(tensors):
 def _residuals(alone, specs, differentiable):
     """What the backward pass of a call keeps, as `residuals` has it."""
     (device,) = placement.assign_devices(1, ["CPU:0"])
-    module = Module(copying.copy_model(alone), device)
-    module.build(
-        [keras.KerasTensor(spec.shape, spec.dtype) for spec in specs],
-        differentiable, is_last=True,
-    )
-    if not module.learns:
-        return 0, []
-    return residuals(
-        module, Features(specs, [None] * len(specs)),
-        # How large their workspaces are, kernels alone know.
-        run=lambda function, x: [
-            spec for spec in function.trace(x)[0]
-            if spec.shape.is_fully_defined()
-        ],
-    )
+    with copy_to_measure(alone) as copy:
+        module = Module(copy, device)
+        module.build(
+            [keras.KerasTensor(spec.shape, spec.dtype) for spec in specs],
+            differentiable, is_last=True,
+        )
+        if not module.learns:
+            return 0, []
+        return residuals(
+            module, Features(specs, [None] * len(specs)),
+            # How large their workspaces are, kernels alone know.
+            run=lambda function, x: [
+                spec for spec in function.trace(x)[0]
+                if spec.shape.is_fully_defined()
+            ],
+        )

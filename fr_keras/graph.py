@@ -21,6 +21,7 @@ class Graph:
         model: as for `partition`.
 
     Attributes:
+        name: str, the model's name.
         input: nest of `keras.KerasTensor`, the model's input.
         output: the same, the model's output.
         nodes: list of the calls (Keras' nodes), inputs left out, every one
@@ -29,6 +30,7 @@ class Graph:
     """
 
     def __init__(self, model):
+        self.name = getattr(model, "name", None)
         if isinstance(model, keras.Sequential):
             if not is_graph(model):
                 raise ValueError(
@@ -111,16 +113,33 @@ class Graph:
                 array[stop + 1] -= amount
         return np.cumsum(count), np.cumsum(elements)
 
-    def may_cut(self):
-        """For every place 0 … n, whether it separates no shared state."""
+    def may_cut(self, ties=True):
+        """For every place 0 … n, whether the model may be cut there.
+
+        Args:
+            ties: bool, whether weights may be shared by several modules.
+
+        Returns:
+            Array of bool.
+        """
         allowed = np.ones(len(self.nodes) + 1, bool)
-        for _, first, last in self.sharing.inseparable:
+        for _, first, last in self.inseparable(ties):
             allowed[first + 1 : last + 1] = False
         return allowed
 
-    def places(self):
+    def inseparable(self, ties=True):
+        """Calls that must lie in one module, `(operation, first, last)`."""
+        spans = list(self.sharing.inseparable)
+        if not ties:
+            spans += [
+                (tied.operation, tied.calls[0], tied.calls[-1])
+                for tied in self.sharing.tied
+            ]
+        return spans
+
+    def places(self, ties=True):
         """As many places as possible at which the model can be cut at once."""
-        allowed = self.may_cut()
+        allowed = self.may_cut(ties)
         places, since = [], 0
         for i in range(1, len(self.nodes)):
             if (
@@ -131,6 +150,11 @@ class Graph:
                 places.append(i)
                 since = i
         return places
+
+
+def as_graph(model):
+    """The `Graph` of a model, or the one that is given."""
+    return model if isinstance(model, Graph) else Graph(model)
 
 
 def submodel(nodes, inputs, outputs, name, batch_size=None, owner=None):

@@ -1,5 +1,6 @@
 """Measurement: how long layers and modules take on the device at hand."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -8,11 +9,11 @@ import statistics
 import keras
 import tensorflow as tf
 
-from fr_keras import chain, copying, placement
+from fr_keras import chain, copying, holdings, placement
 from fr_keras.costs import Cost
 from fr_keras.device_function import DeviceFunction
 from fr_keras.forward_backward import ForwardBackward, record
-from fr_keras.graph import Graph, submodel
+from fr_keras.graph import as_graph, submodel
 from fr_keras.module import Features, Module, call_quietly
 from fr_keras.simulation import ModuleTimes
 from fr_keras.timing import run_once, seconds_of
@@ -29,7 +30,8 @@ def measure_costs(model, x=None, device=None):
     to do meanwhile.
 
     Args:
-        model: Sequential or Functional `keras.Model`, which stays as it is.
+        model: Sequential or Functional `keras.Model`, or its
+            `fr_keras.graph.Graph`; it stays as it is.
         x: nest of tensors or arrays, a batch of data for `model`; `None` for
             random numbers (zeros where the input is of integers), as many
             examples as the model takes, or else 32; other dimensions of
@@ -93,7 +95,7 @@ def measure_calls(model, x=None, device=None):
     Returns:
         List of `Call`s, in the order of `fr_keras.graph.Graph(model).nodes`.
     """
-    graph = Graph(model)
+    graph = as_graph(model)
     (device,) = placement.assign_devices(1, device and [device])
     values = _values_of(graph.input, x)
     depends = set()  # Ids of the tensors that depend on trainable weights.
@@ -238,19 +240,46 @@ def _measure_call(alone, tensors, differentiable, device):
         Tuple `(cost, own_bytes, kept)`: as of `Call`, but the last as of
         `residuals`.
     """
-    copy = copying.copy_model(alone)
-    placement.move([copy], device)
-    module = Module(copy, device)
-    module.build(tensors, differentiable, is_last=True)
-    with tf.device(device):
-        x = Features(
-            [tf.identity(tensor) for tensor in tensors], [None] * len(tensors)
-        )
-    times, made = _measure(module, x)
-    if not module.learns:
-        return Cost(times.forward, 0.0), 0, []
-    own_bytes, kept = residuals(module, x)
-    return Cost(times.forward, times.backward), own_bytes, kept
+    with copy_to_measure(alone) as copy:
+        placement.move([copy], device)
+        module = Module(copy, device)
+        module.build(tensors, differentiable, is_last=True)
+        with tf.device(device):
+            x = Features(
+                [tf.identity(tensor) for tensor in tensors],
+                [None] * len(tensors),
+            )
+        times, made = _measure(module, x)
+        if not module.learns:
+            return Cost(times.forward, 0.0), 0, []
+        own_bytes, kept = residuals(module, x)
+        return Cost(times.forward, times.backward), own_bytes, kept
+
+
+@contextlib.contextmanager
+def copy_to_measure(model):
+    """A copy of a model, whose state may move and whose place may change.
+
+    Layers that cannot be copied are as they were afterwards.
+
+    Args:
+        model: `keras.Model`.
+
+    Yields:
+        `keras.Model`.
+    """
+    copy, kept = copying.copy_model(model)
+    before = [
+        (layer, [(v, v.numpy(), v.value.device) for v in held])
+        for layer in kept if (held := holdings.variables(layer))
+    ]
+    try:
+        yield copy
+    finally:
+        for layer, variables in before:
+            placement.move([layer], variables[0][2])
+            for variable, value, _ in variables:
+                variable.assign(value)
 
 
 def residuals(module, x, run=run_once):

@@ -186,8 +186,10 @@ def _nested_inputs(operation, node, args=None):
     if not is_graph(operation) or overrides(operation, ["call", "__call__"]):
         return None
     args = node.arguments.args if args is None else args
-    kwargs = {k: v for k, v in node.arguments.kwargs.items() if v is not None}
-    if len(args) != 1 or not kwargs.keys() <= {"training"}:
+    if len(args) != 1 or not (
+        node.arguments.kwargs.keys() <= {"training", "mask"}
+        and _has_masks_of_its_inputs(node)
+    ):
         return None
     expected = operation.input
     inputs = args[0]
@@ -216,6 +218,16 @@ def _nested_inputs(operation, node, args=None):
         ):
             return None
     return flat
+
+
+def _has_masks_of_its_inputs(node):
+    """Whether no mask is given but those that come with the inputs anyway."""
+    masks = keras.tree.flatten(node.arguments.kwargs.get("mask"))
+    inputs = keras.tree.flatten(node.arguments.args)
+    own = [getattr(tensor, "_keras_mask", None) for tensor in inputs]
+    return all(mask is None for mask in masks) or (
+        len(masks) == len(own) and all(a is b for a, b in zip(masks, own))
+    )
 
 
 def _single(nest):

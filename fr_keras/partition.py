@@ -5,7 +5,7 @@ import numbers
 import numpy as np
 
 from fr_keras.costs import Cost, call_cost, num_plays
-from fr_keras.graph import Graph, submodel
+from fr_keras.graph import as_graph, submodel
 from fr_keras.measurement import measure_costs
 from fr_keras.tied import Owner
 
@@ -19,8 +19,11 @@ def partition(model, num_modules, costs=None):
     The model may be cut anywhere. What skips over a module passes through it:
     it is one of the module's inputs and, unchanged, one of its outputs. So do
     inputs of the model that only a later module needs, and outputs that appear
-    early. A layer that is used more than once lies in one module if it has
-    weights or other state, like random numbers, and every module has weights.
+    early. Nested models are cut like all others, between their layers. Weights
+    that are used more than once, like those of a tied embedding, belong to the
+    first module that uses them, which sends them to the others like features;
+    a layer that is used more than once and has statistics, random numbers or
+    other state lies in one module. Every module has weights of its own.
 
     Among all such cuts of the order of execution the one is taken whose
     slowest module is fastest. One iteration of Features Replay costs module
@@ -65,16 +68,17 @@ def partition(model, num_modules, costs=None):
     return split(model, best_cut(model, num_modules, costs))
 
 
-def best_cut(model, num_modules, costs=None, tolerance=None):
+def best_cut(model, num_modules, costs=None, tolerance=None, ties=True):
     """Finds where to cut.
 
     Args:
-        model: as for `partition`.
+        model: as for `partition`, or its `fr_keras.graph.Graph`.
         num_modules: as for `partition`.
         costs: as for `partition`.
         tolerance: float, by what share of its time the slowest module may be
             slower than it need be, so that less crosses; `None` for 0.03 if
             costs are estimated, and else nothing.
+        ties: bool, whether modules may share weights, which then cross.
 
     Returns:
         Tuple of `num_modules - 1` ints: the numbers of operations below each
@@ -95,35 +99,35 @@ def best_cut(model, num_modules, costs=None, tolerance=None):
         raise ValueError(
             f"`num_modules` must be at least 1. Received: {num_modules=}"
         )
-    graph = Graph(model)
-    places = graph.places()
+    graph = as_graph(model)
+    places = graph.places(ties)
     if num_modules - 1 > len(places):
-        raise ValueError(_too_many(model, num_modules, graph, len(places)))
+        raise ValueError(_too_many(num_modules, graph, len(places), ties))
     if isinstance(costs, str):
         if costs != "measured":
             raise ValueError(
                 "`costs` must be a dict, None or 'measured'. "
                 f"Received: {costs=}"
             )
-        costs = measure_costs(model)
+        costs = measure_costs(graph)
     of_calls = np.array([call_cost(node, costs) for node in graph.nodes])
     if tolerance is None:
         tolerance = _ESTIMATE_TOLERANCE if costs is None else 0.0
     # Sums in another order are not better or worse.
-    return _best_cut(graph, of_calls, num_modules, tolerance + 1e-9)
+    return _best_cut(graph, of_calls, num_modules, tolerance + 1e-9, ties)
 
 
 def split(model, cut):
     """Cuts a model at given places.
 
     Args:
-        model: as for `partition`.
+        model: as for `best_cut`.
         cut: increasing ints, as `best_cut` returns them.
 
     Returns:
         List of `len(cut) + 1` Functional `keras.Model`s, as `partition`.
     """
-    graph = Graph(model)
+    graph = as_graph(model)
     bounds = [0, *cut, len(graph.nodes)]
     modules = []
     for k, (start, stop) in enumerate(zip(bounds, bounds[1:]), start=1):
@@ -133,7 +137,7 @@ def split(model, cut):
         modules.append(
             submodel(
                 graph.nodes[start:stop], inputs, outputs,
-                f"{model.name}_module_{k}", owner=Owner(graph, start, stop),
+                f"{graph.name}_module_{k}", owner=Owner(graph, start, stop),
             )
         )
     return modules
@@ -143,13 +147,13 @@ def _single(tensors):
     return tensors[0] if len(tensors) == 1 else tensors
 
 
-def _too_many(model, num_modules, graph, num_places):
+def _too_many(num_modules, graph, num_places, ties):
     message = (
-        f"Model '{model.name}' has {num_places} places where it can be cut, "
+        f"Model '{graph.name}' has {num_places} places where it can be cut, "
         "every module having weights, so `num_modules` must be at most "
         f"{num_places + 1}."
     )
-    shared = {layer.name for layer, _, _ in graph.sharing.inseparable}
+    shared = {layer.name for layer, _, _ in graph.inseparable(ties)}
     if shared:
         message += (
             " A layer that is used more than once and has statistics, random "
@@ -159,14 +163,14 @@ def _too_many(model, num_modules, graph, num_places):
     return f"{message} Received: {num_modules=}"
 
 
-def _best_cut(graph, of_calls, num_modules, tolerance):
+def _best_cut(graph, of_calls, num_modules, tolerance, ties):
     """The cut whose slowest module is fastest, and that lets least cross.
 
     Dynamic programming twice over the places i where a module may begin and j
     where it may end: first for the cost of the slowest module, then, with that
     as the limit, for the crossing tensors.
     """
-    places = np.flatnonzero(graph.may_cut())
+    places = np.flatnonzero(graph.may_cut(ties))
     work = np.concatenate([[[0.0, 0.0]], np.cumsum(of_calls, 0)])[places]
     weights = np.concatenate([[0], np.cumsum(graph.has_weights)])[places]
     count, elements = graph.crossing_sizes()

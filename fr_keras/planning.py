@@ -6,12 +6,13 @@ import math
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from fr_keras import simulation
 from fr_keras.algorithms.features_replay import FeaturesReplay
 from fr_keras.costs import Cost, total
 from fr_keras.estimation import estimate_calls
-from fr_keras.graph import Graph, weights
+from fr_keras.graph import Graph
 from fr_keras.measurement import measure_calls, measure_modules
 from fr_keras.partition import best_cut
 from fr_keras.simulation import ModuleTimes
@@ -83,16 +84,17 @@ class Planner:
     def __init__(
         self, model, x, device=None, optimizer=None, flops_per_second=None
     ):
-        self._model = model
         self._graph = Graph(model)
         optimizer = optimizer or keras.optimizers.SGD(0.01, momentum=0.9)
         self._slots_per_parameter = _slots_per_parameter(optimizer)
         if flops_per_second is None:
-            self._calls = measure_calls(model, x, device)
+            self._calls = measure_calls(self._graph, x, device)
             self.whole = _measure_whole(model, x, device, optimizer)
         else:
             batch_size = len(keras.tree.flatten(x)[0])
-            self._calls = estimate_calls(model, batch_size, flops_per_second)
+            self._calls = estimate_calls(
+                self._graph, batch_size, flops_per_second
+            )
             self.whole = ModuleTimes(*total(c.cost for c in self._calls))
         self._sizes = {
             i: size for call in self._calls for i, size in call.sizes.items()
@@ -144,7 +146,7 @@ class Planner:
 
         links_count = latency or math.isfinite(bytes_per_second)
         cuts = dict.fromkeys(
-            best_cut(self._model, num_modules, self._costs, tolerance)
+            best_cut(self._graph, num_modules, self._costs, tolerance)
             for tolerance in (_TOLERANCES if links_count else _TOLERANCES[:1])
         )
         cut = min(cuts, key=lambda cut: seconds("features_replay", cut))
@@ -166,8 +168,7 @@ class Planner:
     def _crossing(self, cut):
         """Bytes of the features at each boundary."""
         return [
-            sum(self._sizes[id(tensor)] for tensor in self._graph.crossing(i))
-            for i in cut
+            sum(map(self._size, self._graph.crossing(i))) for i in cut
         ]
 
     def _times(self, cut, bytes_per_second, latency):
@@ -212,13 +213,16 @@ class Planner:
     def _parameter_bytes(self, start, stop):
         unique = {
             id(weight): weight
-            for node in self._graph.nodes[start:stop]
-            for weight in weights(node.operation)
+            for i in range(start, stop)
+            for weight in self._graph.sharing.owned(i)
         }
-        return sum(
-            weight.value.dtype.size * math.prod(weight.shape)
-            for weight in unique.values()
-        )
+        return sum(map(variable_bytes, unique.values()))
+
+    def _size(self, value):
+        """Bytes of what crosses: features of a batch, or weights."""
+        if isinstance(value, keras.Variable):
+            return variable_bytes(value)
+        return self._sizes[id(value)]
 
     def _input_bytes(self, start, stop):
         """What a module uses of its input; what only passes is not queued."""
@@ -227,7 +231,11 @@ class Planner:
             else self._graph.crossing(start)
         )
         used = set().union(*(call.sizes for call in self._calls[start:stop]))
-        return sum(self._sizes[id(t)] for t in given if id(t) in used)
+        shared = {
+            id(variable) for i in range(start, stop)
+            for variable in self._graph.sharing.borrowed(i)
+        }
+        return sum(self._size(t) for t in given if id(t) in used | shared)
 
     def _activation_bytes(self, start, stop):
         calls = self._calls[start:stop]
@@ -235,6 +243,11 @@ class Planner:
         return sum(call.own_bytes for call in calls) + sum(
             self._sizes[i] for i in kept
         )
+
+
+def variable_bytes(variable):
+    """The size of a variable."""
+    return tf.as_dtype(variable.dtype).size * math.prod(variable.shape)
 
 
 def _measure_whole(model, x, device, optimizer):

@@ -21,7 +21,8 @@ def summary(modules, costs=None, print_fn=print, line_length=100):
     their size in megabytes (10^6 bytes) per example; below it, the names of
     the first and the last layer in order of execution. Between modules, what
     crosses: the shape of an example, dtype and megabytes per example of every
-    tensor, and, if it only passes through a module, from where to where. Under
+    tensor (tied weights: per iteration), and, if it only passes through a
+    module, from where to where. Under
     the table: how well the modules are balanced, what the replay queues hold,
     and all parameters. What is not known is a question mark; a module of the
     user's own class is known once it was called.
@@ -158,11 +159,14 @@ def _crossing_lines(head, crossings, k, num_modules):
         return [f"{head} {_UNKNOWN}"]
     lines = [
         f"{shape_text(tensor)}, {megabytes_text(tensor.num_bytes)}"
+        + (" of weights in each iteration" if tensor.is_weight else "")
         + _route_text(tensor, k, num_modules)
         for tensor in crossings
     ]
     if len(lines) > 1:
-        total = sum(tensor.num_bytes for tensor in crossings)
+        total = sum(
+            tensor.num_bytes for tensor in crossings if not tensor.is_weight
+        )
         lines.insert(0, f"{len(lines)} tensors, {megabytes_text(total)}")
     return [f"{head} {lines[0]}"] + [
         " " * len(head) + f" {line}" for line in lines[1:]
@@ -198,6 +202,15 @@ def _footer(description):
             f"Replay queues: {total} per example. Module k keeps K-k+1 inputs, "
             "without what only passes."
         )
+        of_weights = sum(
+            module.copies * module.kept_weight_bytes
+            for module in description.modules
+        )
+        if of_weights:
+            lines.append(
+                "Tied weights in replay queues: "
+                f"{megabytes_text(of_weights)}, whatever the batch is."
+            )
     numbers = [
         (module.num_parameters, module.num_trainable)
         for module in description.modules

@@ -168,6 +168,21 @@ class Owner:
         return self._sent.get(self._start + i, [])
 
 
+def is_weight(tensor):
+    """Whether a symbolic tensor at a boundary is the value of weights.
+
+    Args:
+        tensor: `keras.KerasTensor`.
+
+    Returns:
+        bool.
+    """
+    history = getattr(tensor, "_keras_history", None)
+    return history is not None and isinstance(
+        history.operation, (SentWeights, WeightInput)
+    )
+
+
 def flat_layers(module):
     """A module and all layers in it, those that are shared included.
 

@@ -13,8 +13,10 @@ RATE = 2.0**-4
 MOMENTUM = 0.875
 
 
-def clones(modules):
+def clones(network, modules):
     """Copies of modules, not touched by the library afterwards."""
+    if not isinstance(network, list):
+        return fr_keras.FeaturesReplay(network, len(modules)).modules
     copies = []
     for module in modules:
         copy = keras.models.clone_model(module)
@@ -44,7 +46,7 @@ def check(
         **compiled: arguments of `compile`.
     """
     model = fr_keras.FeaturesReplay(network, num_modules)
-    expected = clones(model.modules)
+    expected = clones(network, model.modules)
     num_examples = len(keras.tree.flatten(x)[0])
     places = [slice(i, i + BATCH) for i in range(0, num_examples, BATCH)]
     batches = [

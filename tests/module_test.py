@@ -95,7 +95,12 @@ def test_replayed_features_are_played_features(name, in_graph):
     features = [played(x) for x in batches]
     for x, (made, _, _, state) in reversed([*zip(batches, features)]):
         replayed = forward(x, state)
-        np.testing.assert_array_equal(replayed.tensors[0], made.tensors[0])
+        # A play of spectral normalization moves the weights themselves, to
+        # others that are the same but for rounding.
+        np.testing.assert_allclose(
+            replayed.tensors[0], made.tensors[0],
+            rtol=1e-4 if name == "spectral" else 0,
+        )
     if name not in ("batch norm", "state", "spectral", "stateful lstm"):
         # Random numbers go on from play to play.
         again = played(batches[0])[0].tensors[0].numpy()

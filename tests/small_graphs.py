@@ -66,6 +66,17 @@ def names(module):
     ]
 
 
+def flat_names(model):
+    """The same, those of nested models one by one."""
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += flat_names(layer)
+        elif not isinstance(layer, keras.layers.InputLayer):
+            found.append(layer.name)
+    return found
+
+
 def run(modules, x):
     for module in modules:
         x = module(x, training=False)

@@ -9,6 +9,7 @@ from fr_keras import copying, placement
 from fr_keras.algorithms.face import Face
 from fr_keras.chain import Chain
 from fr_keras.costs import as_cost
+from fr_keras.graph import Graph
 from fr_keras.measurement import measure_costs
 from fr_keras.module import Module
 from fr_keras.nested import overrides
@@ -55,6 +56,9 @@ class Algorithm(Face):
             a list.
     """
 
+    # Whether modules may share weights, which then cross with the features.
+    ties_weights = True
+
     def __init__(
         self, model, num_modules=None, devices=None, costs=None, copy=True,
         **kwargs,
@@ -83,7 +87,8 @@ class Algorithm(Face):
                 num_modules = placement.default_num_modules(devices)
             if costs == "measured":
                 costs = measure_costs(model, device=devices and devices[0])
-            cut = best_cut(model, num_modules, costs)
+            graph = Graph(model)
+            cut = best_cut(graph, num_modules, costs, ties=self.ties_weights)
             check_overrides(model)
             network = copied(model) if copy else model
             submodels = split(network, cut)

@@ -10,6 +10,7 @@ from fr_keras.forward_backward import ForwardBackward
 from fr_keras.guard import all_finite
 from fr_keras.models.synthesizer import synthesizer
 from fr_keras.module import ErrorGradient, Features, Module
+from fr_keras.tied import is_weight
 
 
 @keras.saving.register_keras_serializable("fr_keras")
@@ -87,9 +88,23 @@ class DNI(Algorithm):
             ),
         }
 
+    # There is no predicting the error gradient of weights, which are no
+    # features of examples.
+    ties_weights = False
+
     delays = None  # Its gradients are predictions, not late.
 
     def make_state(self):
+        if any(
+            is_weight(tensor) for module in self.modules[:-1]
+            for tensor in getattr(module, "outputs", None) or ()
+        ):
+            raise ValueError(
+                "DNI cannot predict error gradients of tied weights: layers "
+                "that share weights must lie in one module. Let DNI cut the "
+                "model itself, or choose a smaller `num_modules`. "
+                f"Received: num_modules={self.num_modules}"
+            )
         self._synthesizers = [
             _Synthesizer(
                 features, differentiable, device, self.synthesizer_optimizer,

@@ -64,6 +64,20 @@ class Face(ModuleTrainer):
             f"set. Received: {layers!r}"
         )
 
+    @property
+    def trainable_variables(self):
+        """The variables that are trained: those of the network."""
+        if isinstance(self._network, list) or not self.trainable:
+            return super().trainable_variables
+        return self._network.trainable_variables
+
+    @property
+    def trainable_weights(self):
+        """The weights that are trained: those of the network."""
+        if isinstance(self._network, list) or not self.trainable:
+            return super().trainable_weights
+        return self._network.trainable_weights
+
     def save_weights(self, filepath, *args, **kwargs):
         """Saves the weights, as the plain network would.
 
