@@ -310,7 +310,7 @@ def test_hyperparameters_set_after_compile(name):
 def test_hyperparameters_set_before_graphs_are_traced(of_user):
     models = pair(2)
     for model in models:
-        optimizer = optimizers.SGD(0.1)
+        optimizer = optimizers.SGD(0.1, momentum=0.5)
         model.compile(optimizer, "mse", jit_compile=False)
         fit(model)
         model.compile(optimizer, "mse", jit_compile=False)
