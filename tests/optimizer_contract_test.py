@@ -421,3 +421,21 @@ def test_optimizer_that_cannot_be_copied():
     model.compile(Unknown(0.5), "mse")
     with pytest.raises(ValueError, match="`get_config`.*Received: optimizer="):
         fit(model)
+
+
+def test_checkpoint_of_the_optimizer(tmp_path):
+    """It has what every module's optimizer needs to go on."""
+    model, _ = pair(2)
+    model.compile(optimizers.Adam(0.01), "mse", run_eagerly=True)
+    fit(model)
+    written = tf.train.Checkpoint(optimizer=model.optimizer).write(
+        str(tmp_path / "checkpoint")
+    )
+    before = [np.array(v) for v in model.optimizer.variables]
+    model.compile(optimizers.Adam(0.01), "mse", run_eagerly=True)
+    fit(model, epochs=2)
+    tf.train.Checkpoint(optimizer=model.optimizer).read(
+        written
+    ).assert_consumed()
+    for variable, value in zip(model.optimizer.variables, before):
+        np.testing.assert_array_equal(variable, value)
