@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fr_keras import holdings
+from fr_keras import holdings, placement
 from fr_keras.nested import Calls, in_order, input_like, is_graph, overrides
 
 _logger = logging.getLogger("fr_keras")
@@ -333,8 +333,7 @@ class Pairs:
             b.regularizer = a.regularizer
             b.constraint = a.constraint
             b.overwrite_with_gradient = a.overwrite_with_gradient
-            # Optimizers look at names, for weight decay for instance.
-            b._name, b._path = a.name, a.path
+            placement.name_like(a, b)
         for a, b in self.layers:
             b._trainable = a._trainable  # Not that of all layers in it.
             # What preprocessing layers learned in `adapt` is not all in

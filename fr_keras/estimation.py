@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from fr_keras import placement
-from fr_keras.costs import Cost, estimated_cost
+from fr_keras.costs import Cost, call_cost
 from fr_keras.graph import as_graph, submodel
 from fr_keras.measurement import (
     Call,
@@ -20,7 +20,7 @@ def estimate_calls(model, batch_size, flops_per_second):
     """Estimates the calls of layers of a model; nothing is run.
 
     A forward pass takes two floating-point operations for each multiply-add
-    of `fr_keras.costs.estimated_cost`; a backward pass as many for the
+    of `fr_keras.costs.call_cost`; a backward pass as many for the
     gradient of the input, and as many for that of the weights. What a backward
     pass keeps is seen from the traced layers.
 
@@ -54,7 +54,7 @@ def estimate_calls(model, batch_size, flops_per_second):
         if kind not in estimated:
             estimated[kind] = _residuals(alone, specs, differentiable)
         own_bytes, kept = estimated[kind]
-        forward = estimated_cost(node.operation, [s.shape for s in made]) * (
+        forward = call_cost(node).forward * (
             2 * batch_size / flops_per_second
         )
         passes = any(differentiable) + bool(alone.trainable_weights)

@@ -4,7 +4,7 @@ import numbers
 
 import numpy as np
 
-from fr_keras.costs import Cost, call_cost, num_plays
+from fr_keras.costs import Cost, call_cost, num_plays, warn_if_uneven
 from fr_keras.graph import as_graph, submodel
 from fr_keras.measurement import measure_costs
 from fr_keras.tied import Owner
@@ -114,7 +114,12 @@ def best_cut(model, num_modules, costs=None, tolerance=None, ties=True):
     if tolerance is None:
         tolerance = _ESTIMATE_TOLERANCE if costs is None else 0.0
     # Sums in another order are not better or worse.
-    return _best_cut(graph, of_calls, num_modules, tolerance + 1e-9, ties)
+    cut = _best_cut(graph, of_calls, num_modules, tolerance + 1e-9, ties)
+    warn_if_uneven(
+        [node.operation.name for node in graph.nodes],
+        [Cost(*cost) for cost in of_calls], cut, costs is None,
+    )
+    return cut
 
 
 def split(model, cut):

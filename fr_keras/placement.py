@@ -159,11 +159,54 @@ def move(parts, device):
             else part.variables
         ):
             if variable.value.device != device:
-                with tf.device(device):
-                    variable._initialize(tf.identity(variable.value))
+                _renew(variable, variable.value.name, device)
         if isinstance(part, keras.layers.Layer):
             for layer in part._flatten_layers():
                 if isinstance(layer, keras.Model):
                     layer.train_function = None
                     layer.test_function = None
                     layer.predict_function = None
+
+
+def _renew(variable, name, device):
+    """Gives a `keras.Variable` another `tf.Variable` of the same value.
+
+    Optimizers go by what the `tf.Variable` is called ("dense/kernel:0") when
+    they exclude it from weight decay by name, and by its unique id when they
+    exclude it itself.
+
+    Args:
+        variable: `keras.Variable`.
+        name: str, the name of the new `tf.Variable`, its scopes included.
+        device: full device name.
+    """
+    old = variable.value
+    with tf.device(device), tf.name_scope(""):  # Not that of the caller.
+        new = tf.Variable(
+            tf.identity(old),
+            trainable=variable.trainable,
+            name=name.removesuffix(":0"),
+            aggregation=old.aggregation,
+            synchronization=old.synchronization,
+        )
+    new._unique_id = old._unique_id
+    variable._initialize(new)
+
+
+def name_like(source, target):
+    """Lets optimizers know the copy of a variable as they know the original.
+
+    Patterns of an `OptimizerMap`, `exclude_from_weight_decay` and Muon's
+    `exclude_layers` look at paths and names; `original_keys` has what is
+    excluded by `exclude_from_weight_decay(var_list=...)`.
+
+    Args:
+        source: `keras.Variable`.
+        target: `keras.Variable`, its copy.
+    """
+    target._path = source.path
+    if target.value.name != source.value.name:
+        _renew(target, source.value.name, target.value.device)
+    target.original_keys = {
+        source.value._unique_id, *getattr(source, "original_keys", ())
+    }

@@ -14,6 +14,7 @@ from fr_keras.costs import Cost, total
 from fr_keras.estimation import estimate_calls
 from fr_keras.graph import Graph
 from fr_keras.measurement import measure_calls, measure_modules
+from fr_keras.optimizers import copy_optimizer
 from fr_keras.partition import best_cut
 from fr_keras.simulation import ModuleTimes
 
@@ -252,7 +253,7 @@ def variable_bytes(variable):
 
 def _measure_whole(model, x, device, optimizer):
     whole = FeaturesReplay(model, 1, device and [device])
-    whole.compile(optimizer, "mse")
+    whole.compile(copy_optimizer(optimizer), "mse")  # It stays fresh.
     (times,) = measure_modules(whole, x)
     return times
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from fr_keras import planning
+from fr_keras import FeaturesReplay, planning
 from fr_keras.costs import Cost
 from fr_keras.measurement import Call
 from fr_keras.simulation import ModuleTimes
@@ -127,7 +127,12 @@ def test_measures_a_real_network():
         keras.layers.Flatten(),
         keras.layers.Dense(5),
     ])
-    planner = planning.Planner(model, np.ones([4, 6, 6, 3], "float32"))
+    optimizer = keras.optimizers.Adam()
+    planner = planning.Planner(
+        model, np.ones([4, 6, 6, 3], "float32"), optimizer=optimizer
+    )
+    assert int(optimizer.iterations) == 0  # It can still be given to `compile`.
+    FeaturesReplay(model, 2).compile(optimizer, "mse")
     for num_modules in (1, 2):
         found = planner.predict(num_modules)
         whole = planner.whole

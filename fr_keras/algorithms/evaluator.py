@@ -1,6 +1,7 @@
 """Modules on devices as one network: loss, evaluation, prediction."""
 
 import contextlib
+import warnings
 
 import keras
 import tensorflow as tf
@@ -20,6 +21,7 @@ class ModuleEvaluator(keras.Model):
 
     evaluate = reads(keras.Model.evaluate)
     predict = reads(keras.Model.predict)
+    _has_announced = False
 
     @property
     def distribute_strategy(self):
@@ -38,7 +40,39 @@ class ModuleEvaluator(keras.Model):
                 outputs = call_quietly(
                     module.submodel, outputs, training=training
                 )
+        if training and (self.delays is None or any(self.delays)):
+            # `fit` does not come here: whoever trains the modules through
+            # this call trains them otherwise than this model does.
+            outputs = keras.tree.map_structure(self._announcing, outputs)
         return outputs
+
+    def _announcing(self, tensor):
+        """The same tensor, which warns when it is differentiated."""
+        if not isinstance(tensor, tf.Tensor) or not tensor.dtype.is_floating:
+            return tensor
+
+        @tf.custom_gradient
+        def identity(x):
+            return tf.identity(x), self._announce_gradient
+
+        announcing = identity(tensor)
+        mask = getattr(tensor, "_keras_mask", None)
+        if mask is not None:
+            announcing._keras_mask = mask
+        return announcing
+
+    def _announce_gradient(self, gradient):
+        if not self._has_announced:
+            self._has_announced = True
+            warnings.warn(
+                f"Model '{self.name}' is trained from outside, as a part of "
+                "another model or under a tf.GradientTape: by ordinary "
+                f"back-propagation, not by {type(self).__name__}, which only "
+                "its own `fit` and `train_on_batch` use. For "
+                "back-propagation take the plain Keras model, `to_keras()`.",
+                stacklevel=2,
+            )
+        return gradient
 
     def _check_places(self):
         """Checks that no other model has moved the modules elsewhere."""

@@ -13,7 +13,7 @@ from fr_keras.algorithms.fitter import ModuleFitter
 from fr_keras.batch_spec import BatchSpec, standardize_batch
 from fr_keras.device_function import DeviceFunction
 from fr_keras.module import ErrorGradient
-from fr_keras.optimizers import ModuleOptimizers
+from fr_keras.optimizers import ModuleOptimizers, given_optimizer
 from fr_keras.reading import draw_up_to
 from fr_keras.tied import flat_layers
 
@@ -73,7 +73,9 @@ class ModuleTrainer(ModuleFitter):
         """`BatchSpec` of the batches that were seen, or `None`."""
         return self._batch_spec
 
-    def compile(self, *args, jit_compile="auto", **kwargs):
+    def compile(
+        self, optimizer="rmsprop", *args, jit_compile="auto", **kwargs
+    ):
         """Configures the model for training.
 
         The arguments are those of `keras.Model.compile`, and mean the same,
@@ -91,14 +93,18 @@ class ModuleTrainer(ModuleFitter):
             jit_compile: `True` compiles every module by itself with XLA, for
                 its own device. `"auto"`, the default, and `False` do not.
 
-        Compiling again begins the training anew: fresh optimizers, and no
-        features or error gradients left from before.
+        Compiling again begins the training anew, with no features or error
+        gradients left from before. As in Keras, an optimizer that is given
+        again (or `model.optimizer`) goes on with its state, and another one
+        is fresh.
         """
         for module in self.modules_at_work:
             # Where they are already, unless another model took them.
             placement.move([module.submodel], module.device)
         with tf.device(self.devices[-1]):  # For the metrics' variables.
-            super().compile(*args, jit_compile=False, **kwargs)
+            super().compile(
+                given_optimizer(optimizer), *args, jit_compile=False, **kwargs
+            )
         of_layers = {
             id(metric) for module in self.modules_at_work
             for layer in flat_layers(module.submodel)
@@ -114,13 +120,13 @@ class ModuleTrainer(ModuleFitter):
                 f"steps_per_execution={self.steps_per_execution}"
             )
         self._xla_per_module = jit_compile is True
-        if self.optimizer is not None:
-            self.optimizer = ModuleOptimizers(
-                self.optimizer, self.modules_at_work
-            )
         for module in self.modules_at_work:
             module.choose_trainable_variables_anew(
                 self.trainable_variables if self.built else None
+            )
+        if self.optimizer is not None:
+            self.optimizer = ModuleOptimizers(
+                self.optimizer, self.modules_at_work
             )
         self._age = None
         self._batch_spec = None
