@@ -106,7 +106,7 @@ class OnNaN(keras.callbacks.Callback):
             return
         # The earliest; then the loss, and the module nearest to it.
         ago, _, k, quantity = min(found)
-        step = int(self.model.optimizer.iterations) + ago
+        step = self.model.optimizer.global_step + ago
         delay = self._delays[k] if quantity == "gradient" else 0
         error = NonFiniteError(step, k + 1, quantity, self._cause(ago - delay))
         if self.action == "stop":

@@ -104,6 +104,15 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         return self.shared.iterations
 
     @property
+    def global_step(self):
+        """int, how many iterations there were, t.
+
+        Unlike `iterations`, which Keras divides by
+        `gradient_accumulation_steps`, this counts mini-batches.
+        """
+        return int(self.shared._iterations)
+
+    @property
     def variables(self):
         return [
             *self.shared.variables,

@@ -220,10 +220,15 @@ OPTIMIZERS = {
             {".*bias": keras.optimizers.RMSprop(0.01)},
         )
     ),
+    "accumulation": lambda: keras.optimizers.Adam(
+        0.01, gradient_accumulation_steps=3
+    ),
 }
 
 
-@pytest.mark.parametrize("optimizer", some(OPTIMIZERS, "schedule"))
+@pytest.mark.parametrize(
+    "optimizer", some(OPTIMIZERS, "schedule", "accumulation")
+)
 def test_state_of_optimizers_goes_on(optimizer, tmp_path, deterministic):
     make = functools.partial(build, optimizer=OPTIMIZERS[optimizer])
     expected, whole = trained(make, DATA["dataset"])
@@ -232,6 +237,24 @@ def test_state_of_optimizers_goes_on(optimizer, tmp_path, deterministic):
     )
     assert_equal_models(model, expected)
     assert seen.epochs == whole.epochs
+    # Of 4 epochs of 15 batches, whatever an optimizer makes of them.
+    newest = store.Store(tmp_path, 2).prefixes()[-1]
+    assert store.read_manifest(newest)["position"]["step"] == 60
+    assert model.optimizer.global_step == 60
+
+
+def test_steps_are_mini_batches(tmp_path):
+    """Also where a step of the optimizer takes several of them."""
+    model = build(steps=1, optimizer=lambda: keras.optimizers.SGD(
+        0.1, gradient_accumulation_steps=3
+    ))
+    model.fit(shuffled(), verbose=0, callbacks=[fr_keras.Checkpoints(
+        tmp_path, every_steps=4, every_epochs=None, monitor=None, keep=9
+    )])
+    assert [
+        store.read_manifest(prefix)["position"]["step"]
+        for prefix in store.Store(tmp_path, 2).prefixes()
+    ] == [4, 8, 12, 15]
 
 
 @pytest.mark.slow

@@ -145,6 +145,15 @@ def test_stops_at_the_loss(algorithm, steps):
     )
 
 
+def test_iterations_are_mini_batches():
+    """Also where a step of the optimizer takes several of them."""
+    model = build(steps=1, optimizer=keras.optimizers.SGD(
+        0.05, gradient_accumulation_steps=3
+    ))
+    with pytest.raises(fr_keras.NonFiniteError, match="iteration 7 the loss"):
+        fit(model, spoiled(), action="stop")
+
+
 @pytest.mark.parametrize("module", [1, 2, 3])
 @pytest.mark.parametrize("algorithm", ["FeaturesReplay", "DDG", "Backprop"])
 def test_stops_at_a_gradient(algorithm, module):

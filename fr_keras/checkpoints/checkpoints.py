@@ -370,7 +370,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _step(self):
         """The number of iterations of the training."""
-        return int(self.model.optimizer.iterations)
+        return self.model.optimizer.global_step
 
 
 def _listed(names_and_versions):
