@@ -1,11 +1,14 @@
 """Training of modules on devices: compile, the training function."""
 
 import functools
+import inspect
+import numbers
 import warnings
 
 import keras
 import tensorflow as tf
 from keras.src.backend import compute_output_spec
+from keras.src.trainers.trainer import model_supports_jit
 
 from fr_keras import chain, clock, labels, placement
 from fr_keras.algorithms.evaluator import given
@@ -88,22 +91,33 @@ class ModuleTrainer(ModuleFitter):
                 modules overlaps (for the methods that allow it). The numbers
                 are those of U single steps.
             jit_compile: `True` compiles every module by itself with XLA, for
-                its own device. `"auto"`, the default, and `False` do not.
+                its own device; a module with layers that XLA cannot compile
+                runs without it, and a warning says so. `"auto"`, the default,
+                and `False` do not.
 
         Compiling again begins the training anew: fresh optimizers, and no
         features or error gradients left from before.
+
+        Raises:
+            ValueError: in the scope of a `tf.distribute` strategy, or if
+                `steps_per_execution` is not a number of iterations.
         """
+        self._check_no_strategy()
+        given = inspect.signature(keras.Model.compile).bind(
+            self, *args, **kwargs
+        )
+        steps = given.arguments.get("steps_per_execution", 1)
+        if not isinstance(steps, numbers.Integral) or steps < 1:
+            raise ValueError(
+                "`steps_per_execution` must be an integer, at least 1. "
+                f"Received: steps_per_execution={steps!r}"
+            )
         for module in self.modules_at_work:
             # Where they are already, unless another model took them.
             placement.move([module.submodel], module.device)
         with tf.device(self.devices[-1]):  # For the metrics' variables.
             super().compile(*args, jit_compile=False, **kwargs)
         placement.move(self.metrics, self.devices[-1])
-        if self.steps_per_execution < 1:
-            raise ValueError(
-                "`steps_per_execution` must be at least 1. Received: "
-                f"steps_per_execution={self.steps_per_execution}"
-            )
         self._xla_per_module = jit_compile is True
         if self.optimizer is not None:
             self.optimizer = ModuleOptimizers(
@@ -186,11 +200,34 @@ class ModuleTrainer(ModuleFitter):
             List of `DeviceFunction`s.
         """
         return [
-            DeviceFunction(
-                function, device, self._xla_per_module, self.run_eagerly, k
+            DeviceFunction(function, device, uses_xla, self.run_eagerly, k)
+            for k, (function, device, uses_xla) in enumerate(
+                zip(functions, self.devices, self._uses_xla)
             )
-            for k, (function, device) in enumerate(zip(functions, self.devices))
         ]
+
+    def _choose_xla(self):
+        """Which modules are compiled with XLA, a list of K bools."""
+        if not self._xla_per_module or self.run_eagerly:
+            return [False] * len(self.modules_at_work)
+        chosen = []
+        for k, module in enumerate(self.modules_at_work, start=1):
+            chosen.append(model_supports_jit(module.submodel))
+            if chosen[-1]:
+                continue
+            names = [
+                layer.name for layer in module.submodel._flatten_layers()
+                if not layer.supports_jit
+            ]
+            reason = (
+                f"XLA cannot compile its layers {', '.join(names)}" if names
+                else "XLA is not deterministic, or not for this machine"
+            )
+            warnings.warn(
+                f"Module {k} runs without `jit_compile=True`: {reason}.",
+                stacklevel=2,
+            )
+        return chosen
 
     def trace_features(self, functions):
         """Traces what makes features, in all modules but the last.
@@ -266,14 +303,71 @@ class ModuleTrainer(ModuleFitter):
         if not any(wanted):
             wanted = ()  # The same trace as without recorders.
         if self.run_eagerly:
-            logs, selected = self._train_on_batches(batches, age, wanted)
+            run = functools.partial(
+                self._train_on_batches, batches, age, wanted
+            )
         else:
             tensors = [t for b in batches for t in self._batch_spec.flatten(b)]
             self._last_trace = self._trace(len(batches), age, wanted)
-            logs, selected = self._last_trace(*tensors)
+            run = functools.partial(self._last_trace, *tensors)
+        logs, selected = self._counted(run, batches)
         for i, recorder in enumerate(self.recorders):
             recorder.end(batches, selected[i] if wanted else None)
         return logs
+
+    def _counted(self, run, batches):
+        """Runs iterations, and counts them if all of it succeeds.
+
+        Args:
+            run: callable without arguments, which trains on `batches`.
+            batches: list of tuples `(x, y, sample_weight)`.
+
+        Returns:
+            What `run` returns.
+        """
+        try:
+            result = run()
+            # Not in the graph, where it would not wait for plays and queues.
+            self._age.assign_add(len(batches))
+        except BaseException as error:
+            cause = error
+            if isinstance(error, tf.errors.CancelledError):
+                cause = self._find_cause(batches) or error
+            if not labels.are_wrong(cause):
+                # Some queues may have moved, and others not: fill them anew.
+                self._age.assign(0)
+            if cause is error:
+                raise
+            raise cause from error
+        return result
+
+    def _find_cause(self, batches):
+        """The error behind that of a function which was cancelled, or `None`.
+
+        When a function fails on one device, those on others that wait for it
+        are cancelled, and TensorFlow may report nothing else. So their work is
+        done again, one module after the other; it changes nothing.
+        """
+        modules = self.modules_at_work
+        try:
+            for x, y, sample_weight in batches:
+                features = modules[0].standardize(x)
+                for module in modules:
+                    made, losses, _ = module.forward(module.used(features))
+                    features = module.output(features, made)
+                y_pred = modules[-1].packed(features)
+                with tf.device(self.devices[-1]):
+                    labels.check(self.loss, y, y_pred)
+                    with self._fits(y, y_pred), keras.StatelessScope():
+                        loss = self.compute_loss(
+                            y=y, y_pred=y_pred, sample_weight=sample_weight
+                        )
+                        self._report(
+                            given(loss, losses), None, y, y_pred, sample_weight
+                        )
+        except Exception as error:
+            return error
+        return None
 
     def prepare(self, spec):
         """Builds all that training needs, before the first batch comes.
@@ -333,6 +427,7 @@ class ModuleTrainer(ModuleFitter):
                 self._check_loss(y, self._chain.outputs, sample_weight)
                 with self._fits(y, self._chain.outputs):
                     self._symbolic_build(data_batch=symbols)
+        self._uses_xla = self._choose_xla()
         if self._age is None:
             with tf.device("CPU:0"):
                 self._age = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -344,7 +439,7 @@ class ModuleTrainer(ModuleFitter):
         # control edge between them, and then splits the IdentityN up.
         last = self.modules_at_work[-1]
         self._learn = DeviceFunction(
-            self._learn_batch, last.device, self._xla_per_module,
+            self._learn_batch, last.device, self._uses_xla[-1],
             self.run_eagerly, len(self.modules_at_work) - 1,
         )
         # Apart, since nobody waits for it, and XLA cannot compile all metrics.
@@ -377,7 +472,6 @@ class ModuleTrainer(ModuleFitter):
         with tf.control_dependencies([c for c in checks if c is not None]):
             with clock.running(any(s and s.timed for s in wanted)) as calls:
                 plays = self.train_steps(batches, age)
-        self._age.assign_add(len(batches))
         selected = [
             None if selection is None else selection(plays, calls)
             for selection in wanted
