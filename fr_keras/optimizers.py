@@ -45,6 +45,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         self.use_ema = any(leaf.use_ema for leaf in _leaves(optimizer))
         self.per_module = []
         self._modules = modules
+        self._show_to_tensorflow("shared", optimizer)
 
     def build(self, variables):
         """Makes the modules' optimizers, each on its module's device.
@@ -64,7 +65,19 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             self.per_module.append(optimizer)
         if self.use_ema:
             self._collect_averages()
+        for k, optimizer in enumerate(self.per_module, start=1):
+            self._show_to_tensorflow(f"module_{k}", optimizer)
         self.built = True
+
+    def _show_to_tensorflow(self, name, optimizer):
+        """Makes an optimizer a part of this one for `tf.train.Checkpoint`.
+
+        That does not look into Keras' lists. If it has restored before what
+        is shown only now, the values are assigned here.
+        """
+        self._track_trackable(optimizer, name, overwrite=True)
+        for i, leaf in enumerate(_leaves(optimizer)):
+            self._track_trackable(leaf, f"{name}_{i}", overwrite=True)
 
     @tracking.no_automatic_dependency_tracking
     def _collect_averages(self):

@@ -1,5 +1,6 @@
 """Training of modules on devices: compile, the training function."""
 
+import dataclasses
 import functools
 import inspect
 import numbers
@@ -18,6 +19,17 @@ from fr_keras.device_function import DeviceFunction
 from fr_keras.module import ErrorGradient
 from fr_keras.optimizers import ModuleOptimizers
 from fr_keras.reading import draw_up_to
+
+
+@dataclasses.dataclass
+class _Age:
+    """The number of iterations, where TensorFlow does not find it.
+
+    `tf.train.Checkpoint(model=model)` has no replay queues, and must not
+    restore that they were full.
+    """
+
+    variable: tf.Variable
 
 
 class ModuleTrainer(ModuleFitter):
@@ -63,12 +75,12 @@ class ModuleTrainer(ModuleFitter):
     @property
     def age(self):
         """int, the number of iterations since `compile`."""
-        return 0 if self._age is None else int(self._age)
+        return 0 if self._age is None else int(self._age.variable)
 
     @property
     def age_variable(self):
         """`tf.Variable` with this number, or `None` before training."""
-        return self._age
+        return None if self._age is None else self._age.variable
 
     @property
     def batch_spec(self):
@@ -328,14 +340,14 @@ class ModuleTrainer(ModuleFitter):
         try:
             result = run()
             # Not in the graph, where it would not wait for plays and queues.
-            self._age.assign_add(len(batches))
+            self.age_variable.assign_add(len(batches))
         except BaseException as error:
             cause = error
             if isinstance(error, tf.errors.CancelledError):
                 cause = self._find_cause(batches) or error
             if not labels.are_wrong(cause):
                 # Some queues may have moved, and others not: fill them anew.
-                self._age.assign(0)
+                self.age_variable.assign(0)
             if cause is error:
                 raise
             raise cause from error
@@ -430,7 +442,9 @@ class ModuleTrainer(ModuleFitter):
         self._uses_xla = self._choose_xla()
         if self._age is None:
             with tf.device("CPU:0"):
-                self._age = tf.Variable(0, dtype=tf.int64, trainable=False)
+                self._age = _Age(
+                    tf.Variable(0, dtype=tf.int64, trainable=False)
+                )
             self.make_state()
         # Gradients and update are two functions on purpose. In one, the update
         # of a weight can overtake the computation of e_k, which reads it:
