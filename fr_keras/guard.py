@@ -71,6 +71,33 @@ def all_finite(tensors):
     ])
 
 
+def first_spoiled(variables, device):
+    """The first variable with numbers that nothing can be learned with.
+
+    Those are NaN and, in a variable that is trained, infinity; others may hold
+    it on purpose, like a mask that is added.
+
+    Args:
+        variables: list of `keras.Variable`.
+        device: full device name, where they are.
+
+    Returns:
+        One of them, or `None`.
+    """
+    floating = [v for v in variables if tf.as_dtype(v.dtype).is_floating]
+    if not floating:
+        return None
+    with tf.device(device):
+        are_spoiled = tf.stack([
+            tf.reduce_any(
+                ~tf.math.is_finite(v.value) if v.trainable
+                else tf.math.is_nan(v.value)
+            )
+            for v in floating
+        ]).numpy()
+    return next((v for v, bad in zip(floating, are_spoiled) if bad), None)
+
+
 def finite_or_before(variable, value):
     """A new value of a variable, or the present one if that is not finite."""
     if not tf.as_dtype(value.dtype).is_floating:

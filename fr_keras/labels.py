@@ -57,6 +57,11 @@ def told_plainly(function):
     return wrapper
 
 
+def are_wrong(error):
+    """Whether an error is that of `check`, which comes before any change."""
+    return _MESSAGE in str(error)
+
+
 def _raise_if_out_of_range(error):
     text = str(error)
     ours = re.search(_MESSAGE + r"\D*(\d+)\D*?(-?\d+)", text)

@@ -6,28 +6,30 @@ import keras
 import tensorflow as tf
 
 from fr_keras.diagnostics.diagnostic import per_module
-from fr_keras.guard import Guard, all_finite
+from fr_keras.guard import Guard, all_finite, first_spoiled
 from fr_keras.recording import Recorder, attach, check_is_algorithm, detach
 
 _logger = logging.getLogger("fr_keras")
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss or gradient is infinite or not a number.
+    """A loss, gradient or weight is infinite or not a number.
 
     Attributes:
-        step: int, the iteration, from 0.
+        step: int, the iteration, from 0; of a weight, the one that would have
+            been next.
         module: int, the number of the module, from 1.
-        quantity: str, "loss" or "gradient".
+        quantity: str, "loss", "gradient" or "weight".
     """
 
     def __init__(self, step, module, quantity, cause=""):
         self.step = step
         self.module = module
         self.quantity = quantity
+        when = "Before" if quantity == "weight" else "In"
         super().__init__(
-            f"In iteration {step} the {quantity} of module {module} was not "
-            f"finite{cause}"
+            f"{when} iteration {step} the {quantity} of module {module} was "
+            f"not finite{cause}"
         )
 
 
@@ -41,13 +43,19 @@ class OnNaN(keras.callbacks.Callback):
     noticed at the end of the call of the training function, before
     `fr_keras.Checkpoints` writes another checkpoint.
 
+    What is left out mends nothing where weights themselves are not finite, as
+    they were given or by a step that was too large. They are looked at when
+    training begins, and whenever something was withheld; such weights end it
+    with either action.
+
     A gradient that overflows under a `keras.optimizers.LossScaleOptimizer` is
     no failure: that optimizer skips the update itself and scales less.
 
     Args:
         action: "stop" ends training by `NonFiniteError`; "skip" goes on
             without the updates that were withheld, and counts them. A loss
-            that is not finite then does not count in the epoch's.
+            that is not finite then does not count in the epoch's, which is
+            NaN if there was no other.
 
     Attributes:
         skipped: list of K ints, how many updates of each module were withheld.
@@ -56,7 +64,7 @@ class OnNaN(keras.callbacks.Callback):
 
     Raises:
         ValueError: for another `action`.
-        NonFiniteError: by `fit`, with "stop".
+        NonFiniteError: by `fit`, with "stop", or if weights are not finite.
 
     Example:
 
@@ -80,6 +88,7 @@ class OnNaN(keras.callbacks.Callback):
         super().set_model(model)
 
     def on_train_begin(self, logs=None):
+        self._check_weights()
         model = self.model
         self.skipped = [0] * model.num_modules
         self._has_warned = False
@@ -106,14 +115,25 @@ class OnNaN(keras.callbacks.Callback):
             return
         # The earliest; then the loss, and the module nearest to it.
         ago, _, k, quantity = min(found)
-        step = int(self.model.optimizer.iterations) + ago
+        step = self.model.optimizer.global_step + ago
         delay = self._delays[k] if quantity == "gradient" else 0
         error = NonFiniteError(step, k + 1, quantity, self._cause(ago - delay))
         if self.action == "stop":
             raise error
+        self._check_weights()
         if not self._has_warned:
             _logger.warning("%s; updates with it are skipped", error)
         self._has_warned = True
+
+    def _check_weights(self):
+        for k, module in enumerate(self.model.modules_at_work, start=1):
+            spoiled = first_spoiled(module.submodel.variables, module.device)
+            if spoiled is not None:
+                raise NonFiniteError(
+                    self.model.optimizer.global_step, k, "weight",
+                    f": '{spoiled.path}'; give it other values, as no update "
+                    "that is skipped does",
+                )
 
     def _cause(self, ago):
         """What is known of why, from the mini-batch that it came of."""

@@ -75,6 +75,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         self.per_module = []
         self._modules = modules
         self.shared = optimizer
+        self._show_to_tensorflow("shared", optimizer)
         if any(each in _COPIES for each in _nested(optimizer)):
             self.build(None)  # It goes on with the state there is.
 
@@ -138,7 +139,19 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         for variable, average in averages:
             average.assign(variable)
         self._show_averages()
+        for k, optimizer in enumerate(self.per_module, start=1):
+            self._show_to_tensorflow(f"module_{k}", optimizer)
         self.built = True
+
+    def _show_to_tensorflow(self, name, optimizer):
+        """Makes an optimizer a part of this one for `tf.train.Checkpoint`.
+
+        That does not look into Keras' lists. If it has restored before what
+        is shown only now, the values are assigned here.
+        """
+        self._track_trackable(optimizer, name, overwrite=True)
+        for i, leaf in enumerate(_leaves(optimizer)):
+            self._track_trackable(leaf, f"{name}_{i}", overwrite=True)
 
     def _show_averages(self):
         """Shows averages of weights where `SwapEMAWeights` looks for them."""
@@ -163,6 +176,15 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
     @property
     def iterations(self):
         return self.shared.iterations
+
+    @property
+    def global_step(self):
+        """int, how many iterations there were, t.
+
+        Unlike `iterations`, which Keras divides by
+        `gradient_accumulation_steps`, this counts mini-batches.
+        """
+        return int(self.shared._iterations)
 
     @property
     def variables(self):

@@ -220,10 +220,15 @@ OPTIMIZERS = {
             {".*bias": keras.optimizers.RMSprop(0.01)},
         )
     ),
+    "accumulation": lambda: keras.optimizers.Adam(
+        0.01, gradient_accumulation_steps=3
+    ),
 }
 
 
-@pytest.mark.parametrize("optimizer", some(OPTIMIZERS, "schedule"))
+@pytest.mark.parametrize(
+    "optimizer", some(OPTIMIZERS, "schedule", "accumulation")
+)
 def test_state_of_optimizers_goes_on(optimizer, tmp_path, deterministic):
     make = functools.partial(build, optimizer=OPTIMIZERS[optimizer])
     expected, whole = trained(make, DATA["dataset"])
@@ -232,6 +237,24 @@ def test_state_of_optimizers_goes_on(optimizer, tmp_path, deterministic):
     )
     assert_equal_models(model, expected)
     assert seen.epochs == whole.epochs
+    # Of 4 epochs of 15 batches, whatever an optimizer makes of them.
+    newest = store.Store(tmp_path, 2).prefixes()[-1]
+    assert store.read_manifest(newest)["position"]["step"] == 60
+    assert model.optimizer.global_step == 60
+
+
+def test_steps_are_mini_batches(tmp_path):
+    """Also where a step of the optimizer takes several of them."""
+    model = build(steps=1, optimizer=lambda: keras.optimizers.SGD(
+        0.1, gradient_accumulation_steps=3
+    ))
+    model.fit(shuffled(), verbose=0, callbacks=[fr_keras.Checkpoints(
+        tmp_path, every_steps=4, every_epochs=None, monitor=None, keep=9
+    )])
+    assert [
+        store.read_manifest(prefix)["position"]["step"]
+        for prefix in store.Store(tmp_path, 2).prefixes()
+    ] == [4, 8, 12, 15]
 
 
 @pytest.mark.slow
@@ -390,6 +413,50 @@ def test_best_that_could_not_be_written_is_not_the_best(tmp_path, monkeypatch):
     )
     (best,) = store.Store(tmp_path / "best", 1).prefixes()
     assert store.read_manifest(best)["best"] == 2.0
+
+
+def test_weights_that_are_not_finite_are_not_kept(tmp_path, caplog):
+    """Nor are they the best, whatever the monitored value says."""
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["quality"] = 3.0 - epoch
+            if epoch == 1:
+                bias = self.model.modules[1].weights[-1]
+                bias.assign(bias * np.nan)
+
+    model = build("Backprop")
+    kept = fr_keras.Checkpoints(tmp_path, monitor="quality")
+    model.fit(
+        shuffled(), epochs=4, verbose=0, callbacks=[Spoil(), kept]
+    )
+    assert kept.best == 3.0
+    for folder in (tmp_path, tmp_path / "best"):
+        (prefix,) = store.Store(folder, 2).prefixes()
+        assert store.read_manifest(prefix)["position"]["epoch"] == 1
+    assert caplog.text.count("No checkpoint is written") == 1
+    assert "of module 2 is not finite" in caplog.text
+
+
+def test_an_epoch_that_was_skipped_is_not_the_best(tmp_path):
+    class Spoil(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            bad.assign(epochs[-1] == 1)
+
+        def on_epoch_begin(self, epoch, logs=None):
+            epochs.append(epoch)
+
+    bad, epochs = tf.Variable(False), []
+    model = build("Backprop")
+    model.compile("sgd", lambda y, y_pred: tf.where(
+        bad.read_value(), np.nan, tf.reduce_mean(tf.square(y_pred), axis=-1)
+    ))
+    kept = fr_keras.Checkpoints(tmp_path, monitor="loss")
+    history = model.fit(
+        shuffled(), epochs=3, verbose=0,
+        callbacks=[Spoil(), fr_keras.OnNaN("skip"), kept],
+    ).history
+    assert np.isnan(history["loss"]).tolist() == [False, True, False]
+    assert kept.best == history["loss"][2]
 
 
 def test_checkpoints_by_time(tmp_path, monkeypatch):

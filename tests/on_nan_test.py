@@ -145,6 +145,15 @@ def test_stops_at_the_loss(algorithm, steps):
     )
 
 
+def test_iterations_are_mini_batches():
+    """Also where a step of the optimizer takes several of them."""
+    model = build(steps=1, optimizer=keras.optimizers.SGD(
+        0.05, gradient_accumulation_steps=3
+    ))
+    with pytest.raises(fr_keras.NonFiniteError, match="iteration 7 the loss"):
+        fit(model, spoiled(), action="stop")
+
+
 @pytest.mark.parametrize("module", [1, 2, 3])
 @pytest.mark.parametrize("algorithm", ["FeaturesReplay", "DDG", "Backprop"])
 def test_stops_at_a_gradient(algorithm, module):
@@ -162,13 +171,6 @@ def test_stops_at_a_gradient(algorithm, module):
 
 def test_says_which_module_makes_it():
     model = build()
-
-    class Break(keras.callbacks.Callback):
-        def on_train_batch_begin(self, batch, logs=None):
-            if batch == 8:
-                bias = self.model.modules[1].layers[0].bias
-                bias.assign(bias * np.inf)
-
     with pytest.raises(
         fr_keras.NonFiniteError,
         match="iteration 8 the loss .*; nor is what module 2 makes",
@@ -222,3 +224,87 @@ def test_guards_end_with_the_training_that_they_stopped():
         spoiled(), Y, batch_size=4, shuffle=False, verbose=0
     ).history["loss"]
     assert np.isnan(loss).all()
+
+
+class Break(keras.callbacks.Callback):
+    """Sets a weight of module 2 to infinity before the ninth mini-batch."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 8:
+            bias = self.model.modules[1].layers[0].bias
+            bias.assign(bias + np.inf)
+
+
+@pytest.mark.parametrize("action", ["stop", "skip"])
+@pytest.mark.parametrize("weight", [0, 5])
+def test_weights_that_are_not_finite(action, weight):
+    """Nothing that is skipped would mend them."""
+    model = build()
+    variable = model.modules[0].weights[weight]  # A kernel, a variance.
+    assert variable.trainable == (weight == 0)
+    variable.assign(variable * np.nan)
+    with pytest.raises(
+        fr_keras.NonFiniteError,
+        match=f"^Before iteration 0 the weight of module 1 was not finite: "
+        f"'{variable.path}'",
+    ) as caught:
+        fit(model, X, action=action)
+    error = caught.value
+    assert (error.step, error.module, error.quantity) == (0, 1, "weight")
+
+
+def test_infinity_may_be_meant_in_what_is_not_trained():
+    """As in masks that are added to scores."""
+    class Mask(layers.Layer):
+        def build(self, shape):
+            self.mask = self.add_weight(
+                shape=(2,), trainable=False,
+                initializer=keras.initializers.Constant(-np.inf),
+            )
+
+        def call(self, x):
+            return x + tf.reduce_sum(tf.exp(self.mask))
+
+    parts = network()
+    parts[0].add(Mask())
+    callback, _ = fit(build(modules=parts), X)
+    assert callback.skipped == [0, 0, 0]
+
+
+def test_weights_that_break_while_batches_are_skipped():
+    model = build()
+    with pytest.raises(
+        fr_keras.NonFiniteError, match="weight of module 2 was not finite: '"
+    ):
+        model.fit(
+            X, Y, batch_size=10, shuffle=False, verbose=0,
+            callbacks=[Break(), fr_keras.OnNaN("skip")],
+        )
+
+
+def test_too_large_a_step_is_noticed():
+    """Its gradient was finite, the weights that it leaves are not."""
+    model = build("Backprop", optimizer=keras.optimizers.SGD(3e38))
+    with pytest.raises(fr_keras.NonFiniteError, match="the weight of module"):
+        fit(model, X)
+
+
+def test_loss_of_an_epoch_of_which_nothing_was_left():
+    model = build("Backprop")  # It keeps nothing of the batches.
+    model.compile("sgd", "mse", metrics=["mae"], steps_per_execution=4)
+    calls = []
+    history = model.fit(
+        spoiled(), Y, batch_size=120, epochs=2, verbose=0,
+        validation_data=(X, Y), callbacks=[
+            keras.callbacks.LambdaCallback(
+                on_train_batch_end=lambda batch, logs: calls.append(dict(logs))
+            ),
+            fr_keras.OnNaN("skip"),
+        ],
+    ).history
+    for logs in (history, *calls):
+        assert np.isnan(logs["loss"]).all() and np.isnan(logs["mae"]).all()
+    assert np.isfinite(history["val_loss"]).all()
+    assert len(calls) == 2
+    # Without the callback it is as ever.
+    assert np.isfinite(model.fit(X, Y, verbose=0).history["mae"]).all()

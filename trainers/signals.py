@@ -98,7 +98,7 @@ class StopOnSignal(keras.callbacks.Callback):
         is_written = self._checkpoints.save()
         raise errors.Interrupted(
             self._signals.received,
-            f"{name} after iteration {int(self.model.optimizer.iterations)}; "
+            f"{name} after iteration {self.model.optimizer.global_step}; "
             + (
                 "a checkpoint is written" if is_written
                 else "no checkpoint could be written, the last one is older"

@@ -172,7 +172,7 @@ class Profile(keras.callbacks.Callback):
         self._is_over = False
 
     def _step(self):
-        return int(self.model.optimizer.iterations)
+        return self.model.optimizer.global_step
 
     def on_train_batch_begin(self, batch, logs=None):
         end_of_call = self._step() + self.model.steps_per_execution

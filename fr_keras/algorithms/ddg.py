@@ -54,7 +54,9 @@ class DDG(FeaturesReplay):
     def make_state(self):
         super().make_state()
         if self.run_eagerly:
-            self._replay_queues = [_EagerQueue() for _ in self._all_but_last]
+            self._replay_queues = [
+                _EagerQueue(queue.length) for queue in self._replay_queues
+            ]
 
     def make_functions(self):
         passes = [
@@ -78,15 +80,15 @@ class DDG(FeaturesReplay):
 class _EagerQueue:
     """What is kept when run eagerly: no tensors, but the tapes themselves."""
 
-    length = 0
     variables = ()
 
-    def __init__(self):
+    def __init__(self, length):
+        self.length = length
         self._entries = collections.deque()
 
     def load(self, count):
-        del count
-        return self._entries
+        entries = list(self._entries)
+        return collections.deque(entries[len(entries) - count:])
 
     def store(self, entries):
         self._entries = entries

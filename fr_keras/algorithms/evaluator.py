@@ -74,8 +74,18 @@ class ModuleEvaluator(keras.Model):
             )
         return gradient
 
+    def _check_no_strategy(self):
+        """Refuses to work in the scope of a `tf.distribute` strategy."""
+        if tf.distribute.has_strategy():
+            raise ValueError(
+                "Modules go to devices by `devices`, not by a strategy of "
+                "tf.distribute: use the model outside of its scope. "
+                f"Received: strategy={tf.distribute.get_strategy()!r}"
+            )
+
     def _check_places(self):
         """Checks that no other model has moved the modules elsewhere."""
+        self._check_no_strategy()
         for k, module in enumerate(self.modules_at_work, start=1):
             for variable in module.submodel.variables:
                 if variable.value.device != module.device:
@@ -117,19 +127,22 @@ class ModuleEvaluator(keras.Model):
         del x, training
         if self._compile_loss is None:
             return None
+        _check_sample_weight(y_pred, sample_weight)
         return self._compile_loss(y, y_pred, sample_weight)
 
     def test_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         y_pred = self(x, training=False)
-        with tf.device(self.devices[-1]), self._fits(y, y_pred):
+        with tf.device(self.devices[-1]):
             labels.check(self.loss, y, y_pred)
-            loss = self.compute_loss(
-                y=y, y_pred=y_pred, sample_weight=sample_weight, training=False
-            )
-            losses = given(loss, self.losses)
-            self._count_losses(losses, y_pred)
-            return self.compute_metrics(x, y, y_pred, sample_weight)
+            with self._fits(y, y_pred):
+                loss = self.compute_loss(
+                    y=y, y_pred=y_pred, sample_weight=sample_weight,
+                    training=False,
+                )
+                losses = given(loss, self.losses)
+                self._count_losses(losses, y_pred)
+                return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def _count_losses(self, losses, y_pred):
         """Counts a batch in the reported loss."""
@@ -143,12 +156,51 @@ class ModuleEvaluator(keras.Model):
         """Says plainly when loss or metrics do not fit what they are given."""
         try:
             yield
-        except Exception as error:
+        except _MISFITS as error:
             raise ValueError(
                 "The loss and the metrics must fit the model's output and the "
                 f"labels ({chain.plain(error)}). Received: loss={self.loss!r}, "
                 f"output {chain.shapes(y_pred)} and labels {chain.shapes(y)}"
             ) from error
+
+
+# What Python and TensorFlow say of values of another kind than expected; all
+# else, like a lack of memory, has other causes.
+_MISFITS = (
+    AssertionError, AttributeError, LookupError, TypeError, ValueError,
+    tf.errors.InvalidArgumentError, tf.errors.UnimplementedError,
+)
+
+
+def _check_sample_weight(y_pred, sample_weight):
+    """Refuses weights that Keras cannot multiply with masks of outputs.
+
+    Args:
+        y_pred: nest of tensors, some of them with masks.
+        sample_weight: nest of tensors or `None`, like `y_pred`, or one tensor
+            for all outputs.
+
+    Raises:
+        ValueError: for weights of another rank than the mask has.
+    """
+    outputs = keras.tree.flatten(y_pred)
+    weights = keras.tree.flatten(sample_weight)
+    if len(weights) == 1:
+        weights *= len(outputs)
+    for output, weight in zip(outputs, weights):
+        mask = getattr(output, "_keras_mask", None)
+        if mask is None or weight is None or not weight.shape.rank:
+            continue
+        shapes = [tuple(weight.shape), tuple(mask.shape)]
+        longer, shorter = sorted(shapes, key=len, reverse=True)
+        difference = len(longer) - len(shorter)
+        if difference > 1 or difference == 1 and longer[-1] != 1:
+            raise ValueError(
+                "Sample weights of an output with a mask must have the shape "
+                "of the mask: give a weight to each of its steps. Received: "
+                f"sample_weight of shape {shapes[0]} and a mask of shape "
+                f"{shapes[1]}"
+            )
 
 
 def given(loss, losses):

@@ -4,6 +4,7 @@ import functools
 import inspect
 
 import keras
+import tensorflow as tf
 
 from fr_keras.algorithms.evaluator import ModuleEvaluator
 from fr_keras.reading import reads
@@ -74,8 +75,25 @@ class ModuleFitter(ModuleEvaluator):
         if self._is_fitting and self.epoch_iterator is None:
             self.epoch_iterator = iterator
 
+    def get_metrics_result(self):
+        results = super().get_metrics_result()
+        if self.loss_guard is None:
+            return results
+        # Where all batches were withheld, 0 would be a very good loss.
+        is_empty = tf.equal(self._loss_tracker.count, 0)
+        return {
+            name: _nan_if(is_empty, result) for name, result in results.items()
+        }
+
     def _get_metrics_result_or_logs(self, logs):
         # An epoch that goes on after its last batch has no logs, but counts.
         if not logs and float(self._loss_tracker.count):
             return self.get_metrics_result()
         return super()._get_metrics_result_or_logs(logs)
+
+
+def _nan_if(condition, result):
+    result = tf.convert_to_tensor(result)
+    if not result.dtype.is_floating:
+        return result
+    return tf.where(condition, tf.constant(float("nan"), result.dtype), result)

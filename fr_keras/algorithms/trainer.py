@@ -1,11 +1,15 @@
 """Training of modules on devices: compile, the training function."""
 
+import dataclasses
 import functools
+import inspect
+import numbers
 import warnings
 
 import keras
 import tensorflow as tf
 from keras.src.backend import compute_output_spec
+from keras.src.trainers.trainer import model_supports_jit
 
 from fr_keras import chain, clock, labels, placement
 from fr_keras.algorithms.evaluator import given
@@ -16,6 +20,17 @@ from fr_keras.module import ErrorGradient
 from fr_keras.optimizers import ModuleOptimizers, given_optimizer
 from fr_keras.reading import draw_up_to
 from fr_keras.tied import flat_layers
+
+
+@dataclasses.dataclass
+class _Age:
+    """The number of iterations, where TensorFlow does not find it.
+
+    `tf.train.Checkpoint(model=model)` has no replay queues, and must not
+    restore that they were full.
+    """
+
+    variable: tf.Variable
 
 
 class ModuleTrainer(ModuleFitter):
@@ -61,12 +76,12 @@ class ModuleTrainer(ModuleFitter):
     @property
     def age(self):
         """int, the number of iterations since `compile`."""
-        return 0 if self._age is None else int(self._age)
+        return 0 if self._age is None else int(self._age.variable)
 
     @property
     def age_variable(self):
         """`tf.Variable` with this number, or `None` before training."""
-        return self._age
+        return None if self._age is None else self._age.variable
 
     @property
     def batch_spec(self):
@@ -91,13 +106,29 @@ class ModuleTrainer(ModuleFitter):
                 modules overlaps (for the methods that allow it). The numbers
                 are those of U single steps.
             jit_compile: `True` compiles every module by itself with XLA, for
-                its own device. `"auto"`, the default, and `False` do not.
+                its own device; a module with layers that XLA cannot compile
+                runs without it, and a warning says so. `"auto"`, the default,
+                and `False` do not.
 
         Compiling again begins the training anew, with no features or error
         gradients left from before. As in Keras, an optimizer that is given
         again (or `model.optimizer`) goes on with its state, and another one
         is fresh.
+
+        Raises:
+            ValueError: in the scope of a `tf.distribute` strategy, or if
+                `steps_per_execution` is not a number of iterations.
         """
+        self._check_no_strategy()
+        given = inspect.signature(keras.Model.compile).bind(
+            self, optimizer, *args, **kwargs
+        )
+        steps = given.arguments.get("steps_per_execution", 1)
+        if not isinstance(steps, numbers.Integral) or steps < 1:
+            raise ValueError(
+                "`steps_per_execution` must be an integer, at least 1. "
+                f"Received: steps_per_execution={steps!r}"
+            )
         for module in self.modules_at_work:
             # Where they are already, unless another model took them.
             placement.move([module.submodel], module.device)
@@ -114,11 +145,6 @@ class ModuleTrainer(ModuleFitter):
             [m for m in self.metrics if id(m) not in of_layers],
             self.devices[-1],
         )
-        if self.steps_per_execution < 1:
-            raise ValueError(
-                "`steps_per_execution` must be at least 1. Received: "
-                f"steps_per_execution={self.steps_per_execution}"
-            )
         self._xla_per_module = jit_compile is True
         for module in self.modules_at_work:
             module.choose_trainable_variables_anew(
@@ -203,11 +229,34 @@ class ModuleTrainer(ModuleFitter):
             List of `DeviceFunction`s.
         """
         return [
-            DeviceFunction(
-                function, device, self._xla_per_module, self.run_eagerly, k
+            DeviceFunction(function, device, uses_xla, self.run_eagerly, k)
+            for k, (function, device, uses_xla) in enumerate(
+                zip(functions, self.devices, self._uses_xla)
             )
-            for k, (function, device) in enumerate(zip(functions, self.devices))
         ]
+
+    def _choose_xla(self):
+        """Which modules are compiled with XLA, a list of K bools."""
+        if not self._xla_per_module or self.run_eagerly:
+            return [False] * len(self.modules_at_work)
+        chosen = []
+        for k, module in enumerate(self.modules_at_work, start=1):
+            chosen.append(model_supports_jit(module.submodel))
+            if chosen[-1]:
+                continue
+            names = [
+                layer.name for layer in module.submodel._flatten_layers()
+                if not layer.supports_jit
+            ]
+            reason = (
+                f"XLA cannot compile its layers {', '.join(names)}" if names
+                else "XLA is not deterministic, or not for this machine"
+            )
+            warnings.warn(
+                f"Module {k} runs without `jit_compile=True`: {reason}.",
+                stacklevel=2,
+            )
+        return chosen
 
     def trace_features(self, functions):
         """Traces what makes features, in all modules but the last.
@@ -283,14 +332,71 @@ class ModuleTrainer(ModuleFitter):
         if not any(wanted):
             wanted = ()  # The same trace as without recorders.
         if self.run_eagerly:
-            logs, selected = self._train_on_batches(batches, age, wanted)
+            run = functools.partial(
+                self._train_on_batches, batches, age, wanted
+            )
         else:
             tensors = [t for b in batches for t in self._batch_spec.flatten(b)]
             self._last_trace = self._trace(len(batches), age, wanted)
-            logs, selected = self._last_trace(*tensors)
+            run = functools.partial(self._last_trace, *tensors)
+        logs, selected = self._counted(run, batches)
         for i, recorder in enumerate(self.recorders):
             recorder.end(batches, selected[i] if wanted else None)
         return logs
+
+    def _counted(self, run, batches):
+        """Runs iterations, and counts them if all of it succeeds.
+
+        Args:
+            run: callable without arguments, which trains on `batches`.
+            batches: list of tuples `(x, y, sample_weight)`.
+
+        Returns:
+            What `run` returns.
+        """
+        try:
+            result = run()
+            # Not in the graph, where it would not wait for plays and queues.
+            self.age_variable.assign_add(len(batches))
+        except BaseException as error:
+            cause = error
+            if isinstance(error, tf.errors.CancelledError):
+                cause = self._find_cause(batches) or error
+            if not labels.are_wrong(cause):
+                # Some queues may have moved, and others not: fill them anew.
+                self.age_variable.assign(0)
+            if cause is error:
+                raise
+            raise cause from error
+        return result
+
+    def _find_cause(self, batches):
+        """The error behind that of a function which was cancelled, or `None`.
+
+        When a function fails on one device, those on others that wait for it
+        are cancelled, and TensorFlow may report nothing else. So their work is
+        done again, one module after the other; it changes nothing.
+        """
+        modules = self.modules_at_work
+        try:
+            for x, y, sample_weight in batches:
+                features = modules[0].standardize(x)
+                for module in modules:
+                    made, losses, _ = module.forward(module.used(features))
+                    features = module.output(features, made)
+                y_pred = modules[-1].packed(features)
+                with tf.device(self.devices[-1]):
+                    labels.check(self.loss, y, y_pred)
+                    with self._fits(y, y_pred), keras.StatelessScope():
+                        loss = self.compute_loss(
+                            y=y, y_pred=y_pred, sample_weight=sample_weight
+                        )
+                        self._report(
+                            given(loss, losses), None, y, y_pred, sample_weight
+                        )
+        except Exception as error:
+            return error
+        return None
 
     def prepare(self, spec):
         """Builds all that training needs, before the first batch comes.
@@ -350,9 +456,12 @@ class ModuleTrainer(ModuleFitter):
                 self._check_loss(y, self._chain.outputs, sample_weight)
                 with self._fits(y, self._chain.outputs):
                     self._symbolic_build(data_batch=symbols)
+        self._uses_xla = self._choose_xla()
         if self._age is None:
             with tf.device("CPU:0"):
-                self._age = tf.Variable(0, dtype=tf.int64, trainable=False)
+                self._age = _Age(
+                    tf.Variable(0, dtype=tf.int64, trainable=False)
+                )
             self.make_state()
         # Gradients and update are two functions on purpose. In one, the update
         # of a weight can overtake the computation of e_k, which reads it:
@@ -361,7 +470,7 @@ class ModuleTrainer(ModuleFitter):
         # control edge between them, and then splits the IdentityN up.
         last = self.modules_at_work[-1]
         self._learn = DeviceFunction(
-            self._learn_batch, last.device, self._xla_per_module,
+            self._learn_batch, last.device, self._uses_xla[-1],
             self.run_eagerly, len(self.modules_at_work) - 1,
         )
         # Apart, since nobody waits for it, and XLA cannot compile all metrics.
@@ -394,7 +503,6 @@ class ModuleTrainer(ModuleFitter):
         with tf.control_dependencies([c for c in checks if c is not None]):
             with clock.running(any(s and s.timed for s in wanted)) as calls:
                 plays = self.train_steps(batches, age)
-        self._age.assign_add(len(batches))
         selected = [
             None if selection is None else selection(plays, calls)
             for selection in wanted

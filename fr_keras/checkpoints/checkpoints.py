@@ -15,6 +15,7 @@ from fr_keras.checkpoints import store, training_state
 from fr_keras.checkpoints.callback_state import CallbackState, decoded
 from fr_keras.checkpoints.data_position import DataPosition
 from fr_keras.checkpoints.log_files import LogFiles, check_sizes
+from fr_keras.guard import first_spoiled
 from fr_keras.recording import check_is_algorithm
 from fr_keras.versions import versions
 
@@ -46,8 +47,8 @@ class Checkpoints(keras.callbacks.Callback):
     one before is used, and a warning says so; if none can be, `fit` raises an
     error and leaves all as it is. If one cannot be written, on a full disk for
     instance, training goes on, a warning says so once, and it is tried again
-    when the next is due. Nothing is written of a training whose loss is not
-    finite.
+    when the next is due. Nothing is written of a training whose loss or weights
+    are not finite.
 
     One directory belongs to one training. TensorBoard's event files and the
     files of CSVLogger (with `append=True`) are cut back to the checkpoint, so
@@ -126,6 +127,7 @@ class Checkpoints(keras.callbacks.Callback):
         best = os.path.join(self._newest.directory, "best")
         self._best = store.Store(best, 1)
         self._can_write = True
+        self._has_warned_of_weights = False
 
     def set_model(self, model):
         check_is_algorithm(model, self)
@@ -329,6 +331,8 @@ class Checkpoints(keras.callbacks.Callback):
         loss = (logs or {}).get("loss")
         if loss is not None and not np.all(np.isfinite(loss)):
             return False
+        if self._is_spoiled():
+            return False
         arrays = []
         manifest = {
             "format": training_state.FORMAT,
@@ -359,6 +363,21 @@ class Checkpoints(keras.callbacks.Callback):
         self._can_write = True
         return True
 
+    def _is_spoiled(self):
+        """Whether weights are not finite; warns of the first."""
+        for k, module in enumerate(self.model.modules_at_work, start=1):
+            spoiled = first_spoiled(module.submodel.variables, module.device)
+            if spoiled is None:
+                continue
+            if not self._has_warned_of_weights:
+                _logger.warning(
+                    "No checkpoint is written, since '%s' of module %d is not "
+                    "finite.", spoiled.path, k,
+                )
+            self._has_warned_of_weights = True
+            return True
+        return False
+
     def _tell_once(self, where, error):
         if self._can_write:
             _logger.warning(
@@ -370,7 +389,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _step(self):
         """The number of iterations of the training."""
-        return int(self.model.optimizer.iterations)
+        return self.model.optimizer.global_step
 
 
 def _listed(names_and_versions):

@@ -78,7 +78,7 @@ class BusyShares(Diagnostic):
                 "where it is to be deterministic. Received: op determinism is "
                 "enabled"
             )
-        self._timer = _Timer(self.every, int(self.model.optimizer.iterations))
+        self._timer = _Timer(self.every, self.model.optimizer.global_step)
         attach(self.model, self._timer, self.params)
         self._latest = per_module(
             "busy_share", dict.fromkeys(range(self.model.num_modules), math.nan)

@@ -110,7 +110,7 @@ class Probe(Recorder):
     def __init__(self, model, every):
         self.every = every
         self.fit = None
-        self.step = int(model.optimizer.iterations)
+        self.step = model.optimizer.global_step
         self.is_due = False
         self.batch = None
         self._true_gradient = None

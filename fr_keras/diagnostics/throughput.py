@@ -27,11 +27,11 @@ class Throughput(keras.callbacks.Callback):
         self._step = 0
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._step = int(self.model.optimizer.iterations)
+        self._step = self.model.optimizer.global_step
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        now, step = time.perf_counter(), int(self.model.optimizer.iterations)
+        now, step = time.perf_counter(), self.model.optimizer.global_step
         self._seconds += now - self._start
         self._steps += step - self._step
         self._start, self._step = now, step
@@ -40,6 +40,6 @@ class Throughput(keras.callbacks.Callback):
         if logs is not None:
             seconds = max(self._seconds, 1e-9)
             logs["examples_per_second"] = self.examples_per_epoch / seconds
-            logs["iterations"] = int(self.model.optimizer.iterations)
+            logs["iterations"] = self.model.optimizer.global_step
             logs["seconds_per_step"] = seconds / max(1, self._steps)
         self._seconds, self._steps = 0.0, 0
