@@ -144,7 +144,7 @@ def check(case):
     _check_use(case, expected)
     differences = {}
     for num_modules in case.num_modules:
-        for difference in _of_library(case, num_modules, expected):
+        for difference in differences_to(expected, case, num_modules):
             differences.setdefault(difference, []).append(num_modules)
     if not differences:
         return
@@ -162,7 +162,7 @@ def check(case):
 
 def train(case, num_modules):
     """Trains once, by Keras if `num_modules` is `None`; returns `Trained`."""
-    with _session(case.floatx):
+    with session(case.floatx):
         network = case.make()
         initial = variables_of([network])
         model = network
@@ -240,8 +240,14 @@ def fit_and_call(model, arguments):
     }
 
 
-def _of_library(case, num_modules, expected):
-    """Yields the differences between the library and Keras."""
+def differences_to(expected, case, num_modules):
+    """Trains by the library, and yields the differences as strings.
+
+    Args:
+        expected: `Trained`, by Keras.
+        case: `Case`.
+        num_modules: int, K.
+    """
     try:
         trained = train(case, num_modules)
     except (ValueError, TypeError) as error:
@@ -254,8 +260,8 @@ def _of_library(case, num_modules, expected):
         return
     if case.refusal:
         yield f"not refused: {case.refusal}"
-    for name, (value,) in expected.initial.items():
-        if not np.array_equal(trained.initial.get(name, [None])[0], value):
+    for name, values in expected.initial.items():
+        if not all(map(np.array_equal, trained.initial[name], values)):
             raise BadCase(f"'{name}' does not begin alike.")
     yield from _compare(case, trained, expected)
 
@@ -448,7 +454,7 @@ def _walk(item, name, seen, found):
 
 
 @contextlib.contextmanager
-def _session(floatx):
+def session(floatx):
     """Names, seeds and the default dtype as in a fresh process."""
     before = keras.config.floatx()
     keras.utils.clear_session(free_memory=False)

@@ -15,8 +15,13 @@ import pytest
 import tensorflow as tf
 
 from tests.differential.harness import (
-    NUM_MODULES, Case, check, fit_and_call, fit_arguments,
+    NUM_MODULES,
+    Case,
+    check,
+    fit_and_call,
+    fit_arguments,
 )
+from tests.differential.selection import parameters
 
 layers = keras.layers
 optimizers = keras.optimizers
@@ -28,11 +33,11 @@ LEFT_OUT = {
     "OptimizerMap": "an argument of MultiOptimizer, no optimizer",
 }
 SCHEDULES_LEFT_OUT = {"LearningRateSchedule": "the base class"}
-# Fit for the fast tests: options that the library treats in a way of its own.
+# Options that the library treats in a way of its own.
 FAST = {
-    ("Adam", ""), ("SGD", "exclude by name"), ("SGD", "schedule"),
-    ("Muon", ""), ("MultiOptimizer", ""), ("LossScaleOptimizer", ""),
-    ("SGD", "use_ema"), ("SGD", "gradient_accumulation_steps"),
+    ("Adam", "schedule"), ("SGD", "exclude by name"), ("Muon", ""),
+    ("LossScaleOptimizer", "of a MultiOptimizer"),
+    ("SGD", "accumulation, clipping, EMA"),
 }
 
 
@@ -275,9 +280,8 @@ def optimizer_classes():
 
 def rows():
     for name in sorted(optimizer_classes().keys() - LEFT_OUT.keys()):
-        default = {"": optimizer_classes()[name]}
-        for option, make in OPTIMIZERS.get(name, default).items():
-            yield name, option, make
+        for option in OPTIMIZERS.get(name, {""}):
+            yield name, option
 
 
 def trained_with(optimizer, num_modules=NUM_MODULES):
@@ -291,16 +295,13 @@ def trained_with(optimizer, num_modules=NUM_MODULES):
     )
 
 
-@pytest.mark.parametrize("name, option, make", [
-    pytest.param(
-        name, option, make, id=f"{name} {option}".strip(),
-        marks=[] if (name, option) in FAST else pytest.mark.slow,
+@pytest.mark.parametrize("name, num_modules", parameters(rows(), FAST))
+def test_is_trained_as_by_keras(name, num_modules):
+    optimizer, option = name
+    make = OPTIMIZERS.get(optimizer, {}).get(
+        option, optimizer_classes()[optimizer]
     )
-    for name, option, make in rows()
-])
-def test_is_trained_as_by_keras(name, option, make):
-    del name
-    trained_with(make, (1,) if option == "global_clipnorm" else NUM_MODULES)
+    trained_with(make, (1,) if option == "global_clipnorm" else num_modules)
 
 
 @pytest.mark.slow
@@ -322,11 +323,14 @@ def test_every_class_is_tried():
         schedules, schedules.LearningRateSchedule
     )
     assert (OPTIMIZERS | SCHEDULES | left_out).keys() <= found.keys()
-    print(f"{len([*rows()])} optimizers and options, {len(SCHEDULES)} schedules")
+    print(
+        f"{len([*rows()])} optimizers and options, {len(SCHEDULES)} schedules"
+    )
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}")
 
 
+@pytest.mark.slow
 def test_excluded_variables():
     """Weight decay spares variables that are given themselves."""
 
