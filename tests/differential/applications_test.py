@@ -48,12 +48,12 @@ def family(name):
     return module.rpartition(".")[2]
 
 
-def test_every_family_has_a_model():
+def test_every_family_has_a_model(tell):
     families = {family(name) for name in applications.names()}
     assert families == FAMILIES.keys()
     for module, name in FAMILIES.items():
         assert family(name) == module
-    print(f"{len(FAMILIES)} families of {len(applications.names())} models")
+    tell(f"{len(FAMILIES)} families of {len(applications.names())} models")
 
 
 def fit_arguments(name):

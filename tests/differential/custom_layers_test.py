@@ -662,9 +662,9 @@ def test_is_trained_as_by_keras(name, num_modules):
     check(of_kind(*CASES[name], num_modules=num_modules))
 
 
-def test_number_of_cases():
+def test_number_of_cases(tell):
     assert len(CASES) >= 50
-    print(f"{len(CASES)} layers of users, and what users do to layers")
+    tell(f"{len(CASES)} layers of users, and what users do to layers")
 
 
 # Mixed precision: networks whole, and single layers.

@@ -703,6 +703,6 @@ def test_is_as_in_keras(name, num_modules):
     check(dataclasses.replace(CASES[name], num_modules=num_modules))
 
 
-def test_number_of_cases():
+def test_number_of_cases(tell):
     assert len(CASES) >= 80
-    print(f"{len(CASES)} features of compile and fit")
+    tell(f"{len(CASES)} features of compile and fit")

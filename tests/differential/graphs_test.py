@@ -20,6 +20,7 @@ from tests.differential.harness import (
 from tests.differential.selection import parameters
 
 layers = keras.layers
+RANDOM = 60
 
 
 # By hand.
@@ -298,6 +299,11 @@ def test_is_trained_as_by_keras(name, num_modules):
     check(dataclasses.replace(CASES[name], num_modules=num_modules))
 
 
+def test_number_of_cases(tell):
+    assert len(CASES) >= 18
+    tell(f"{len(CASES)} graphs, and {RANDOM} drawn at random")
+
+
 # At random: the programs of tests/random_graph_test.py, and more steps.
 
 STEPS = random_graph_test.STEPS + (
@@ -418,7 +424,7 @@ def test_random_graphs(program):
 
 
 @pytest.mark.slow
-@random_graph_test.sample(60, **random_graph_test.as_drawn)
+@random_graph_test.sample(RANDOM, **random_graph_test.as_drawn)
 @hypothesis.given(programs)
 def test_random_graphs_in_a_large_sample(program):
     check_program(program)

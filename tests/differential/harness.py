@@ -160,14 +160,26 @@ def check(case):
     raise Difference("\n" + "\n".join(lines))
 
 
-def train(case, num_modules):
-    """Trains once, by Keras if `num_modules` is `None`; returns `Trained`."""
+def train(case, num_modules, models=None):
+    """Trains once.
+
+    Args:
+        case: `Case`.
+        num_modules: int, K, or `None` for stock Keras.
+        models: list to which the models that are trained are added as soon as
+            they are made, or `None`.
+
+    Returns:
+        `Trained`.
+    """
     with session(case.floatx):
         network = case.make()
         initial = variables_of([network])
         model = network
         if num_modules is not None:
             model = case.algorithm(network, num_modules)
+        if models is not None:
+            models.append(model)
         # A layer may draw its seed when it is copied.
         keras.utils.set_random_seed(SEED + 1)
         model.compile(**{"jit_compile": False, **case.compile()})
@@ -248,15 +260,18 @@ def differences_to(expected, case, num_modules):
         case: `Case`.
         num_modules: int, K.
     """
+    models = []
     try:
-        trained = train(case, num_modules)
-    except (ValueError, TypeError) as error:
-        if case.refusal and re.search(case.refusal, str(error)):
-            return
-        yield f"raised {type(error).__name__}: {error}"
-        return
+        trained = train(case, num_modules, models)
     except Exception as error:
-        yield f"raised {type(error).__name__}: {error}"
+        refused = case.refusal and re.search(case.refusal, str(error))
+        if not refused or not isinstance(error, (ValueError, TypeError)):
+            yield f"raised {type(error).__name__}: {error}"
+        for model in models:
+            for problem in _compare_states(
+                variables_of(model.modules), expected.initial, 0.0
+            ):
+                yield f"trained before that: {problem}"
         return
     if case.refusal:
         yield f"not refused: {case.refusal}"

@@ -228,6 +228,11 @@ class Refuses(StockKeras):
         raise ValueError("It must not be 'third'.")
 
 
+class RefusesTooLate(StockKeras):
+    def after(self, history):
+        raise ValueError("It must not be 'third'.")
+
+
 def test_refusal(expected):
     assert not differences(expected, Refuses, refusal="must not be 'third'")
     assert "raised ValueError: It must not" in differences(
@@ -235,6 +240,9 @@ def test_refusal(expected):
     )
     assert "not refused: must not" in differences(
         expected, StockKeras, refusal="must not"
+    )
+    assert "trained before that: 'first/kernel' off" in differences(
+        expected, RefusesTooLate, refusal="must not"
     )
 
 

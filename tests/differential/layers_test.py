@@ -70,20 +70,20 @@ def test_a_layer_that_fits_nowhere_is_told():
         case_of_unknown(Nowhere)
 
 
-def test_every_class_is_a_case_or_left_out():
+def test_every_class_is_a_case_or_left_out(tell):
     found, left_out = layer_cases.classes(), layer_cases.LEFT_OUT
     listed = layer_cases.LAYERS.keys()
     assert left_out.keys() <= found.keys(), "of an earlier version"
     assert listed <= found.keys(), "of an earlier version"
     assert not listed & left_out.keys()
     tried = found.keys() - left_out.keys()
-    print(
+    tell(
         f"{len(list(names()))} options of {len(tried)} layers, of which "
         f"{len(tried - listed)} are tried without arguments: "
         f"{sorted(tried - listed)}"
     )
     for name, reason in (left_out | layer_cases.OPTIONS_LEFT_OUT).items():
-        print(f"left out: {name}: {reason}")
+        tell(f"left out: {name}: {reason}")
 
 
 def test_case_that_proves_nothing_is_told():

@@ -317,17 +317,17 @@ def test_schedule(name):
     trained_with(lambda: optimizers.SGD(SCHEDULES[name](), 0.875))
 
 
-def test_every_class_is_tried():
+def test_every_class_is_tried(tell):
     left_out = LEFT_OUT | SCHEDULES_LEFT_OUT
     found = optimizer_classes() | subclasses(
         schedules, schedules.LearningRateSchedule
     )
     assert (OPTIMIZERS | SCHEDULES | left_out).keys() <= found.keys()
-    print(
+    tell(
         f"{len([*rows()])} optimizers and options, {len(SCHEDULES)} schedules"
     )
     for name, reason in left_out.items():
-        print(f"left out: {name}: {reason}")
+        tell(f"left out: {name}: {reason}")
 
 
 @pytest.mark.slow
