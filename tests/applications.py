@@ -45,9 +45,14 @@ def names():
     return [name for name in dir(keras.applications) if name[0].isupper()]
 
 
+def input_size(name):
+    """Pixels of the smallest input that makes sense."""
+    return _SMALLEST.get(name, 32)
+
+
 def make(name):
     """Makes a model with the smallest input that makes sense."""
-    size = _SMALLEST.get(name, 32)
+    size = input_size(name)
     return getattr(keras.applications, name)(
         weights=None, input_shape=(size, size, 3), classes=CLASSES
     )

@@ -1,0 +1,848 @@
+"""Layers as users write them, and what users do to layers.
+
+To add one, write a layer and a row in `CASES`: a kind of network
+(`networks.KINDS`) and a function that makes what is called in it.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.differential import networks
+from tests.differential.harness import (
+    EXAMPLES,
+    Case,
+    check,
+    compile_arguments,
+    fit_and_call,
+    fit_arguments,
+)
+from tests.differential.layer_cases import frozen, of_kind, twice
+from tests.differential.selection import parameters
+
+layers = keras.layers
+ops = keras.ops
+
+
+# What is assigned while a layer is called.
+
+
+class Counted(layers.Layer):
+    """A metric that the layer itself updates."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.mean = keras.metrics.Mean(name="mean_activation")
+
+    def call(self, x):
+        self.mean.update_state(ops.mean(x))
+        return 2.0 * x
+
+
+class RunningMean(layers.Layer):
+    """State that is assigned, and read again in the same call."""
+
+    def build(self, shape):
+        self.mean = self.add_weight(
+            shape=shape[-1:], initializer="zeros", trainable=False, name="mean"
+        )
+
+    def call(self, x, training=False):
+        if training:
+            self.mean.assign(0.5 * self.mean + 0.5 * ops.mean(x, axis=0))
+        return x - self.mean
+
+
+class Renormalized(layers.Layer):
+    """A trainable weight that is assigned in every call."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 4), name="kernel")
+
+    def call(self, x):
+        norm = ops.sqrt(ops.sum(ops.square(self.kernel), axis=0))
+        self.kernel.assign(self.kernel / norm)
+        return ops.matmul(x, self.kernel)
+
+
+class ReadBefore(layers.Layer):
+    """Trainable state that is used before and after it is assigned."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+
+    def call(self, x):
+        before = x * self.scale
+        self.scale.assign(0.5 * self.scale + 0.25 * ops.mean(x))
+        between = x * self.scale
+        self.scale.assign_add(0.125)
+        return before + between * self.scale
+
+
+class Codebook(layers.Layer):
+    """Vector quantization, by moving averages; gradients pass straight."""
+
+    def build(self, shape):
+        width = shape[-1]
+        self.codes = self.add_weight(
+            shape=(5, width), initializer="glorot_uniform", trainable=False,
+            name="codes",
+        )
+        self.counts = self.add_weight(
+            shape=(5,), initializer="ones", trainable=False, name="counts"
+        )
+        self.sums = self.add_weight(
+            shape=(5, width), initializer="zeros", trainable=False, name="sums"
+        )
+
+    def call(self, x, training=False):
+        distances = ops.sum(
+            ops.square(x[:, None, :] - self.codes[None]), axis=-1
+        )
+        chosen = ops.one_hot(
+            ops.argmin(distances, axis=-1), 5, dtype=x.dtype
+        )
+        if training:
+            self.counts.assign(
+                0.9 * self.counts + 0.1 * ops.sum(chosen, axis=0)
+            )
+            self.sums.assign(
+                0.9 * self.sums
+                + 0.1 * ops.matmul(ops.transpose(chosen), x)
+            )
+            self.codes.assign(self.sums / self.counts[:, None])
+        quantized = ops.matmul(chosen, self.codes)
+        self.add_loss(
+            0.25 * ops.mean(ops.square(x - ops.stop_gradient(quantized)))
+        )
+        return x + ops.stop_gradient(quantized - x)
+
+
+class Annealed(layers.Layer):
+    """An integer that counts calls, and what depends on it."""
+
+    def build(self, shape):
+        self.calls = self.add_weight(
+            shape=(), dtype="int64", initializer="zeros", trainable=False,
+            name="calls",
+        )
+
+    def call(self, x, training=False):
+        if training:
+            self.calls.assign_add(1)
+        return x / (1.0 + ops.cast(self.calls, x.dtype))
+
+
+class Branching(layers.Layer):
+    """State that is assigned in one of two branches."""
+
+    def build(self, shape):
+        self.state = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="state"
+        )
+
+    def call(self, x):
+        def count():
+            self.state.assign_add(1.0)
+            return 2.0 * x
+
+        return ops.cond(ops.mean(x) > 0.48, count, lambda: x)
+
+
+class RandomBranch(layers.Layer):
+    """Random numbers that are drawn in one of two branches."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.generator = keras.random.SeedGenerator(3)
+
+    def call(self, x):
+        return ops.cond(
+            ops.mean(x) > 0.48,
+            lambda: x + keras.random.normal(ops.shape(x), seed=self.generator),
+            lambda: x,
+        )
+
+
+class PlainVariable(layers.Layer):
+    """State that TensorFlow knows, but not Keras."""
+
+    def build(self, shape):
+        self.state = tf.Variable(tf.zeros([], self.dtype), trainable=False)
+
+    def call(self, x):
+        self.state.assign_add(0.25)
+        return x + self.state
+
+
+class Norms(layers.Layer):
+    """Normalization inside of a layer, which hands down `training`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.blocks = [layers.BatchNormalization() for _ in range(2)]
+        self.dense = {"a": layers.Dense(6), "b": layers.Dense(6)}
+        self.dropout = layers.Dropout(0.4, seed=5)
+
+    def build(self, shape):
+        for part in (*self.blocks, *self.dense.values()):
+            part.build(shape)
+
+    def call(self, x, training=False):
+        a = self.blocks[0](self.dense["a"](x), training=training)
+        b = self.blocks[1](self.dense["b"](x), training=training)
+        return self.dropout(a * b, training=training)
+
+
+# Losses and random numbers.
+
+
+class Penalized(layers.Layer):
+    def build(self, shape):
+        self.scale = self.add_weight(
+            shape=shape[-1:], initializer="ones", name="scale"
+        )
+
+    def call(self, x, training=False):
+        self.add_loss(0.1 * ops.sum(ops.square(self.scale)))
+        if training:
+            self.add_loss(ops.mean(ops.abs(x)))
+        return self.scale * x
+
+
+class Noise(layers.Layer):
+    """Several draws from one generator, and from a number."""
+
+    def __init__(self, seed=3, **kwargs):
+        super().__init__(**kwargs)
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def call(self, x, training=False):
+        if not training:
+            return x
+        shape = ops.shape(x)
+        x += 0.1 * keras.random.normal(shape, seed=self.generator)
+        x *= keras.random.uniform(shape, 0.5, 1.5, seed=self.generator)
+        return x + 0.1 * keras.random.normal(shape, seed=17)
+
+
+class SharedSeed(layers.Layer):
+    """Sub-layers that draw from one generator."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.generator = keras.random.SeedGenerator(3)
+        self.parts = [Noise(), Noise()]
+        for part in self.parts:
+            part.generator = self.generator
+
+    def call(self, x, training=False):
+        for part in self.parts:
+            x = part(x, training=training)
+        return x
+
+
+class Sampling(layers.Layer):
+    """The middle of a variational autoencoder."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.mean, self.log_variance = layers.Dense(3), layers.Dense(3)
+        self.generator = keras.random.SeedGenerator(3)
+
+    def build(self, shape):
+        self.log_variance.build(shape)
+        self.mean.build(shape)
+
+    def call(self, x):
+        mean, log_variance = self.mean(x), self.log_variance(x)
+        divergence = ops.exp(log_variance) + mean**2 - log_variance - 1
+        self.add_loss(0.05 * ops.mean(divergence))
+        noise = keras.random.normal(
+            ops.shape(mean), dtype=mean.dtype, seed=self.generator
+        )
+        return mean + ops.exp(0.5 * log_variance) * noise
+
+
+# What goes in and comes out.
+
+
+class Structured(layers.Layer):
+    """Takes and gives dicts, tuples and numbers."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(4)
+
+    def build(self, shape):
+        self.dense.build(shape["a"])
+
+    def call(self, inputs, power=1, offset=None):
+        x = self.dense(inputs["a"]) ** power
+        if offset is not None:
+            x = x + offset
+        return {"x": x, "more": (ops.tanh(x), inputs["b"][0])}
+
+
+class Integers(layers.Layer):
+    """An integer tensor, a mask and a float cross the next boundary."""
+
+    def call(self, x):
+        return ops.argmax(x, axis=-1), x > 0.5, x
+
+
+class UsesIntegers(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.embedding = layers.Embedding(6, 6)
+
+    def build(self, shapes):
+        self.embedding.build(shapes[0])
+
+    def call(self, inputs):
+        chosen, mask, x = inputs
+        return ops.where(mask, x, self.embedding(chosen))
+
+
+class MaskMaker(layers.Layer):
+    """Makes a mask of its own and passes on that of its input."""
+
+    supports_masking = True
+
+    def call(self, x, mask=None):
+        return x if mask is None else x * ops.cast(mask[..., None], x.dtype)
+
+    def compute_mask(self, x, previous_mask=None):
+        own = ops.any(x > 0, axis=-1)
+        return own if previous_mask is None else own & previous_mask
+
+
+class Weighted(layers.Layer):
+    """A trained number that multiplies the mask of the input."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, x, mask=None):
+        assert mask is not None
+        return x * self.scale * ops.cast(mask[..., None], x.dtype)
+
+
+# Configurations.
+
+
+class Forgetful(layers.Layer):
+    """Its configuration leaves out an argument."""
+
+    def __init__(self, power=1, **kwargs):
+        super().__init__(**kwargs)
+        self.power = power
+
+    def build(self, shape):
+        self.scale = self.add_weight(
+            shape=shape[-1:], initializer="ones", name="scale"
+        )
+
+    def call(self, x):
+        return self.scale * x**self.power
+
+    def get_config(self):
+        return layers.Layer.get_config(self)
+
+
+class NoConfig(layers.Layer):
+    """Keras cannot write down its arguments."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+        self.dense = layers.Dense(4)
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def call(self, x):
+        return self.function(self.dense(x))
+
+
+class BrokenConfig(NoConfig):
+    def get_config(self):
+        raise NotImplementedError("no configuration")
+
+
+class OtherOrder(layers.Layer):
+    """Weights of one shape, made in another order than they are used."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.second = layers.Dense(6, activation="tanh")
+        self.first = layers.Dense(6)
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build(shape)
+
+    def call(self, x):
+        return self.second(self.first(x))
+
+
+class Tied(layers.Layer):
+    """Uses the weights of another layer, transposed."""
+
+    def __init__(self, other, **kwargs):
+        super().__init__(**kwargs)
+        self.other = other
+
+    def call(self, x):
+        return ops.matmul(x, ops.transpose(self.other.kernel))
+
+
+# What is done to layers that exist.
+
+
+def after(layer, change):
+    """Calls a layer, and changes it then."""
+
+    def call(*tensors):
+        outputs = layer(*tensors)
+        change(layer)
+        return outputs
+
+    return call
+
+
+def freeze(*path):
+    """Freezes what attributes lead to, a sub-layer or a variable."""
+
+    def change(layer):
+        for name in path:
+            is_item = isinstance(layer, (list, dict))
+            layer = layer[name] if is_item else getattr(layer, name)
+        layer.trainable = False
+
+    return change
+
+
+def set_on(variable, **attributes):
+    """Sets attributes of a variable of the layer."""
+
+    def change(layer):
+        for name, value in attributes.items():
+            setattr(getattr(layer, variable), name, value)
+
+    return change
+
+
+def set_late(**attributes):
+    """Sets attributes of the layer that Keras has read already."""
+
+    def change(layer):
+        for name, value in attributes.items():
+            setattr(layer, name, value)
+
+    return change
+
+
+def inner():
+    """A model to be nested."""
+    return keras.Sequential([
+        keras.Input((6,)), layers.Dense(5, activation="tanh", name="below"),
+        layers.BatchNormalization(name="norm"), layers.Dense(6, name="above"),
+    ], name="inner")
+
+
+def frozen_layer_of(model, name):
+    model.get_layer(name).trainable = False
+    return model
+
+
+def attention_on_itself(change):
+    def call(x):
+        layer = layers.MultiHeadAttention(2, 3)
+        outputs = layer(x, x)
+        change(layer)
+        return outputs
+
+    return call
+
+
+def tied(x):
+    hidden = layers.Dense(6, activation="tanh")
+    x = layers.Dense(6)(hidden(x))
+    return Tied(hidden)(x)
+
+
+def shared(calls):
+    """One layer that is called in several places, with others between."""
+
+    def call(x):
+        layer = layers.Dense(6, activation="tanh", name="shared")
+        for _ in range(calls):
+            x = layers.Dense(6, activation="tanh")(layer(x))
+        return x
+
+    return call
+
+
+def structured(x):
+    made = Structured()({"a": x, "b": [2.0 * x]}, power=2, offset=x[:, :4])
+    return [made["x"], *made["more"]]
+
+
+def with_integers(x):
+    return UsesIntegers()(Integers()(x))
+
+
+L2 = keras.regularizers.L2
+
+CASES = {
+    "metric in a layer": ("vector", Counted),
+    "running mean": ("vector", RunningMean),
+    "weight assigned in every call": ("vector", Renormalized),
+    "weight read before and after": ("vector", ReadBefore),
+    "codebook": ("vector", Codebook),
+    "counter": ("vector", Annealed),
+    "state in a branch": ("vector", Branching),
+    "random numbers in a branch": ("vector", RandomBranch),
+    "tf.Variable": ("vector", PlainVariable),
+    "normalization in a layer": ("vector", Norms),
+    "add_loss": ("vector", Penalized),
+    "seed generator": ("vector", Noise),
+    "shared seed generator": ("vector", SharedSeed),
+    "variational": ("vector", Sampling),
+    "structures": ("vector", lambda: structured),
+    "integers and booleans": ("vector", lambda: with_integers),
+    "masks of its own": (
+        "masked", lambda: lambda x: Weighted()(MaskMaker()(x))
+    ),
+    "two layers with state": (
+        "vector", lambda: lambda x: Codebook()(RunningMean()(x))
+    ),
+    "layers with state in one model": (
+        "vector",
+        lambda: keras.Sequential([
+            keras.Input((6,)), RunningMean(), layers.Dense(6), Counted(),
+        ]),
+    ),
+    "state in TimeDistributed": (
+        "sequence", lambda: layers.TimeDistributed(RunningMean())
+    ),
+    # Frozen.
+    "frozen layer": (
+        "vector", lambda: after(layers.Dense(6), freeze())
+    ),
+    "frozen variable": (
+        "vector", lambda: after(layers.Dense(6), freeze("kernel"))
+    ),
+    "frozen gamma": (
+        "vector", lambda: after(layers.BatchNormalization(), freeze("gamma"))
+    ),
+    "frozen sub-layer": (
+        "vector", lambda: after(Sampling(), freeze("mean"))
+    ),
+    "frozen sub-layer in a dict": (
+        "vector", lambda: after(Norms(), freeze("dense", "a"))
+    ),
+    "frozen sub-layer in a list": (
+        "vector", lambda: after(Norms(), freeze("blocks", 0))
+    ),
+    "frozen query of attention": (
+        "sequence", lambda: attention_on_itself(freeze("_query_dense"))
+    ),
+    "frozen half of Bidirectional": (
+        "sequence",
+        lambda: after(
+            layers.Bidirectional(layers.LSTM(3)), freeze("forward_layer")
+        ),
+    ),
+    "frozen layer in TimeDistributed": (
+        "sequence",
+        lambda: after(
+            layers.TimeDistributed(layers.Dense(3)), freeze("layer")
+        ),
+    ),
+    "frozen model": ("vector", lambda: after(inner(), freeze())),
+    "frozen layer of a model": (
+        "vector", lambda: frozen_layer_of(inner(), "below")
+    ),
+    "frozen normalization of a model": (
+        "vector", lambda: frozen_layer_of(inner(), "norm")
+    ),
+    "variable frozen in a model": (
+        "vector",
+        lambda: after(
+            inner(),
+            lambda model: set_on("bias", trainable=False)(
+                model.get_layer("above")
+            ),
+        ),
+    ),
+    "unfrozen sub-layer": (
+        "vector",
+        lambda: after(
+            frozen(Sampling()),
+            lambda layer: set_late(trainable=True)(layer.log_variance),
+        ),
+    ),
+    # Regularizers and constraints of variables.
+    "regularizer of a variable": (
+        "vector",
+        lambda: after(layers.Dense(6), set_on("kernel", regularizer=L2(0.1))),
+    ),
+    "constraint of a variable": (
+        "vector",
+        lambda: after(
+            layers.Dense(6),
+            set_on("kernel", constraint=keras.constraints.MaxNorm(0.5)),
+        ),
+    ),
+    "regularizer set too late": (
+        "vector",
+        lambda: after(
+            layers.Dense(6), set_late(kernel_regularizer=L2(0.5))
+        ),
+    ),
+    "constraint set too late": (
+        "vector",
+        lambda: after(
+            layers.Dense(6),
+            set_late(kernel_constraint=keras.constraints.MaxNorm(0.1)),
+        ),
+    ),
+    "activity regularizer set late": (
+        "vector",
+        lambda: after(
+            layers.Dense(6), set_late(activity_regularizer=L2(0.5))
+        ),
+    ),
+    "regularizer taken away": (
+        "vector",
+        lambda: after(
+            layers.Dense(6, kernel_regularizer=L2(0.5)),
+            set_on("kernel", regularizer=None),
+        ),
+    ),
+    "rate set late": (
+        "vector",
+        lambda: after(layers.Dropout(0.5, seed=3), set_late(rate=0.25)),
+    ),
+    # Configurations.
+    "configuration without an argument": (
+        "vector", lambda: Forgetful(power=2)
+    ),
+    "function as an argument": (
+        "vector", lambda: NoConfig(lambda x: ops.tanh(2.0 * x))
+    ),
+    "no configuration": (
+        "vector", lambda: BrokenConfig(lambda x: ops.tanh(2.0 * x))
+    ),
+    "weights in another order": ("vector", OtherOrder),
+    # Weights in several places.
+    "weights of another layer": ("vector", lambda: tied),
+    "layer called twice": ("vector", lambda: shared(2)),
+    "layer called four times": ("vector", lambda: shared(4)),
+    "model called twice": (
+        "vector", lambda: twice(inner())
+    ),
+    "stateful layer called twice": (
+        "vector", lambda: twice(RunningMean())
+    ),
+}
+FAST = {
+    "metric in a layer", "codebook", "frozen query of attention",
+    "regularizer of a variable", "regularizer set too late",
+    "configuration without an argument", "structures", "layer called twice",
+    "weight read before and after",
+}
+
+
+@pytest.mark.parametrize("name, num_modules", parameters(CASES, FAST))
+def test_is_trained_as_by_keras(name, num_modules):
+    check(of_kind(*CASES[name], num_modules=num_modules))
+
+
+def test_number_of_cases(tell):
+    assert len(CASES) >= 50
+    tell(f"{len(CASES)} layers of users, and what users do to layers")
+
+
+# Mixed precision: networks whole, and single layers.
+
+
+def mixed_network(policy):
+    def make():
+        keras.config.set_dtype_policy(policy)
+        try:
+            return networks.network(
+                "vector",
+                lambda x: layers.Dense(4)(
+                    layers.BatchNormalization()(layers.Dense(6)(x))
+                ),
+            )
+        finally:
+            keras.config.set_dtype_policy("float32")
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy):
+    """In the same order of operations: a rounding apart, of 8 or 11 bits."""
+    check(Case(
+        mixed_network(policy), fit=lambda: networks.data("vector"),
+        floatx="float32", tolerance=1e-2,
+    ))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("layer", ["Dense", "LSTM", "BatchNormalization"])
+def test_layer_of_another_precision(layer, dtype):
+    def make():
+        if layer == "BatchNormalization":
+            return layers.BatchNormalization(dtype=dtype)
+        return getattr(layers, layer)(4, dtype=dtype)
+
+    check(of_kind("sequence", make, floatx="float32", tolerance=1e-2))
+
+
+# Models that train in a way of their own are refused.
+
+
+class OwnTrainStep(keras.Model):
+    def train_step(self, data):
+        x, y = data
+        return super().train_step((0.5 * x, y))
+
+
+class OwnLoss(keras.Model):
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        return 2.0 * super().compute_loss(x, y, y_pred, sample_weight, training)
+
+
+class OwnTestStep(keras.Model):
+    def test_step(self, data):
+        x, y = data
+        return super().test_step((0.5 * x, y))
+
+
+class OwnPredictStep(keras.Model):
+    def predict_step(self, data):
+        return 2.0 * super().predict_step(data)
+
+
+class OwnMetrics(keras.Model):
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        logs = super().compute_metrics(x, y, y_pred, sample_weight)
+        return {**logs, "half": ops.mean(y_pred)}
+
+
+class OwnCall(keras.Model):
+    def call(self, inputs, training=None, mask=None):
+        return 2.0 * super().call(inputs, training=training, mask=mask)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_class, method", [
+    (OwnTrainStep, "train_step"),
+    (OwnLoss, "compute_loss"),
+    (OwnTestStep, "test_step"),
+    (OwnPredictStep, "predict_step"),
+    (OwnMetrics, "compute_metrics"),
+    (OwnCall, "call"),
+])
+def test_overridden_method_is_refused(model_class, method):
+    def make():
+        inputs = keras.Input((6,))
+        x = inputs
+        for _ in range(4):
+            x = layers.Dense(5, activation="tanh")(x)
+        return model_class(inputs, layers.Dense(3)(x))
+
+    check(Case(make, refusal=method))
+
+
+# Autoencoders and others without a loss of `compile`.
+
+
+class Reconstruction(layers.Layer):
+    def call(self, x, decoded):
+        self.add_loss(ops.mean(ops.square(x - decoded)))
+        return decoded
+
+
+def autoencoder():
+    inputs = keras.Input((6,))
+    x = layers.Dense(5, activation="tanh")(inputs)
+    x = layers.Dense(3, activation="tanh", activity_regularizer="l1")(x)
+    x = layers.Dense(5, activation="tanh")(x)
+    return keras.Model(inputs, Reconstruction()(inputs, layers.Dense(6)(x)))
+
+
+def test_only_losses_of_layers():
+    def run(model, arguments):
+        history = model.fit(
+            arguments["x"], batch_size=4, epochs=2, shuffle=False, verbose=0
+        )
+        evaluated = model.evaluate(
+            arguments["x"], batch_size=4, verbose=0, return_dict=True
+        )
+        return history.history, evaluated
+
+    check(Case(
+        autoencoder, run=run,
+        compile=lambda: {"optimizer": keras.optimizers.SGD(0.05)},
+    ))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps_per_execution", [1, 2, 3])
+def test_state_over_several_iterations_of_a_call(steps_per_execution):
+    check(of_kind(
+        "vector", lambda: lambda x: Codebook()(RunningMean()(Counted()(x))),
+        compile=lambda: {
+            **compile_arguments(), "steps_per_execution": steps_per_execution
+        },
+    ))
+
+
+@pytest.mark.slow
+def test_state_when_run_eagerly():
+    check(of_kind(
+        "vector", lambda: lambda x: Codebook()(RunningMean()(Counted()(x))),
+        compile=lambda: {**compile_arguments(), "run_eagerly": True},
+    ))
+
+
+@pytest.mark.slow
+def test_state_between_batches_of_different_lengths():
+    def make():
+        return keras.Sequential([
+            keras.Input((None, 3)),
+            layers.Dense(4),
+            layers.SpatialDropout1D(0.3, seed=3),
+            layers.LSTM(4, return_sequences=True),
+            layers.BatchNormalization(),
+            layers.GRU(4),
+            layers.Dense(4, activation="tanh"),
+            layers.Dense(3),
+        ])
+
+    def run(model, arguments):
+        rng = np.random.default_rng(0)
+        logs = [
+            model.train_on_batch(
+                rng.normal(size=(4, length, 3)), arguments["y"][:4],
+                return_dict=True,
+            )
+            for length in (3, 5, 3, 7)
+        ]
+        return logs, fit_and_call(
+            model, {**arguments, "x": rng.normal(size=(EXAMPLES, 4, 3))}
+        )
+
+    check(Case(make, fit=fit_arguments, run=run))
