@@ -7,6 +7,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INSTALLED_HUB := $(VENV)/.installed-hub
 
 .DEFAULT_GOAL := help
 .PHONY: help train cluster test slow-test lint clean
@@ -31,7 +32,7 @@ test: $(INSTALLED)  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 # Here, because the largest networks need 14 GB each.
-slow-test: $(INSTALLED)  ## run the tests that take long
+slow-test: $(INSTALLED_HUB)  ## run the tests that take long
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 lint: $(INSTALLED)  ## check the style
@@ -53,4 +54,9 @@ $(INSTALLED): setup.py
 	    "(Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install -e '.[dev]'
+	@touch $@
+
+# KerasHub, which brings tensorflow-text along, is for the slow tests.
+$(INSTALLED_HUB): $(INSTALLED)
+	$(BIN)/python -m pip install -e '.[dev,hub]'
 	@touch $@

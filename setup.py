@@ -44,6 +44,8 @@ setuptools.setup(
     install_requires=REQUIREMENTS,
     extras_require={
         "gpu": [f"tensorflow[and-cuda]{TENSORFLOW_VERSIONS}"],
+        # Its models are tested, with all layers that they bring along.
+        "hub": ["keras-hub>=0.32,<0.33"],
         "dev": [
             "hypothesis>=6.100,<7",
             "pytest>=8,<10",

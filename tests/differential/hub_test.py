@@ -1,0 +1,138 @@
+"""KerasHub's models are split, and trained as Keras trains them."""
+
+import gc
+
+import keras
+import numpy as np
+import pytest
+
+import fr_keras
+
+pytest.importorskip(
+    "keras_hub", reason="KerasHub is not installed: pip install -e '.[hub]'"
+)
+
+from tests import hub
+
+BATCH = 2
+FAST = ("GPT2CausalLM", "VGGImageClassifier")
+NUM_MODULES = 4
+
+# What is not refused, the quick ones first.
+TRAINED = [
+    pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
+    for name in hub.names()
+    if name not in hub.REFUSED
+]
+
+
+@pytest.fixture(autouse=True)
+def memory():
+    """Frees a test's models, which are full of cycles."""
+    yield
+    keras.utils.clear_session()
+    gc.collect()
+
+
+def test_every_model_is_in_the_zoo():
+    in_zoo = {name.split(",")[0] for name in hub.names()}
+    left_out = set(hub.exported()) - in_zoo
+    print(f"{len(hub.names())} models; left out: {hub.LEFT_OUT}")
+    assert left_out == set(hub.LEFT_OUT), (
+        "KerasHub exports these, and tests/hub.py neither makes them nor says "
+        "why not"
+    )
+
+
+@pytest.mark.parametrize("num_modules", [2, NUM_MODULES])
+@pytest.mark.parametrize("name", TRAINED)
+def test_modules_are_the_model(name, num_modules):
+    model = hub.make(name)
+    x, _, _ = hub.data(name, model, BATCH)
+    expected = model(x, training=False)
+
+    outputs = x
+    for module in fr_keras.partition(model, num_modules):
+        outputs = module(outputs, training=False)
+
+    keras.tree.assert_same_structure(outputs, expected)
+    for output, other in zip(
+        keras.tree.flatten(outputs), keras.tree.flatten(expected)
+    ):
+        np.testing.assert_array_equal(output, other)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_backprop_is_keras(name):
+    reference = hub.make(name)
+    x, y, loss = hub.data(name, reference, 3 * BATCH)
+    losses = fit(reference, x, y, loss)
+    model = fr_keras.Backprop(hub.make(name), NUM_MODULES)
+    np.testing.assert_allclose(fit(model, x, y, loss), losses, rtol=1e-5)
+
+    trained = model.to_keras()
+    for output, other in zip(
+        keras.tree.flatten(trained(x, training=False)),
+        keras.tree.flatten(reference(x, training=False)),
+    ):
+        np.testing.assert_allclose(output, other, rtol=1e-5, atol=1e-5)
+    check_weights(trained, reference)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_features_replay_trains(name):
+    network = hub.make(name)
+    x, y, loss = hub.data(name, network, (NUM_MODULES + 1) * BATCH)
+    model = fr_keras.FeaturesReplay(network, NUM_MODULES)
+    del network
+    before = [weights(module) for module in model.modules]
+
+    losses = fit(model, x, y, loss, steps_per_execution=NUM_MODULES + 1)
+
+    assert np.isfinite(losses).all()
+    for module, values in zip(model.modules, before):
+        assert any(
+            (value != other).any()
+            for value, other in zip(weights(module), values)
+        ), module.name
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) for name in hub.REFUSED]
+)
+def test_what_would_train_otherwise_is_refused(name):
+    with pytest.raises(ValueError, match=hub.REFUSED[name]):
+        fr_keras.FeaturesReplay(hub.make(name), NUM_MODULES)
+
+
+def fit(model, x, y, loss, steps_per_execution=1):
+    """Trains a model for one epoch, and returns its losses."""
+    model.compile(
+        keras.optimizers.SGD(0.1, global_clipnorm=None),
+        loss,
+        steps_per_execution=steps_per_execution,
+    )
+    return model.fit(
+        x, y, batch_size=BATCH, shuffle=False, verbose=0
+    ).history["loss"]
+
+
+def weights(layer):
+    return [variable.numpy() for variable in layer.trainable_variables]
+
+
+def check_weights(model, reference):
+    """Every weight of one is a weight of the other, in whatever order."""
+    left = [variable.numpy() for variable in model.weights]
+    for variable in reference.weights:
+        value = variable.numpy()
+        distances = [
+            np.abs(value - other).max(initial=0.0)
+            if value.shape == other.shape else np.inf
+            for other in left
+        ]
+        nearest = int(np.argmin(distances))
+        scale = np.abs(value).max(initial=1.0)
+        assert distances[nearest] <= 1e-5 * scale, variable.path
+        del left[nearest]
+    assert not left
