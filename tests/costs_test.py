@@ -18,7 +18,7 @@ def forward(operation, *shapes, dtype="float32"):
     """Estimated cost of one call."""
     inputs = [keras.Input(shape, dtype=dtype) for shape in shapes]
     model = keras.Model(inputs, operation(*inputs))
-    return call_cost(Graph(model).nodes[-1]).forward
+    return sum(call_cost(node).forward for node in Graph(model).nodes)
 
 
 class Encoder(layers.Layer):

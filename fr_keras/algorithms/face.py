@@ -8,7 +8,9 @@ def _of_network(name, doc):
     """A property that is that of the network."""
 
     def of_network(self):
-        return getattr(self.network, name)
+        network = self.network
+        # A Sequential model has what it is as a graph.
+        return getattr(getattr(network, "_functional", network), name)
 
     return property(of_network, doc=doc)
 
