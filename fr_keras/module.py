@@ -72,6 +72,8 @@ class Module:
 
     Attributes:
         learns: bool, whether a backward pass has anything to do here.
+        assigned: list of the variables that layers assign when they are
+            called, known after the first `forward`.
         replayed_state: list of the variables whose values in play a replay
             must use, known after the first `forward`. That is all state that
             layers assign, above all that of random number generators, but for
@@ -96,6 +98,7 @@ class Module:
         self._trainable_variables = None
         self._trained = None
         self.learns = True
+        self.assigned = []
         self.replayed_state = []
         self.averages = []
         self.optimizer = None
@@ -380,6 +383,7 @@ class Module:
             for variable, value in scope.assigned
         ]
         self._claim(variable for variable, _ in moved)
+        self.assigned = [variable for variable, _ in moved]
         averages = self._written_only()
         weights = {id(variable) for variable in self.trainable_variables}
         self.replayed_state = [

@@ -10,26 +10,51 @@ _UNREPEATABLE = re.compile(
 )
 
 
-def check(graph, submodel):
-    """Checks that a replay can draw the random numbers of its play again.
+# Operations that change what is in no `keras.Variable`; a replay would change
+# it once more.
+_CHANGES = re.compile(
+    "Assign(Add|Sub)?VariableOp|ResourceScatter.*|LookupTable(Insert|Import).*"
+)
+
+
+def check(graph, module):
+    """Checks that a replay repeats its play, and changes nothing.
 
     Args:
         graph: `tf.Graph` of the play.
-        submodel: `keras.layers.Layer` that is played.
+        module: `fr_keras.module.Module` that is played.
 
     Raises:
-        ValueError: if random numbers come from anywhere but `keras.random`.
+        ValueError: if random numbers come from anywhere but `keras.random`, or
+            layers assign anything but Keras' variables.
     """
     definition = graph.as_graph_def()
-    nodes = [
-        *definition.node,
-        *(n for f in definition.library.function for n in f.node_def),
-    ]
-    for node in nodes:
+    inner = [n for f in definition.library.function for n in f.node_def]
+    for node in [*definition.node, *inner]:
         if _UNREPEATABLE.fullmatch(node.op):
             raise ValueError(
                 "A replay must draw the random numbers of its play again: "
                 "layers must draw them with keras.random, from a "
-                "keras.random.SeedGenerator. Received: operation "
-                f"'{node.name}' ({node.op}) in module '{submodel.name}'"
+                f"keras.random.SeedGenerator. {_received(node, module)}"
             )
+    # What a play commits is assigned outside of the layers' own functions.
+    committed = {id(v.value.handle) for v in module.assigned}
+    known = {
+        internal.op.name for external, internal in graph.captures
+        if id(external) in committed
+    }
+    for node in [*definition.node, *inner]:
+        if _CHANGES.fullmatch(node.op) and node.input[0] not in known:
+            raise ValueError(
+                "A replay must change nothing that its play has changed: what "
+                "layers assign when they are called must be a keras.Variable, "
+                "like that of `add_weight`, not a tf.Variable or a table. "
+                f"{_received(node, module)}"
+            )
+
+
+def _received(node, module):
+    return (
+        f"Received: operation '{node.name}' ({node.op}) in module "
+        f"'{module.submodel.name}'"
+    )

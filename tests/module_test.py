@@ -155,11 +155,57 @@ def test_random_numbers_that_cannot_be_drawn_again(function):
             layers.Dense(3),
         ]
     )
-    model = fr_keras.FeaturesReplay(network, 2)
-    model.compile("sgd", "mse")
-    with pytest.raises(ValueError, match="keras.random.*Received: .*random.*"):
-        model.fit(np.ones([4, 4]), np.ones([4, 3]), verbose=0)
+    for algorithm in (fr_keras.FeaturesReplay, fr_keras.GPipe):
+        model = algorithm(network, 2)
+        model.compile("sgd", "mse")
+        with pytest.raises(
+            ValueError, match="keras.random.*Received: .*random.*"
+        ):
+            model.fit(np.ones([4, 4]), np.ones([4, 3]), verbose=0)
     # Back-propagation has nothing to replay.
     model = fr_keras.Backprop(network, 2)
     model.compile("sgd", "mse")
     model.fit(np.ones([4, 4]), np.ones([4, 3]), verbose=0)
+
+
+class Counting(layers.Layer):
+    """Counts its calls in a variable that is none of Keras'."""
+
+    def __init__(self, wrap=lambda function: function):
+        super().__init__(name="counting")
+        self.count = tf.Variable(0)
+        self.add_one = wrap(lambda: self.count.assign_add(1))
+
+    def call(self, x):
+        self.add_one()
+        return x
+
+    def get_config(self):
+        return {}
+
+
+@pytest.mark.parametrize("wrap", [lambda function: function, tf.function])
+def test_state_that_a_replay_would_move_again(wrap):
+    network = keras.Sequential([
+        keras.Input((4,)), layers.Dense(3), Counting(wrap), layers.Dense(3),
+        layers.Dense(3),
+    ])
+    data = np.ones([8, 4]), np.ones([8, 3])
+    for algorithm in (fr_keras.FeaturesReplay, fr_keras.GPipe):
+        model = algorithm(network, 2, copy=False)
+        model.compile("sgd", "mse")
+        with pytest.raises(
+            ValueError, match="must be a keras.Variable.*Received.*Assign"
+        ):
+            model.fit(*data, batch_size=4, verbose=0)
+    # Where nothing is replayed it is counted as in stock Keras.
+    for model in (
+        fr_keras.Backprop(network, 2, copy=False),
+        fr_keras.GPipe(network, 2, copy=False, num_microbatches=1,
+                       recompute=False),
+    ):
+        count = network.get_layer("counting").count
+        count.assign(0)
+        model.compile("sgd", "mse")
+        model.fit(*data, batch_size=4, verbose=0)
+        assert int(count) == 2

@@ -137,7 +137,7 @@ class FeaturesReplay(Algorithm):
             functools.partial(replay, module) for module in modules
         )
         for module, graph in zip(modules, self._build_queues()):
-            replayable.check(graph, module.submodel)
+            replayable.check(graph, module)
 
     def _build_queues(self):
         """Makes room for what plays keep; returns the plays' graphs."""

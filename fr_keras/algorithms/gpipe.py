@@ -5,6 +5,7 @@ import functools
 import keras
 import tensorflow as tf
 
+from fr_keras import replayable
 from fr_keras.algorithms.base import Algorithm
 from fr_keras.algorithms.evaluator import given
 from fr_keras.algorithms.features_replay import replay
@@ -193,6 +194,8 @@ class GPipe(Algorithm):
             made, kept, losses, moved = passes.stateless_forward(x)
         averages = {id(variable) for variable in module.averages}
         module.commit([(v, new) for v, new in moved if id(v) not in averages])
+        if self.recompute and not self.run_eagerly:
+            replayable.check(tf.compat.v1.get_default_graph(), module)
         return made, kept, losses, [
             new for v, new in moved if id(v) in averages
         ]

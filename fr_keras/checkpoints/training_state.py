@@ -2,6 +2,7 @@
 
 import keras
 
+from fr_keras import holdings
 from fr_keras.versions import VERSION
 
 # What checkpoints hold and where it lies. To be raised when that changes.
@@ -44,6 +45,10 @@ def network_variables(model):
     for part in model.parts:
         for variable in part.variables:
             found.setdefault(id(variable), variable)
+        # States of stateful layers, which Keras does not save.
+        for layer in part._flatten_layers():
+            for variable in holdings.untracked_variables(layer):
+                found.setdefault(id(variable), variable)
     return list(found.values())
 
 
