@@ -64,6 +64,20 @@ def test_models_in_models_are_their_layers():
     assert of_network([make(True)]) == of_network([make(False)])
 
 
+def test_models_that_are_called_as_in_prediction():
+    """As backbones that are fine-tuned are."""
+    def make(**options):
+        inner = keras.Sequential([
+            keras.Input([4]), layers.Dense(3), layers.BatchNormalization(),
+        ])
+        x = keras.Input([4])
+        return keras.Model(x, layers.Dense(2)(inner(x, **options)))
+
+    fixed = of_network([make(training=False)])
+    assert fixed == of_network([make(training=False)])
+    assert fixed != of_network([make()])
+
+
 @pytest.mark.parametrize("make", ["residual", "with_operations", "nested"])
 def test_cuts_do_not_matter(make):
     network = getattr(small_graphs, make)()

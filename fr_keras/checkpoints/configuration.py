@@ -159,6 +159,8 @@ def _check_equal(what, mine, theirs, manifest):
     )
     if difference is not None:
         where, mine, theirs = difference
+        if where and not where.endswith("="):
+            where += " "
         hint = "" if what == "network" else f"; {WEIGHTS_ALONE}"
         raise ValueError(
             f"It is of another {what}, which has {where}{theirs!r:.100}{hint}. "
@@ -238,9 +240,14 @@ class _Scope:
     Args:
         model: Sequential or Functional model.
         inputs: callable on the number of an input, which returns `_Made`.
+        constants: list, what it is given beside tensors, like `training`.
+
+    Attributes:
+        constants: the same.
     """
 
-    def __init__(self, model, inputs):
+    def __init__(self, model, inputs, constants=()):
+        self.constants = list(constants)
         self._inputs = {id(t): i for i, t in enumerate(model.inputs)}
         self._stands_for = inputs
         self._inner = {}
@@ -255,7 +262,8 @@ class _Scope:
             return _Made((self, node), i)
         if id(node) not in self._inner:
             self._inner[id(node)] = _Scope(
-                operation, lambda j: self.made(node.input_tensors[j])
+                operation, lambda j: self.made(node.input_tensors[j]),
+                self.constants + _constants(node),
             )
         return self._inner[id(node)].made(operation.outputs[i])
 
@@ -303,7 +311,7 @@ class _Calls:
             self._numbers[self._key(call)] = len(self.described)
             self._add(
                 node.operation, [self._reference(one) for one in needed],
-                _constants(node),
+                scope.constants + _constants(node),
             )
 
     def _add(self, layer, inputs, constants):
@@ -362,19 +370,25 @@ def _is_graph(layer):
 
 
 def _constants(node):
-    """What a call was given beside tensors."""
+    """What a call was given beside tensors, a list for JSON."""
+
+    def is_constant(value):
+        return not all(
+            leaf is None or isinstance(leaf, keras.KerasTensor)
+            for leaf in keras.tree.flatten(value)
+        )
+
+    def described(value):
+        return _plain(keras.tree.map_structure(
+            lambda leaf: "tensor" if isinstance(leaf, keras.KerasTensor)
+            else leaf,
+            value,
+        ))
+
     arguments = node.arguments
-    given = [
-        a for a in arguments.args if not isinstance(a, keras.KerasTensor)
-    ]
-    given += [
-        [key, a] for key, a in arguments.kwargs.items()
-        if a is not None and not isinstance(a, keras.KerasTensor)
-    ]
-    return [
-        _plain(keras.tree.map_structure(
-            lambda x: "tensor" if isinstance(x, keras.KerasTensor) else x, a
-        )) for a in given
+    return [described(a) for a in arguments.args if is_constant(a)] + [
+        [key, described(a)] for key, a in arguments.kwargs.items()
+        if is_constant(a)
     ]
 
 
