@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import shutil
 
 import keras
 import numpy as np
@@ -59,13 +60,13 @@ class Seen(keras.callbacks.Callback):
         del state
 
 
-def network():
+def network(activation="relu", rate=0.3, **options):
     keras.utils.set_random_seed(7)
     return keras.Sequential([
         keras.Input([8]),
-        layers.Dense(16, "relu"), layers.BatchNormalization(),
-        layers.Dropout(0.3), layers.Dense(16, "relu"), layers.Dropout(0.3),
-        layers.Dense(4),
+        layers.Dense(16, activation, **options), layers.BatchNormalization(),
+        layers.Dropout(rate), layers.Dense(16, activation),
+        layers.Dropout(rate), layers.Dense(4),
     ])
 
 
@@ -564,6 +565,122 @@ def test_restore_weights_needs_weights_that_fit(tmp_path):
         fr_keras.restore_weights(build(), tmp_path)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The directory of a training of `build()`."""
+    folder = tmp_path_factory.mktemp("finished")
+    build().fit(
+        shuffled(), verbose=0, callbacks=[fr_keras.Checkpoints(folder)]
+    )
+    return folder
+
+
+def excluding_biases():
+    optimizer = keras.optimizers.Adam(0.01)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
+def frozen():
+    net = network()
+    net.layers[0].trainable = False
+    return net
+
+
+def test_what_a_training_that_goes_on_may_do_otherwise(finished, tmp_path):
+    """Names, seeds, and the learning rate, which callbacks may have set."""
+    def renamed():
+        return keras.models.clone_model(
+            network(), clone_function=lambda layer: type(layer).from_config({
+                **layer.get_config(), "name": f"other_{layer.name}",
+                **({"seed": 4} if "dropout" in layer.name else {}),
+            })
+        )
+
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    model = build(
+        net=renamed,
+        optimizer=lambda: keras.optimizers.Adam(0.7, name="another"),
+    )
+    kept = fr_keras.Checkpoints(tmp_path)
+    model.fit(shuffled(), verbose=0, callbacks=[kept])
+    assert kept.restored
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Scale(layers.Layer):
+    """A layer whose `get_config` does not work as it is."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def get_config(self):
+        raise NotImplementedError
+
+    def call(self, x):
+        return x * self.factor
+
+
+class OtherScale(Scale):
+    pass
+
+
+def test_layers_without_configuration_are_compared_by_class(tmp_path):
+    def make(kind):
+        keras.utils.set_random_seed(2)
+        model = fr_keras.Backprop([
+            keras.Sequential([keras.Input([8]), layers.Dense(8), kind(2.0)]),
+            keras.Sequential([keras.Input([8]), layers.Dense(4)]),
+        ])
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True
+        ))
+        return model
+
+    for _ in range(2):
+        kept = fr_keras.Checkpoints(tmp_path)
+        make(Scale).fit(shuffled(), verbose=0, callbacks=[kept])
+    assert kept.restored
+    with pytest.raises(
+        fr_keras.CheckpointError,
+        match="network, which has 'Scale'. Received: 'OtherScale'",
+    ):
+        make(OtherScale).fit(
+            shuffled(), verbose=0, callbacks=[fr_keras.Checkpoints(tmp_path)]
+        )
+
+
+def test_weights_of_another_function(finished):
+    with pytest.raises(
+        ValueError,
+        match="does not fit. It is of another network, which has Dense with "
+        "activation='relu'. Received: Dense with activation='tanh'$",
+    ):
+        fr_keras.restore_weights(
+            build("Backprop", 2, net=lambda: network("tanh")), finished
+        )
+
+
+def test_weights_of_the_same_function(finished):
+    """In other modules, nested, with other regularization."""
+    whole = network(rate=0.1, kernel_regularizer="l2")
+    parts = [
+        keras.Sequential([keras.Input([8]), *whole.layers[:2]]),
+        keras.Sequential([
+            keras.Input([16]), whole.layers[2],
+            keras.Sequential(whole.layers[3:]),
+        ]),
+    ]
+    model, plain = fr_keras.Backprop(parts), build()
+    for each in (model, plain):
+        fr_keras.restore_weights(each, finished)
+    np.testing.assert_allclose(
+        model.predict(X, verbose=0), plain.predict(X, verbose=0), rtol=1e-5
+    )
+
+
 def cut_elsewhere():
     net = network()
     costs = {layer.name: 1.0 for layer in net.layers}
@@ -586,10 +703,30 @@ def cut_elsewhere():
          r"another cut.*Received: \[2, ., .\] in place of \[., ., .\]"),
         (lambda: build(optimizer=lambda: keras.optimizers.SGD(0.1)),
          "another optimizer"),
+        (lambda: build(optimizer=lambda: keras.optimizers.AdamW(
+            0.01
+        )), "another optimizer, which has 'Adam'; its weights alone can be "
+            "taken over, by `restore_weights`. Received: 'AdamW'$"),
+        (lambda: build(optimizer=lambda: keras.optimizers.Adam(
+            0.01, weight_decay=0.1
+        )), "optimizer, which has Adam with weight_decay=None; its.*Received: "
+            "Adam with weight_decay=0.1$"),
+        (lambda: build(optimizer=excluding_biases),
+         "another optimizer.*Received: .*'bias'"),
+        (lambda: build(net=lambda: network("tanh")),
+         "another network, which has Dense with activation='relu'. "
+         "Received: Dense with activation='tanh'$"),
+        (lambda: build(net=lambda: network(rate=0.5)),
+         "which has Dropout with rate=0.3. Received: Dropout with rate=0.5$"),
+        (lambda: build(net=frozen), "another choice of what is trained"),
+        (lambda: build(gradient_shrink=0.5),
+         "settings.*gradient_shrink=1.*Received: gradient_shrink=0.5$"),
     ],
 )
-def test_checkpoint_of_another_model_is_refused(other, message, tmp_path):
-    killed_and_continued(tmp_path, build, DATA["dataset"], [])
+def test_checkpoint_of_another_model_is_refused(
+    other, message, finished, tmp_path
+):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     before = {path: path.read_bytes() for path in tmp_path.glob("*ckpt*")}
     model = other()
     weights = [w.numpy() for w in model.weights]
@@ -605,11 +742,11 @@ def test_checkpoint_of_another_model_is_refused(other, message, tmp_path):
 
 def test_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(training_state, "FORMAT", 99)
+        patch.setattr(training_state, "FORMAT", 1)
         killed_and_continued(tmp_path, build, DATA["dataset"], [])
     with pytest.raises(
         fr_keras.CheckpointError,
-        match=r"format must be 1.*Received: format 99, .* \{'fr_keras': '\d",
+        match=r"format must be 2.*Received: format 1, .* \{'fr_keras': '\d",
     ):
         killed_and_continued(tmp_path, build, DATA["dataset"], [])
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from fr_keras.algorithms.trainer import ModuleTrainer
 from fr_keras.batch_spec import BatchSpec
-from fr_keras.checkpoints import store, training_state
+from fr_keras.checkpoints import configuration, store, training_state
 from fr_keras.checkpoints.callback_state import CallbackState, decoded
 from fr_keras.checkpoints.data_position import DataPosition
 from fr_keras.checkpoints.log_files import LogFiles, check_sizes
@@ -81,8 +81,8 @@ class Checkpoints(keras.callbacks.Callback):
             model is run eagerly, has no optimizer, or is of an algorithm
             that does not name its state.
         CheckpointError: when `fit` is called, if there are checkpoints but
-            none can be read, or the newest is of another model, number of
-            modules, algorithm or format.
+            none can be read, or the newest is of another network, optimizer,
+            number of modules, algorithm or format.
 
     Example:
 
@@ -150,6 +150,8 @@ class Checkpoints(keras.callbacks.Callback):
         self._epoch = self._batches_before = 0
         self._logs = None
         self._counted = []
+        # Now, since callbacks may change the optimizer later.
+        self._configured = configuration.of_training(model)
         self.restored = self._restore_newest(model)
         if self.restored is None:
             return
@@ -193,7 +195,9 @@ class Checkpoints(keras.callbacks.Callback):
             arrays = store.read_arrays(prefix, manifest["num_arrays"])
             self._callbacks_before = decoded(manifest["callbacks"], arrays)
             training_state.check_model(model, manifest["model"])
+            configuration.check(self._configured, manifest)
             model.prepare(BatchSpec.from_string(manifest["batch_spec"]))
+            configuration.check(self._configuration(model), manifest)
             training_state.check_state(model, manifest["model"])
         except store.Damaged:
             raise
@@ -212,6 +216,12 @@ class Checkpoints(keras.callbacks.Callback):
                 *map(_listed, (manifest["versions"], versions())),
             )
         return manifest
+
+    def _configuration(self, model):
+        """How the training was configured, of a model that is built."""
+        if "network" not in self._configured:
+            self._configured["network"] = configuration.of_network(model.parts)
+        return self._configured
 
     def on_train_begin(self, logs=None):
         self._callback_state = CallbackState(self._others)
@@ -347,6 +357,7 @@ class Checkpoints(keras.callbacks.Callback):
             "best": self.best,
             "batch_spec": self.model.batch_spec.to_string(),
             "model": training_state.describe(self.model),
+            "configuration": self._configuration(self.model),
             "callbacks": self._callback_state.get(arrays),
         }
         manifest["num_arrays"] = len(arrays)

@@ -3,10 +3,11 @@
 import keras
 
 from fr_keras import holdings
+from fr_keras.checkpoints.configuration import WEIGHTS_ALONE
 from fr_keras.versions import VERSION
 
 # What checkpoints hold and where it lies. To be raised when that changes.
-FORMAT = 1
+FORMAT = 2
 
 
 def variables(model):
@@ -68,12 +69,25 @@ def describe(model):
             len(module.submodel.variables) for module in model.modules_at_work
         ],
         "network": network(model),
+        "trainable": _trainable(model),
         **{
             name: [_shape_and_dtype(v) for v in of_group]
             for name, of_group in variables(model).items()
             if name != "network"
         },
     }
+
+
+def _trainable(model):
+    """The places of the variables that are trained, among the network's."""
+    trained = {
+        id(variable) for module in model.modules_at_work
+        for variable in module.trainable_variables
+    }
+    return [
+        i for i, variable in enumerate(network_variables(model))
+        if id(variable) in trained
+    ]
 
 
 def network(model):
@@ -98,6 +112,7 @@ _ENTRIES = {
     "best": (float, type(None)),
     "batch_spec": str,
     "model": {"algorithm": str, "num_modules": int, "network": list},
+    "configuration": {"network": list, "optimizer": list, "settings": dict},
     "callbacks": dict,
     "num_arrays": int,
     "logs": dict,
@@ -150,7 +165,7 @@ def check_model(model, described):
     ):
         if described.get(what) != mine:
             raise ValueError(
-                f"It is of {what}={described.get(what)}; {_WEIGHTS_ALONE}. "
+                f"It is of {what}={described.get(what)}; {WEIGHTS_ALONE}. "
                 f"Received: {what}={mine}"
             )
     if model.built:
@@ -172,16 +187,15 @@ def check_state(model, described):
     for name, what in _WORDS.items():
         if mine[name] != described.get(name):
             raise ValueError(
-                f"It is of a model with another {what}; {_WEIGHTS_ALONE}. "
+                f"It is of a model with another {what}; {WEIGHTS_ALONE}. "
                 "Received: "
                 f"{_first_difference(mine[name], described.get(name))}"
             )
 
 
-_WEIGHTS_ALONE = "its weights alone can be taken over, by `restore_weights`"
-
 _WORDS = {
     "cut": "cut, by the number of variables in each module",
+    "trainable": "choice of what is trained, by the places of variables",
     "random": "random state",
     "optimizer": "optimizer",
     "metrics": "choice of metrics",

@@ -3,7 +3,7 @@
 import logging
 import os
 
-from fr_keras.checkpoints import store, training_state
+from fr_keras.checkpoints import configuration, store, training_state
 
 _logger = logging.getLogger("fr_keras")
 
@@ -12,9 +12,10 @@ def restore_weights(model, directory):
     """Sets the weights of a model to those of the newest checkpoint.
 
     The checkpoint may be of another algorithm or number of modules, as long as
-    the network is the same. Only the network's variables are taken over, its
-    averages and random state included: optimizers, replay queues and the count
-    of iterations are left as they are.
+    the network computes the same; what only matters in training, like the rate
+    of dropout or a regularizer, may differ. Only the network's variables are
+    taken over, its averages and random state included: optimizers, replay
+    queues and the count of iterations are left as they are.
 
     Args:
         model: algorithm, like `fr_keras.FeaturesReplay`.
@@ -47,6 +48,7 @@ def restore_weights(model, directory):
             try:
                 training_state.check_format(manifest)
                 training_state.check_network(model, manifest["model"])
+                configuration.check_network(model, manifest)
             except ValueError as error:
                 raise ValueError(f"{prefix} does not fit. {error}") from error
             network = training_state.tf_variables(
