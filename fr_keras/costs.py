@@ -32,8 +32,8 @@ _BY_POSITION = (
     keras.layers.SeparableConv2D,
 )
 
-# Layers of Keras that multiply their inputs by each other, without kernels.
-_PRODUCTS = (keras.layers.Attention, keras.layers.Dot)
+# Layers of Keras without kernels that multiply all the same, or may.
+_PRODUCTS = (keras.layers.Attention, keras.layers.Dot, keras.layers.Lambda)
 
 # By how much the slowest module may exceed its share before it is reported.
 _IMBALANCE = 1.5

@@ -145,6 +145,11 @@ def test_operations_by_hand():
         lambda x, y: keras.ops.einsum("bij,bkj->bik", x, y), (7, 6), (5, 6)
     ) == 7 * 6 * 5 + 8 * 7 * 5
     assert forward(lambda x: x + 1, (7, 6)) == 8 * 7 * 6
+    scores = layers.Lambda(
+        lambda x: keras.ops.matmul(x, keras.ops.transpose(x, (0, 2, 1))),
+        output_shape=(7, 7),
+    )
+    assert forward(scores, (7, 6)) == 7 * 7 * 6 + 8 * 7 * 7
 
 
 @pytest.mark.parametrize("unroll", [False, True])
