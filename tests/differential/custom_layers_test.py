@@ -53,6 +53,9 @@ class RunningMean(layers.Layer):
             self.mean.assign(0.5 * self.mean + 0.5 * ops.mean(x, axis=0))
         return x - self.mean
 
+    def compute_output_shape(self, shape):
+        return shape
+
 
 class Renormalized(layers.Layer):
     """A trainable weight that is assigned in every call."""
@@ -814,6 +817,21 @@ def test_state_over_several_iterations_of_a_call(steps_per_execution):
 def test_state_when_run_eagerly():
     check(of_kind(
         "vector", lambda: lambda x: Codebook()(RunningMean()(Counted()(x))),
+        compile=lambda: {**compile_arguments(), "run_eagerly": True},
+    ))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, make", [
+    ("image", lambda: layers.RandomFlip(seed=3)),
+    ("sequence", lambda: layers.GRU(3, dropout=0.3, seed=3)),
+    ("vector", Sampling),
+    ("vector", Branching),
+], ids=["RandomFlip", "GRU", "variational", "branch"])
+def test_random_numbers_when_run_eagerly(kind, make):
+    """Nothing is drawn, or counted, but for a step."""
+    check(of_kind(
+        kind, make,
         compile=lambda: {**compile_arguments(), "run_eagerly": True},
     ))
 

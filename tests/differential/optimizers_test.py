@@ -160,7 +160,7 @@ OPTIMIZERS = {
     "AdamW": {
         "": lambda: optimizers.AdamW(RATE, 0.1),
         "exclude by name": lambda: excluding(
-            optimizers.AdamW(RATE, 0.25), "first", "gamma", "bias"
+            optimizers.AdamW(RATE, 0.25), "fourth", "gamma", "bias"
         ),
     },
     "Adamax": {
