@@ -40,6 +40,7 @@ class Counted(layers.Layer):
         return 2.0 * x
 
 
+@keras.saving.register_keras_serializable("differential")
 class RunningMean(layers.Layer):
     """State that is assigned, and read again in the same call."""
 
@@ -52,6 +53,14 @@ class RunningMean(layers.Layer):
         if training:
             self.mean.assign(0.5 * self.mean + 0.5 * ops.mean(x, axis=0))
         return x - self.mean
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+class Halved(layers.Layer):
+    def call(self, x):
+        return 0.5 * x
 
     def compute_output_shape(self, shape):
         return shape
@@ -530,6 +539,9 @@ CASES = {
     ),
     "state in TimeDistributed": (
         "sequence", lambda: layers.TimeDistributed(RunningMean())
+    ),
+    "unregistered class in TimeDistributed": (
+        "sequence", lambda: layers.TimeDistributed(Halved())
     ),
     # Frozen.
     "frozen layer": (

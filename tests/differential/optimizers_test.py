@@ -222,9 +222,6 @@ OPTIMIZERS = {
         "exclude_layers": lambda: optimizers.Muon(
             RATE, exclude_layers=["second", "fifth"], weight_decay=0.25
         ),
-        "schedule": lambda: optimizers.Muon(
-            schedules.ExponentialDecay(RATE, 2, 0.5)
-        ),
         "exclude by name": lambda: excluding(
             optimizers.Muon(RATE, weight_decay=0.25), "first"
         ),
