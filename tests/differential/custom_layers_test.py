@@ -40,6 +40,7 @@ class Counted(layers.Layer):
         return 2.0 * x
 
 
+@keras.saving.register_keras_serializable("differential")
 class RunningMean(layers.Layer):
     """State that is assigned, and read again in the same call."""
 
@@ -52,6 +53,17 @@ class RunningMean(layers.Layer):
         if training:
             self.mean.assign(0.5 * self.mean + 0.5 * ops.mean(x, axis=0))
         return x - self.mean
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+class Halved(layers.Layer):
+    def call(self, x):
+        return 0.5 * x
+
+    def compute_output_shape(self, shape):
+        return shape
 
 
 class Renormalized(layers.Layer):
@@ -528,6 +540,9 @@ CASES = {
     "state in TimeDistributed": (
         "sequence", lambda: layers.TimeDistributed(RunningMean())
     ),
+    "unregistered class in TimeDistributed": (
+        "sequence", lambda: layers.TimeDistributed(Halved())
+    ),
     # Frozen.
     "frozen layer": (
         "vector", lambda: after(layers.Dense(6), freeze())
@@ -814,6 +829,21 @@ def test_state_over_several_iterations_of_a_call(steps_per_execution):
 def test_state_when_run_eagerly():
     check(of_kind(
         "vector", lambda: lambda x: Codebook()(RunningMean()(Counted()(x))),
+        compile=lambda: {**compile_arguments(), "run_eagerly": True},
+    ))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, make", [
+    ("image", lambda: layers.RandomFlip(seed=3)),
+    ("sequence", lambda: layers.GRU(3, dropout=0.3, seed=3)),
+    ("vector", Sampling),
+    ("vector", Branching),
+], ids=["RandomFlip", "GRU", "variational", "branch"])
+def test_random_numbers_when_run_eagerly(kind, make):
+    """Nothing is drawn, or counted, but for a step."""
+    check(of_kind(
+        kind, make,
         compile=lambda: {**compile_arguments(), "run_eagerly": True},
     ))
 

@@ -185,12 +185,12 @@ def train(case, num_modules, models=None):
         model.compile(**{"jit_compile": False, **case.compile()})
         run = case.run or fit_evaluate_predict
         results = {"run": run(model, case.fit())}
-        optimizer = model.optimizer
-        if optimizer is not None:
-            results["optimizer"] = {
-                "iterations": int(optimizer.iterations),
-                "learning_rate": float(optimizer.learning_rate),
-            }
+        # (A MultiOptimizer has no learning rate.)
+        rate = getattr(model.optimizer, "learning_rate", None)
+        results["optimizer"] = {
+            "iterations": int(model.optimizer.iterations),
+            "learning_rate": None if rate is None else float(rate),
+        }
         if num_modules is None:
             # A copy need not have what metrics have counted.
             states = {

@@ -24,6 +24,8 @@ LEFT_OUT = {
     "Wrapper": "the base class of wrappers: it has no `call`",
     "InputLayer": "the input of every network here",
     "MaxNumBoundingBoxes": "changes labels of images, in data, not in a model",
+    "AugMix": "chooses by Python's `random`, whenever it is traced, what it "
+    "does from then on: another number of traces is another layer",
     "FlaxLayer": "needs JAX",
     "JaxLayer": "needs JAX",
     "TorchModuleWrapper": "needs PyTorch as Keras' backend",
@@ -31,8 +33,6 @@ LEFT_OUT = {
 OPTIONS_LEFT_OUT = {
     "quantize('int8'), quantization_config": "quantized kernels have no "
     "gradient; Keras trains no such layer but by `enable_lora`",
-    "CategoryEncoding(sparse=True) and other sparse=True": "a sparse tensor "
-    "inside of a model is for a Dense layer alone; refused at boundaries",
     "TextVectorization(ragged=True)": "Keras' own layers take no ragged tensor",
     "data_format='channels_first'": "TensorFlow has no such kernels on a CPU",
     "flash_attention=True": "not with the TensorFlow backend",
@@ -43,8 +43,8 @@ OPTIONS_LEFT_OUT = {
 
 # These compute nothing in float64, by TensorFlow's kernels or Keras' constants.
 _FLOAT32 = {
-    "AdaptiveAveragePooling3D", "AdaptiveMaxPooling3D", "AugMix",
-    "AveragePooling3D", "MaxPooling3D", "MelSpectrogram", "RandAugment",
+    "AdaptiveAveragePooling3D", "AdaptiveMaxPooling3D", "AveragePooling3D",
+    "MaxPooling3D", "MelSpectrogram", "RandAugment",
     "RandomRotation", "TFSMLayer",
 }
 
@@ -734,6 +734,9 @@ LAYERS = {
         ),
     },
     "CategoryEncoding": {
+        "sparse": (
+            "raw tokens", lambda: layers.CategoryEncoding(9, sparse=True)
+        ),
         "": ("raw tokens", lambda: layers.CategoryEncoding(9)),
         "count": (
             "raw tokens",
@@ -811,7 +814,6 @@ LAYERS = {
         ),
     },
     # Augmentation.
-    "AugMix": image(lambda: layers.AugMix(**SMALL_IMAGE)),
     "AutoContrast": image(lambda: layers.AutoContrast((0, 1))),
     "ContrastLimitedAdaptiveHistogramEqualization": image(
         lambda: layers.ContrastLimitedAdaptiveHistogramEqualization(
@@ -843,7 +845,10 @@ LAYERS = {
         )
     ),
     "RandomContrast": image(lambda: layers.RandomContrast(0.4, **SMALL_IMAGE)),
-    "RandomCrop": image(lambda: layers.RandomCrop(6, 5, seed=3)),
+    # (For inference, Keras crops symbols but not arrays.)
+    "RandomCrop": image(
+        lambda: lambda x: layers.RandomCrop(6, 5, seed=3)(x, training=True)
+    ),
     "RandomElasticTransform": image(
         lambda: layers.RandomElasticTransform(**SMALL_IMAGE)
     ),

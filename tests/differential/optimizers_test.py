@@ -160,7 +160,7 @@ OPTIMIZERS = {
     "AdamW": {
         "": lambda: optimizers.AdamW(RATE, 0.1),
         "exclude by name": lambda: excluding(
-            optimizers.AdamW(RATE, 0.25), "first", "gamma", "bias"
+            optimizers.AdamW(RATE, 0.25), "fourth", "gamma", "bias"
         ),
     },
     "Adamax": {
@@ -221,9 +221,6 @@ OPTIMIZERS = {
         "": lambda: optimizers.Muon(RATE),
         "exclude_layers": lambda: optimizers.Muon(
             RATE, exclude_layers=["second", "fifth"], weight_decay=0.25
-        ),
-        "schedule": lambda: optimizers.Muon(
-            schedules.ExponentialDecay(RATE, 2, 0.5)
         ),
         "exclude by name": lambda: excluding(
             optimizers.Muon(RATE, weight_decay=0.25), "first"
