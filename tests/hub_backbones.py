@@ -219,7 +219,7 @@ def _resnet(**more):
         stackwise_num_blocks=[2, 2, 2, 2],
         stackwise_num_strides=[1, 2, 2, 2],
         block_type="basic_block",
-        image_shape=(32, 32, 3),
+        image_shape=(64, 64, 3),
     ) | more
 
 
@@ -239,16 +239,14 @@ def _hgnet(**more):
         hidden_sizes=[8, 16, 16, 16],
         hidden_act="relu",
         use_learnable_affine_block=True,
-        image_shape=(32, 32, 3),
+        image_shape=(64, 64, 3),
     ) | more
 
 
 def _d_fine():
     stages = ["stage3", "stage4"]
     return dict(
-        backbone=_models.HGNetV2Backbone(
-            **_hgnet(out_features=stages, image_shape=(64, 64, 3))
-        ),
+        backbone=_models.HGNetV2Backbone(**_hgnet(out_features=stages)),
         decoder_in_channels=[16, 16],
         encoder_hidden_dim=16,
         num_denoising=4,
@@ -545,7 +543,7 @@ _ARGUMENTS = {
         projection_filters=8,
         dilation_rates=[1, 2, 3],
         upsampling_size=4,
-        image_shape=(32, 32, 3),
+        image_shape=(64, 64, 3),
     ),
     "DeiTBackbone": lambda: dict(
         image_shape=(16, 16, 3), patch_size=8, num_layers=DEPTH, num_heads=2,
@@ -553,7 +551,7 @@ _ARGUMENTS = {
     ),
     "DenseNetBackbone": lambda: dict(
         stackwise_num_repeats=[2, 2, 2, 2], compression_ratio=0.5,
-        growth_rate=4, image_shape=(32, 32, 3),
+        growth_rate=4, image_shape=(64, 64, 3),
     ),
     "DepthAnythingBackbone": _depth_anything,
     "DistilBertBackbone": _positioned,
@@ -632,7 +630,7 @@ _ARGUMENTS = {
     "ResNetBackbone": _resnet,
     "RetinaNetBackbone": lambda: dict(
         image_encoder=_models.ResNetBackbone(**_resnet()),
-        min_level=3, max_level=5, use_p5=True, image_shape=(32, 32, 3),
+        min_level=3, max_level=5, use_p5=True, image_shape=(64, 64, 3),
     ),
     "RobertaBackbone": _positioned,
     "RoformerV2Backbone": lambda: _encoder(head_size=4),

@@ -52,6 +52,7 @@ def train(model, epochs):
         keras.optimizers.Adam(0.01),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         steps_per_execution=8,
+        jit_compile=False,
     )
     x, y = text(128)
     history = model.fit(

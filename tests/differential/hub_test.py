@@ -14,7 +14,8 @@ pytest.importorskip(
 
 from tests import hub
 
-BATCH = 2
+# Batch normalization makes noise of two examples.
+BATCH = 4
 FAST = ("GPT2CausalLM", "VGGImageClassifier")
 NUM_MODULES = 4
 
@@ -63,10 +64,14 @@ def test_modules_are_the_model(name, num_modules):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_backprop_is_keras(name):
+def test_backprop_is_keras(name, request):
+    if name.startswith(hub.NOISY):
+        request.getfixturevalue("float64")
     reference = hub.make(name)
     x, y, loss = hub.data(name, reference, 3 * BATCH)
-    losses = fit(reference, x, y, loss)
+    before = [variable.numpy() for variable in reference.weights]
+    losses = fit(reference, x, y, loss, run_eagerly=True)
+
     model = fr_keras.Backprop(hub.make(name), NUM_MODULES)
     np.testing.assert_allclose(fit(model, x, y, loss), losses, rtol=1e-5)
 
@@ -76,7 +81,7 @@ def test_backprop_is_keras(name):
         keras.tree.flatten(reference(x, training=False)),
     ):
         np.testing.assert_allclose(output, other, rtol=1e-5, atol=1e-5)
-    check_weights(trained, reference)
+    check_weights(trained, reference, before)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -105,26 +110,24 @@ def test_what_would_train_otherwise_is_refused(name):
         fr_keras.FeaturesReplay(hub.make(name), NUM_MODULES)
 
 
-def fit(model, x, y, loss, steps_per_execution=1):
-    """Trains a model for one epoch, and returns its losses."""
-    model.compile(
-        keras.optimizers.SGD(0.1, global_clipnorm=None),
-        loss,
-        steps_per_execution=steps_per_execution,
-    )
-    return model.fit(
-        x, y, batch_size=BATCH, shuffle=False, verbose=0
-    ).history["loss"]
+def fit(model, x, y, loss, **kwargs):
+    """Trains a model for one epoch, and returns its loss."""
+    model.compile(keras.optimizers.SGD(0.01), loss, **kwargs)
+    history = model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+    return history.history["loss"]
 
 
 def weights(layer):
     return [variable.numpy() for variable in layer.trainable_variables]
 
 
-def check_weights(model, reference):
-    """Every weight of one is a weight of the other, in whatever order."""
+def check_weights(model, reference, before):
+    """Every weight of one is a weight of the other, in whatever order.
+
+    What moved little must agree the better, so that no update is missing.
+    """
     left = [variable.numpy() for variable in model.weights]
-    for variable in reference.weights:
+    for variable, value_before in zip(reference.weights, before):
         value = variable.numpy()
         distances = [
             np.abs(value - other).max(initial=0.0)
@@ -132,7 +135,9 @@ def check_weights(model, reference):
             for other in left
         ]
         nearest = int(np.argmin(distances))
+        update = np.abs(value - value_before).max(initial=0.0)
         scale = np.abs(value).max(initial=1.0)
-        assert distances[nearest] <= 1e-5 * scale, variable.path
+        tolerance = min(1e-5 * scale, 0.01 * update + 1e-6 * scale)
+        assert distances[nearest] <= tolerance, variable.path
         del left[nearest]
     assert not left
