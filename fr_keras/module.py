@@ -336,9 +336,7 @@ class Module:
         with tf.device(self.device):
             factor = scale / delta.scale
             tensors = [
-                None if tensor is None else tf.cast(
-                    tf.cast(tensor, factor.dtype) * factor, tensor.dtype
-                )
+                None if tensor is None else _times(tensor, factor)
                 for tensor in delta.tensors
             ]
         return ErrorGradient(tensors, scale)
@@ -516,6 +514,13 @@ class Module:
         for updated in observed:
             if updated is not None:
                 updated()
+
+
+def _times(tensor, factor):
+    """A tensor times a scalar, in the wider of their dtypes."""
+    dtype = max(tensor.dtype, factor.dtype, key=lambda dtype: dtype.size)
+    product = tf.cast(tensor, dtype) * tf.cast(factor, dtype)
+    return tf.cast(product, tensor.dtype)
 
 
 def _masked(features):

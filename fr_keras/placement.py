@@ -153,19 +153,37 @@ def move(parts, device):
     ```
     """
     for part in parts:
-        for variable in (
-            holdings.variables(part)
-            if isinstance(part, keras.layers.Layer)
-            else part.variables
-        ):
-            if variable.value.device != device:
-                _renew(variable, variable.value.name, device)
-        if isinstance(part, keras.layers.Layer):
-            for layer in part._flatten_layers():
-                if isinstance(layer, keras.Model):
-                    layer.train_function = None
-                    layer.test_function = None
-                    layer.predict_function = None
+        is_layer = isinstance(part, keras.layers.Layer)
+        variables = holdings.variables(part) if is_layer else part.variables
+        put((variable, device) for variable in variables)
+        if is_layer:
+            forget_functions(part)
+
+
+def put(places):
+    """Moves single variables.
+
+    Args:
+        places: iterable of pairs of a `keras.Variable` and a full device name.
+    """
+    for variable, device in places:
+        if variable.value.device != device:
+            _renew(variable, variable.value.name, device)
+
+
+def forget_functions(layer):
+    """Lets models trace anew what was traced with variables elsewhere.
+
+    Args:
+        layer: `keras.layers.Layer`; all models in it count.
+    """
+    for part in layer._flatten_layers():
+        if isinstance(part, keras.Model):
+            part.train_function = None
+            part.test_function = None
+            part.predict_function = None
+            if hasattr(part, "generate_function"):  # KerasHub's.
+                part.generate_function = None
 
 
 def _renew(variable, name, device):

@@ -212,3 +212,39 @@ def test_subclass_without_steps_of_its_own_is_trained():
     model = fr_keras.FeaturesReplay(Plain(plain.inputs, plain.outputs), 2)
     model.compile("sgd", ["mse", "mse"])
     model.fit(*data(), verbose=0)
+
+
+def test_model_that_was_trained_itself_comes_back():
+    """With `copy=False`; what it had traced before sees the new weights."""
+    plain = network()
+    x, y = data()
+    before = plain.predict(x, verbose=0)
+    twin = fr_keras.FeaturesReplay(plain, 2)
+    model = fr_keras.FeaturesReplay(
+        plain, 2, devices=["CPU:1", "CPU:2"], copy=False
+    )
+    model.compile("sgd", ["mse", "mse"])
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    expected = model.predict(x, verbose=0)
+    away = {v.value.device[-1] for v in plain.variables}
+
+    assert model.to_keras() is plain
+
+    assert away == {"1", "2"}
+    assert {v.value.device[-1] for v in plain.variables} == {"0"}
+    after = plain.predict(x, verbose=0)
+    assert np.abs(after[0] - before[0]).max() > 1e-4
+    for a, b in zip(after, expected):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    # And goes to the devices again, with the state of its training.
+    iterations = int(model.optimizer.iterations)
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    assert int(model.optimizer.iterations) == 2 * iterations
+    assert model.age == 2 * iterations
+    assert {v.value.device[-1] for v in plain.variables} == {"1", "2"}
+    # As if it had never been home.
+    twin.compile("sgd", ["mse", "mse"])
+    for _ in range(2):
+        twin.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    for a, b in zip(twin.weights, plain.weights, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())

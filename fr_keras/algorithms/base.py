@@ -1,11 +1,12 @@
 """What all algorithms share: a `keras.Model` made of modules on devices."""
 
+import dataclasses
 import warnings
 
 import keras
 import tensorflow as tf
 
-from fr_keras import copying, placement
+from fr_keras import copying, holdings, placement
 from fr_keras.algorithms.face import Face
 from fr_keras.chain import Chain
 from fr_keras.costs import as_cost
@@ -103,11 +104,33 @@ class Algorithm(Face):
             name: as_cost(cost) for name, cost in costs.items()
         }
         self._devices = placement.assign_devices(len(submodels), devices)
+        # Where a network that is trained itself comes from, for `to_keras`.
+        self._homes = None if copy else _Homes([
+            (variable, variable.value.device)
+            for variable in holdings.variables(network)
+        ])
+        self._is_home = False
         self.modules_at_work = []
         for submodel, device in zip(submodels, self._devices):
-            placement.move([submodel], device)
             self.modules_at_work.append(Module(submodel, device))
+        self._take_to_devices()
         self.built = self._layers_are_built()
+
+    def _take_to_devices(self):
+        """Moves the modules to their devices, where they are not there."""
+        for module in self.modules_at_work:
+            placement.move([module.submodel], module.device)
+        for part in self.parts:
+            placement.forget_functions(part)
+        self._is_home = False
+
+    def _check_places(self):
+        if self._is_home:
+            self._take_to_devices()
+            self.train_function = None
+            self.test_function = None
+            self.predict_function = None
+        super()._check_places()
 
     def _layers_are_built(self):
         return all(
@@ -140,13 +163,21 @@ class Algorithm(Face):
         """Returns the trained network as one plain Keras model.
 
         Returns:
-            `keras.Model` with the structure of the model that was given and
-            the weights of today; later training does not change it.
+            `keras.Model` with the structure and, where it can be made again,
+            the class of the model that was given, and the weights of today;
+            later training does not change it. With `copy=False` it is the
+            very model that was given, its variables back where they were until
+            `fit`, `evaluate` or `predict` is called next.
 
         Raises:
             ValueError: if ready-made modules were given and it is not known
                 what they take, or Keras cannot copy them.
         """
+        if self._homes is not None:
+            placement.put(self._homes.places)
+            placement.forget_functions(self._network)
+            self._is_home = True
+            return self._network
         return copied(self._whole())
 
     def _whole(self):
@@ -256,9 +287,17 @@ class Algorithm(Face):
         if not isinstance(config["model"], list):
             config["copy"] = False  # Nobody else has it.
         model = cls(**config)
+        model._homes = None
         if data is not None:
             model._chain = Chain(keras.saving.deserialize_keras_object(data))
         return model
+
+
+@dataclasses.dataclass
+class _Homes:
+    """Where variables were. (A list of them Keras would track.)"""
+
+    places: list
 
 
 def _check_modules(modules, num_modules):

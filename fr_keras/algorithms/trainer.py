@@ -129,9 +129,8 @@ class ModuleTrainer(ModuleFitter):
                 "`steps_per_execution` must be an integer, at least 1. "
                 f"Received: steps_per_execution={steps!r}"
             )
-        for module in self.modules_at_work:
-            # Where they are already, unless another model took them.
-            placement.move([module.submodel], module.device)
+        # Where they are already, unless another model took them.
+        self._take_to_devices()
         with tf.device(self.devices[-1]):  # For the metrics' variables.
             super().compile(
                 given_optimizer(optimizer), *args, jit_compile=False, **kwargs
