@@ -163,7 +163,7 @@ def _copy_operation(operation, copies):
             try:
                 return _copy_layer(operation)
             except Exception:
-                if overrides(operation, ["call", "__call__"]):
+                if overrides(operation, ["call"]):
                     raise
                 return _copy_graph(operation, copies)
         return _copy_layer(operation)
@@ -220,7 +220,7 @@ class Pairs:
         self._seen.add((id(source), id(target)))
         if (
             is_graph(source) and is_graph(target)
-            and not overrides(source, ["call", "__call__"])
+            and not overrides(source, ["call"])
         ):
             self._add_graph(source, target)
         else:

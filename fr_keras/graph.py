@@ -5,6 +5,7 @@ import contextlib
 
 import keras
 import numpy as np
+from keras.src.models.functional import Functional
 
 from fr_keras.nested import Calls, input_like, is_graph
 from fr_keras.sharing import Sharing
@@ -157,7 +158,25 @@ def as_graph(model):
     return model if isinstance(model, Graph) else Graph(model)
 
 
-def submodel(nodes, inputs, outputs, name, batch_size=None, owner=None):
+@keras.saving.register_keras_serializable("fr_keras")
+class UpperModule(Functional):
+    """A module whose inputs are the features of another.
+
+    Between layers Keras does not check shapes, and some layers declare others
+    than they make. So neither are they checked between modules.
+    """
+
+    def _assert_input_compatibility(self, *args):
+        pass
+
+    def _adjust_input_rank(self, flat_inputs):
+        return flat_inputs
+
+
+def submodel(
+    nodes, inputs, outputs, name, batch_size=None, owner=None,
+    kind=keras.Model,
+):
     """The Functional model of some calls, with what passes through them.
 
     Args:
@@ -170,6 +189,7 @@ def submodel(nodes, inputs, outputs, name, batch_size=None, owner=None):
         batch_size: int, or `None` for that of `inputs`.
         owner: `fr_keras.tied.Owner`, or `None` if the calls own all of their
             weights.
+        kind: class of the model.
 
     Returns:
         `keras.Model` that shares the layers.
@@ -203,7 +223,7 @@ def submodel(nodes, inputs, outputs, name, batch_size=None, owner=None):
         keras.tree.map_structure(renew, nest) for nest in (inputs, outputs)
     )
     with _unique_names(inputs, outputs):
-        return keras.Model(inputs, outputs, name=name)
+        return kind(inputs, outputs, name=name)
 
 
 @contextlib.contextmanager

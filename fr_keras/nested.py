@@ -3,7 +3,7 @@
 import keras
 
 # Where Keras itself defines what a Functional or Sequential model does.
-_KERAS = ("keras.", "keras.src.")
+_KERAS = ("keras.", "fr_keras.graph")
 
 
 def is_graph(layer):
@@ -127,7 +127,7 @@ class Calls:
                 operation, "_call_context_args"
             ):
                 kwargs = {**kwargs, "training": training}
-            nested = _nested_inputs(operation, node, args)
+            nested = _nested_inputs(operation, node, args, kwargs)
             if nested is None:
                 outputs = keras.tree.flatten(operation(*args, **kwargs))
                 self.nodes.append(operation._inbound_nodes[-1])
@@ -175,24 +175,30 @@ def _functional(model):
     return model._functional if isinstance(model, keras.Sequential) else model
 
 
-def _nested_inputs(operation, node, args=None):
+def _nested_inputs(operation, node, args=None, kwargs=None):
     """The flat inputs of a nested model that is its layers, or `None`.
+
+    (What a `__call__` of its own does is part of the graph already.)
 
     Args:
         operation: what is called.
         node: Keras' node of the call.
         args: tuple, the positional arguments if not those of `node`.
+        kwargs: dict, the others.
     """
-    if not is_graph(operation) or overrides(operation, ["call", "__call__"]):
+    if not is_graph(operation) or overrides(operation, ["call"]):
         return None
-    args = node.arguments.args if args is None else args
-    if len(args) != 1 or not (
-        node.arguments.kwargs.keys() <= {"training", "mask"}
+    names = node.arguments.kwargs.keys()
+    if not (
+        names <= {"inputs", "training", "mask"}
+        and len(node.arguments.args) + ("inputs" in names) == 1
         and _has_masks_of_its_inputs(node)
     ):
         return None
+    args = node.arguments.args if args is None else args
+    kwargs = node.arguments.kwargs if kwargs is None else kwargs
     expected = operation.input
-    inputs = args[0]
+    inputs = args[0] if args else kwargs["inputs"]
     if isinstance(inputs, dict) and not isinstance(expected, dict):
         names = [tensor.name for tensor in operation.inputs]
         if not set(names) <= inputs.keys():
@@ -223,7 +229,9 @@ def _nested_inputs(operation, node, args=None):
 def _has_masks_of_its_inputs(node):
     """Whether no mask is given but those that come with the inputs anyway."""
     masks = keras.tree.flatten(node.arguments.kwargs.get("mask"))
-    inputs = keras.tree.flatten(node.arguments.args)
+    inputs = keras.tree.flatten(
+        [node.arguments.args, node.arguments.kwargs.get("inputs", ())]
+    )
     own = [getattr(tensor, "_keras_mask", None) for tensor in inputs]
     return all(mask is None for mask in masks) or (
         len(masks) == len(own) and all(a is b for a, b in zip(masks, own))

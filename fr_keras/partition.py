@@ -2,10 +2,11 @@
 
 import numbers
 
+import keras
 import numpy as np
 
 from fr_keras.costs import Cost, call_cost, num_plays, warn_if_uneven
-from fr_keras.graph import as_graph, submodel
+from fr_keras.graph import UpperModule, as_graph, submodel
 from fr_keras.measurement import measure_costs
 from fr_keras.tied import Owner
 
@@ -143,6 +144,7 @@ def split(model, cut):
             submodel(
                 graph.nodes[start:stop], inputs, outputs,
                 f"{graph.name}_module_{k}", owner=Owner(graph, start, stop),
+                kind=UpperModule if start else keras.Model,
             )
         )
     return modules

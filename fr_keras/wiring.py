@@ -3,6 +3,8 @@
 import keras
 from keras.src.models.functional import Functional
 
+from fr_keras.nested import overrides
+
 
 class Wiring:
     """Leads around a submodel what is its input and, unchanged, its output.
@@ -60,7 +62,9 @@ def led_around(submodel, num_inputs, num_outputs, is_last):
         Tuple `(used, passed)`, the attributes of `Wiring`.
     """
     used, passed = list(range(num_inputs)), {}
-    if type(submodel) is Functional and not is_last:
+    if not is_last and isinstance(submodel, Functional) and not overrides(
+        submodel, ["call"]
+    ):
         place = {id(t): j for j, t in enumerate(submodel.inputs)}
         passed = {
             i: place[id(tensor)]

@@ -91,7 +91,7 @@ class Algorithm(Face):
             graph = Graph(model)
             cut = best_cut(graph, num_modules, costs, ties=self.ties_weights)
             check_overrides(model)
-            network = copied(model) if copy else model
+            network = copied(model) if copy else checked(model)
             submodels = split(network, cut)
         kwargs.setdefault("dtype", submodels[-1].dtype_policy)
         super().__init__(**kwargs)
@@ -352,6 +352,28 @@ def check_overrides(model):
         "`compile`, with a loss that depends on more in a layer's `add_loss`. "
         f"Received: model={model!r}"
     )
+
+
+def checked(model):
+    """The same model, seen to be its layers, nested ones one by one.
+
+    Args:
+        model: `keras.Model`.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: if it computes something else than its layers do.
+    """
+    differs = copying.first_difference(model, model)
+    if differs is not None:
+        raise ValueError(
+            f"Model '{model.name}' must compute what its layers do, one after "
+            "the other, but it does not; pass the modules yourself, as a list "
+            f"in place of `model`. Received: model={model!r}"
+        )
+    return model
 
 
 def copied(model):
