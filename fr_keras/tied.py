@@ -110,6 +110,10 @@ class SharedLayer(keras.layers.Layer):
         with LendingScope(values, self.layer):
             return self.layer(*args, **kwargs)
 
+    def compute_output_spec(self, *args, borrowed, **kwargs):
+        del borrowed
+        return self.layer.compute_output_spec(*args, **kwargs)
+
     def compute_mask(self, inputs, previous_mask):
         return None  # The layer itself has set it.
 
