@@ -343,7 +343,6 @@ def names_of_the_face(model, arguments):
     return {
         **results,
         "output_names": list(model.output_names),
-        "input_names": list(model.input_names),
         "layers": [layer.name for layer in model.layers],
         "shapes": [model.input_shape, model.output_shape],
         "count": model.count_params(),

@@ -220,8 +220,9 @@ class Composite(layers.Layer):
         self.norm = layers.BatchNormalization()
 
     def build(self, shape):
-        for part in (self.first, self.norm, self.second):
-            part.build(shape)
+        self.first.build(shape)
+        for part in (self.norm, self.second):
+            part.build((*shape[:-1], 6))
 
     def call(self, x, training=False):
         return self.second(self.norm(self.first(x), training=training))
