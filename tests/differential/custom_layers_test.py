@@ -684,7 +684,7 @@ CASES = {
 FAST = {
     "metric in a layer", "codebook", "frozen query of attention",
     "regularizer of a variable", "regularizer set too late",
-    "configuration without an argument", "structures", "layer called twice",
+    "configuration without an argument", "layer called twice",
     "weight read before and after",
 }
 

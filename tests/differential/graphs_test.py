@@ -423,7 +423,7 @@ def check_program(program):
     ))
 
 
-@random_graph_test.sample(4, **random_graph_test.as_drawn)
+@random_graph_test.sample(2, **random_graph_test.as_drawn)
 @hypothesis.given(programs)
 def test_random_graphs(program):
     check_program(program)
