@@ -249,7 +249,7 @@ def features_replay_of_models(
         total = 0.0
         for k, model in enumerate(models, start=1):
             state = [v.numpy() for v in model.non_trainable_variables]
-            queues[k - 1].append((h, state))
+            queues[k - 1].append((h, _masks(h), state))
             h = model(h, training=True)
             total += sum(model.losses)
         losses.append(float(total + loss(h, *more)))
@@ -263,7 +263,10 @@ def features_replay_of_models(
         for k, model in enumerate(models, start=1):
             if t < K - k:
                 continue
-            x_replayed, state = queues[k - 1][0]
+            x_replayed, masks, state = queues[k - 1][0]
+            # (Attention takes the masks off its inputs.)
+            for tensor, mask in zip(keras.tree.flatten(x_replayed), masks):
+                tensor._keras_mask = mask
             for variable, value in zip(model.non_trainable_variables, state):
                 variable.assign(value)
             weights = [v.value for v in model.trainable_variables]
@@ -303,3 +306,11 @@ def features_replay_of_models(
         # 5. Send.
         delta = next_delta
     return losses
+
+
+def _masks(tensors):
+    """Keras' masks of a nest of tensors, a list."""
+    return [
+        getattr(tensor, "_keras_mask", None)
+        for tensor in keras.tree.flatten(tensors)
+    ]

@@ -237,11 +237,13 @@ def fit_evaluate_predict(model, arguments):
     }
 
 
-def fit_and_call(model, arguments):
+def fit_and_call(model, arguments, call=True):
     """What many small cases run: less to trace than `fit_evaluate_predict`."""
     history = model.fit(
         batch_size=BATCH, epochs=2, shuffle=False, verbose=0, **arguments
     )
+    if not call:
+        return {"history": history.history}
     first_batch = keras.tree.map_structure(
         lambda array: array[:BATCH], arguments["x"]
     )
@@ -264,10 +266,14 @@ def differences_to(expected, case, num_modules):
     try:
         trained = train(case, num_modules, models)
     except Exception as error:
-        refused = case.refusal and re.search(case.refusal, str(error))
-        if not refused or not isinstance(error, (ValueError, TypeError)):
+        refused = (
+            case.refusal
+            and isinstance(error, (ValueError, TypeError))
+            and re.search(case.refusal, str(error))
+        )
+        if not refused:
             yield f"raised {type(error).__name__}: {error}"
-        for model in models:
+        for model in models if refused else ():
             for problem in _compare_states(
                 variables_of(model.modules), expected.initial, 0.0
             ):

@@ -12,7 +12,7 @@ FAST = {
     ("Dropout", ""), ("Embedding", "mask_zero"), ("LSTM", "stateful"),
     ("MultiHeadAttention", "masked, dropout"), ("RandomFlip", ""),
     ("ReversibleEmbedding", "tied"), ("SpectralNormalization", ""),
-    ("StringLookup", ""), ("Dense", "enable_lora"),
+    ("StringLookup", ""),
 }
 
 
