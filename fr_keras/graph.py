@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras.src.models.functional import Functional
 
-from fr_keras.nested import Calls, input_like, is_graph
+from fr_keras.nested import Calls, execute_in_order, input_like, is_graph
 from fr_keras.sharing import Sharing
 from fr_keras.tied import SentWeights, SharedLayer, WeightInput
 
@@ -200,6 +200,7 @@ def submodel(
         else input_like(value, batch_size)
         for value in keras.tree.flatten(inputs)
     }
+    calls = []
     for i, node in enumerate(nodes):
         operation = node.operation
         args, kwargs = node.arguments.fill_in(renewed)
@@ -210,11 +211,13 @@ def submodel(
                     renewed[id(variable)] for variable in operation.borrowed
                 ]}
         made = keras.tree.flatten(operation(*args, **kwargs))
+        calls.append(operation._inbound_nodes[-1])
         renewed |= {id(a): b for a, b in zip(node.outputs, made)}
         sent = owner.sent(i) if owner is not None else []
         if sent:
             layer = SentWeights(sent, name=f"{node.operation.name}_weights")
             renewed |= {id(v): w for v, w in zip(sent, layer(made[0]))}
+            calls.append(layer._inbound_nodes[-1])
 
     def renew(value):
         return renewed[id(value)]
@@ -223,7 +226,11 @@ def submodel(
         keras.tree.map_structure(renew, nest) for nest in (inputs, outputs)
     )
     with _unique_names(inputs, outputs):
-        return kind(inputs, outputs, name=name)
+        model = kind(inputs, outputs, name=name)
+    # Seen from a module's outputs, Keras might choose another order, in which
+    # a shared layer would move its state otherwise.
+    execute_in_order(model, calls)
+    return model
 
 
 @contextlib.contextmanager

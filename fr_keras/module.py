@@ -1,5 +1,6 @@
 """One module at work: a submodel on its device, with its own optimizer."""
 
+import contextlib
 import re
 import typing
 import warnings
@@ -176,7 +177,7 @@ class Module:
             module.
         """
         with tf.device(self.device):
-            outputs = call_quietly(self.submodel, inputs)
+            outputs = self._outputs_for(inputs)
         flat_outputs = keras.tree.flatten(outputs)
         self._wiring = Wiring(
             self.submodel, len(differentiable), len(flat_outputs), is_last
@@ -201,6 +202,27 @@ class Module:
         ]
         self._differentiated = [i for i, j in enumerate(made) if above[j]]
         return outputs, above
+
+    def _outputs_for(self, inputs):
+        """What the submodel gives, leaving its state as it is."""
+        is_symbolic = all(
+            isinstance(tensor, keras.KerasTensor)
+            for tensor in keras.tree.flatten(inputs)
+        )
+        if is_symbolic:
+            return call_quietly(self.submodel, inputs)
+        if not self.submodel.built:
+            # Built by symbols where that is possible.
+            with contextlib.suppress(Exception):
+                call_quietly(self.submodel, keras.tree.map_structure(
+                    lambda tensor: keras.KerasTensor(
+                        tensor.shape, tensor.dtype.name
+                    ), inputs,
+                ))
+        if not self.submodel.built:
+            return call_quietly(self.submodel, inputs)
+        with keras.StatelessScope():
+            return call_quietly(self.submodel, inputs)
 
     # What is led around the submodel.
 

@@ -46,7 +46,8 @@ def in_order(model):
     """A model's calls, depth first from the outputs.
 
     That keeps a branch together, and so lets few tensors cross a place
-    between two calls.
+    between two calls. Calls of one layer with variables stay in the order in
+    which Keras makes them, since they may assign its state.
 
     Args:
         model: Functional `keras.Model`.
@@ -55,9 +56,14 @@ def in_order(model):
         List of Keras' nodes, inputs left out, every one after those that it
         needs.
     """
-    known = {id(node) for nodes in model._nodes_by_depth.values()
-             for node in nodes}
+    in_keras = execution_order(model)
+    known = {id(node) for node in in_keras}
     given = {id(tensor) for tensor in model.inputs}
+    before, last = {}, {}
+    for node in in_keras:
+        if getattr(node.operation, "variables", None):
+            before[id(node)] = last.get(id(node.operation))
+            last[id(node.operation)] = node
     order, done = [], set()
 
     def maker(tensor):
@@ -75,10 +81,45 @@ def in_order(model):
                 order.append(node)
                 continue
             stack.append((node, True))
+            if before.get(id(node)) is not None:
+                stack.append((before[id(node)], False))
             for tensor in reversed(node.input_tensors):
                 if id(tensor) not in given:
                     stack.append((maker(tensor), False))
     return order
+
+
+def execution_order(model):
+    """A model's calls in the order in which Keras makes them.
+
+    Args:
+        model: Functional `keras.Model`.
+
+    Returns:
+        List of Keras' nodes, inputs included.
+    """
+    return [
+        node for _, nodes in sorted(
+            model._nodes_by_depth.items(), reverse=True
+        ) for node in nodes
+    ]
+
+
+def execute_in_order(model, nodes):
+    """Lets Keras make a model's calls in a given order.
+
+    Args:
+        model: Functional `keras.Model`.
+        nodes: list of its calls, every one after those that it needs.
+    """
+    numbers = {id(node): i for i, node in enumerate(nodes)}
+    order = sorted(
+        execution_order(model), key=lambda node: numbers.get(id(node), -1)
+    )
+    # (Not by assignment: TensorFlow would track the dict.)
+    vars(model)["_nodes_by_depth"] = {
+        len(order) - i: [node] for i, node in enumerate(order)
+    }
 
 
 class Calls:
