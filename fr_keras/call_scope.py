@@ -32,6 +32,15 @@ class CallScope(keras.StatelessScope):
     @property
     def assigned(self):
         """List of `(variable, new value)`."""
+        for variable, value in self._assigned.values():
+            graph = getattr(value, "graph", None)
+            if graph not in (None, tf.compat.v1.get_default_graph()):
+                raise ValueError(
+                    "What layers assign when they are called cannot be "
+                    "assigned in a branch or a loop: compute the new value "
+                    "there (`keras.ops.cond` returns it), and assign it after "
+                    f"that. Received: variable '{variable.path}'"
+                )
         return list(self._assigned.values())
 
     def add_update(self, update):

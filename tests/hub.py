@@ -71,6 +71,18 @@ REFUSED = {
     "SAMImageSegmenter": "predict_step",
 }
 
+# What is split into fewer than four modules, and into how many: almost all of
+# it is one layer of KerasHub's.
+LIMITED = {
+    "DeiTBackbone": 3,
+    "DeiTImageClassifier": 3,
+    "Gemma3nBackbone": 3,
+    "Gemma3nCausalLM": 2,
+    "HGNetV2Backbone": 3,
+    "ViTBackbone": 3,
+    "ViTImageClassifier": 3,
+}
+
 # Beginnings of names: batch normalization of few values makes so much of
 # rounding that these are compared in float64.
 NOISY = (

@@ -184,6 +184,32 @@ class Counting(layers.Layer):
         return {}
 
 
+class CountingInBranch(layers.Layer):
+    def __init__(self):
+        super().__init__(name="counting")
+        self.count = self.add_weight(
+            shape=(), initializer="zeros", trainable=False
+        )
+
+    def call(self, x):
+        def count():
+            self.count.assign(self.count + 1.0)
+            return x
+
+        return keras.ops.cond(keras.ops.sum(x) > 0, count, lambda: x)
+
+
+def test_state_that_is_assigned_in_a_branch():
+    network = keras.Sequential([
+        keras.Input((4,)), layers.Dense(3), CountingInBranch(), layers.Dense(3)
+    ])
+    for algorithm in (fr_keras.FeaturesReplay, fr_keras.Backprop):
+        model = algorithm(network, 2)
+        model.compile("sgd", "mse")
+        with pytest.raises(ValueError, match="in a branch.*Received: .*count"):
+            model.fit(np.ones([4, 4]), np.ones([4, 3]), verbose=0)
+
+
 @pytest.mark.parametrize("wrap", [lambda function: function, tf.function])
 def test_state_that_a_replay_would_move_again(wrap):
     network = keras.Sequential([

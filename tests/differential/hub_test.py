@@ -23,7 +23,7 @@ NUM_MODULES = 4
 TRAINED = [
     pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
     for name in hub.names()
-    if name not in hub.REFUSED
+    if name not in hub.REFUSED and name not in hub.LIMITED
 ]
 
 
@@ -108,6 +108,19 @@ def test_features_replay_trains(name):
 def test_what_would_train_otherwise_is_refused(name):
     with pytest.raises(ValueError, match=hub.REFUSED[name]):
         fr_keras.FeaturesReplay(hub.make(name), NUM_MODULES)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) for name in hub.LIMITED]
+)
+def test_what_is_mostly_one_layer_has_fewer_modules(name):
+    model = hub.make(name)
+    assert hub.largest_split(model) == hub.LIMITED[name]
+    x, _, _ = hub.data(name, model, BATCH)
+    expected = model(x, training=False)
+    for module in fr_keras.partition(model, hub.LIMITED[name]):
+        x = module(x, training=False)
+    np.testing.assert_array_equal(x, expected)
 
 
 def fit(model, x, y, loss, **kwargs):
