@@ -33,15 +33,14 @@ class CallScope(keras.StatelessScope):
     def assigned(self):
         """List of `(variable, new value)`."""
         for variable, value in self._assigned.values():
-            graph = getattr(value, "graph", None)
-            if graph not in (None, tf.compat.v1.get_default_graph()):
-                raise ValueError(
-                    "What layers assign when they are called cannot be "
-                    "assigned in a branch or a loop: compute the new value "
-                    "there (`keras.ops.cond` returns it), and assign it after "
-                    f"that. Received: variable '{variable.path}'"
-                )
+            _check_is_known_here(variable, value)
         return list(self._assigned.values())
+
+    def get_current_value(self, variable):
+        value = super().get_current_value(variable)
+        if id(variable) in self._assigned:
+            _check_is_known_here(variable, value)
+        return value
 
     def add_update(self, update):
         variable, value = update
@@ -116,6 +115,21 @@ class LendingScope(keras.StatelessScope):
             for variable, value in self._updates:
                 variable.assign(value)
             self._layer._losses.extend(self.losses)
+
+
+def _check_is_known_here(variable, value):
+    """Checks that a value was not computed in a branch that has ended."""
+    made_in = getattr(value, "graph", None)
+    graph = tf.compat.v1.get_default_graph()
+    while made_in is not None and made_in is not graph:
+        graph = getattr(graph, "outer_graph", None)
+        if graph is None:
+            raise ValueError(
+                "What layers assign when they are called cannot be assigned "
+                "in a branch or a loop: compute the new value there "
+                "(`keras.ops.cond` returns it), and assign it after that. "
+                f"Received: variable '{variable.path}'"
+            )
 
 
 @tf.custom_gradient

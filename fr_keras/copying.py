@@ -335,7 +335,13 @@ class Pairs:
             b.overwrite_with_gradient = a.overwrite_with_gradient
             placement.name_like(a, b)
         for a, b in self.layers:
+            for theirs, ours in zip(
+                holdings.tf_variables(a), holdings.tf_variables(b)
+            ):
+                ours.assign(theirs)
             b._trainable = a._trainable  # Not that of all layers in it.
+            # That of a graph is the policy of when it was made.
+            b._dtype_policy = a._dtype_policy
             # What preprocessing layers learned in `adapt` is not all in
             # variables.
             if hasattr(a, "get_vocabulary") and a.vocabulary_size() > 1:
@@ -378,6 +384,20 @@ def first_difference(model, copy):
     """
     if not is_graph(model) or not is_graph(copy):
         return None
+    # State of TensorFlow's own would move.
+    before = [
+        (variable, variable.numpy()) for layer in [
+            *model._flatten_layers(), *copy._flatten_layers()
+        ] for variable in holdings.tf_variables(layer)
+    ]
+    try:
+        return _first_layer_that_differs(model, copy)
+    finally:
+        for variable, value in before:
+            variable.assign(value)
+
+
+def _first_layer_that_differs(model, copy):
     plain = keras.Model(model.inputs, model.outputs)
     for length in _LENGTHS:
         data = [made_up(tensor, length) for tensor in plain.inputs]

@@ -1,6 +1,7 @@
 """Everything that a layer holds, tracked by Keras or not."""
 
 import keras
+import tensorflow as tf
 
 
 def variables(layer):
@@ -42,16 +43,37 @@ def untracked_variables(layer):
             *layer._trainable_variables, *layer._non_trainable_variables
         ]
     }
-    found = {}
+    found = {
+        id(leaf): leaf for leaf in _attributes(layer)
+        if isinstance(leaf, keras.Variable) and id(leaf) not in tracked
+    }
+    return list(found.values())
+
+
+def tf_variables(layer):
+    """The variables of TensorFlow's own that a layer keeps as attributes.
+
+    Args:
+        layer: `keras.layers.Layer`; the layers in it are left out.
+
+    Returns:
+        List of `tf.Variable`, in the order of the attributes' names.
+    """
+    found = {
+        id(leaf): leaf for leaf in _attributes(layer)
+        if isinstance(leaf, tf.Variable)
+    }
+    return list(found.values())
+
+
+def _attributes(layer):
+    """What a layer keeps as attributes, or in lists and dicts of its own."""
     for name in sorted(vars(layer)):
         value = vars(layer)[name]
         # (Optimizers and Keras' own lists are objects of other classes.)
-        leaves = (
-            value if isinstance(value, (list, tuple))
-            else value.values() if isinstance(value, dict)
-            else [value]
-        )
-        for leaf in leaves:
-            if isinstance(leaf, keras.Variable) and id(leaf) not in tracked:
-                found.setdefault(id(leaf), leaf)
-    return list(found.values())
+        if isinstance(value, (list, tuple)):
+            yield from value
+        elif isinstance(value, dict):
+            yield from value.values()
+        else:
+            yield value

@@ -93,7 +93,9 @@ class Algorithm(Face):
             check_overrides(model)
             network = copied(model) if copy else checked(model)
             submodels = split(network, cut)
-        kwargs.setdefault("dtype", submodels[-1].dtype_policy)
+        # By which `compile` chooses to scale the loss.
+        whole = submodels[-1] if isinstance(network, list) else network
+        kwargs.setdefault("dtype", whole.dtype_policy)
         super().__init__(**kwargs)
         # Keras tracks, saves and lists what is trained as a whole, so that its
         # weights do not depend on where it is cut.

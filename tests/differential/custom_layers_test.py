@@ -523,8 +523,6 @@ CASES = {
     "weight read before and after": ("vector", ReadBefore),
     "codebook": ("vector", Codebook),
     "counter": ("vector", Annealed),
-    "state in a branch": ("vector", Branching),
-    "random numbers in a branch": ("vector", RandomBranch),
     "tf.Variable": ("vector", PlainVariable),
     "normalization in a layer": ("vector", Norms),
     "add_loss": ("vector", Penalized),
@@ -738,6 +736,14 @@ def test_layer_of_another_precision(layer, dtype):
         return getattr(layers, layer)(4, dtype=dtype)
 
     check(of_kind("sequence", make, floatx="float32", tolerance=1e-2))
+
+
+# What is assigned in a branch is refused.
+
+
+@pytest.mark.parametrize("layer", [Branching, RandomBranch])
+def test_assignment_in_a_branch_is_refused(layer):
+    check(of_kind("vector", layer, refusal="in a branch or a loop"))
 
 
 # Models that train in a way of their own are refused.
