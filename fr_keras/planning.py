@@ -12,7 +12,7 @@ from fr_keras import simulation
 from fr_keras.algorithms.features_replay import FeaturesReplay
 from fr_keras.costs import Cost, total
 from fr_keras.estimation import estimate_calls
-from fr_keras.graph import Graph
+from fr_keras.graph import Graph, weights
 from fr_keras.measurement import measure_calls, measure_modules
 from fr_keras.optimizers import copy_optimizer
 from fr_keras.partition import best_cut
@@ -212,11 +212,14 @@ class Planner:
         )
 
     def _parameter_bytes(self, start, stop):
-        unique = {
-            id(weight): weight
-            for i in range(start, stop)
-            for weight in self._graph.sharing.owned(i)
-        }
+        unique = {}
+        for i in range(start, stop):
+            owned = {id(v) for v in self._graph.sharing.owned(i)}
+            unique |= {
+                id(weight): weight
+                for weight in weights(self._graph.nodes[i].operation)
+                if id(weight) in owned
+            }
         return sum(map(variable_bytes, unique.values()))
 
     def _size(self, value):

@@ -1,6 +1,8 @@
 """The face of the network that was cut: its layers, names and weights."""
 
 
+import contextlib
+
 from fr_keras.algorithms.trainer import ModuleTrainer
 
 
@@ -88,7 +90,8 @@ class Face(ModuleTrainer):
             *args: as for `keras.Model.save_weights`.
             **kwargs: as for `keras.Model.save_weights`.
         """
-        return self._saved().save_weights(filepath, *args, **kwargs)
+        with self._saved() as saved:
+            return saved.save_weights(filepath, *args, **kwargs)
 
     def load_weights(self, filepath, *args, **kwargs):
         """Loads weights that this, or the plain network, has saved.
@@ -98,10 +101,22 @@ class Face(ModuleTrainer):
             *args: as for `keras.Model.load_weights`.
             **kwargs: as for `keras.Model.load_weights`.
         """
-        return self._saved().load_weights(filepath, *args, **kwargs)
+        with self._saved() as saved:
+            return saved.load_weights(filepath, *args, **kwargs)
 
+    @contextlib.contextmanager
     def _saved(self):
-        """What has methods for files of weights."""
-        return (
-            super() if isinstance(self._network, list) else self._network
-        )
+        """What has methods for files of weights; the optimizer is in them."""
+        network = self._network
+        if isinstance(network, list):
+            yield super()
+            return
+        optimizer = getattr(self, "optimizer", None)
+        own = vars(network).get("optimizer")
+        if optimizer is not None:
+            vars(network)["optimizer"] = optimizer
+        try:
+            yield network
+        finally:
+            if optimizer is not None:
+                vars(network)["optimizer"] = own
