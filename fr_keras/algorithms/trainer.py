@@ -376,6 +376,9 @@ class ModuleTrainer(ModuleFitter):
         are cancelled, and TensorFlow may report nothing else. So their work is
         done again, one module after the other; it changes nothing.
         """
+        # A worker that is lost would not answer this either.
+        if not all(map(placement.is_here, self.devices)):
+            return None
         modules = self.modules_at_work
         try:
             for x, y, sample_weight in batches:
@@ -390,9 +393,8 @@ class ModuleTrainer(ModuleFitter):
                         loss = self.compute_loss(
                             y=y, y_pred=y_pred, sample_weight=sample_weight
                         )
-                        self._report(
-                            given(loss, losses), None, y, y_pred, sample_weight
-                        )
+                        self._count_losses(given(loss, losses), y_pred)
+                        self.compute_metrics(None, y, y_pred, sample_weight)
         except Exception as error:
             return error
         return None

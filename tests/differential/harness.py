@@ -480,8 +480,10 @@ def session(floatx):
     before = keras.config.floatx()
     keras.utils.clear_session(free_memory=False)
     keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(floatx)
     keras.utils.set_random_seed(SEED)
     try:
         yield
     finally:
         keras.config.set_floatx(before)
+        keras.config.set_dtype_policy(before)
