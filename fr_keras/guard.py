@@ -71,8 +71,8 @@ def all_finite(tensors):
     ])
 
 
-def first_spoiled(variables, device):
-    """The first variable with numbers that nothing can be learned with.
+class Spoiled:
+    """Looks for variables with numbers that nothing can be learned with.
 
     Those are NaN and, in a variable that is trained, infinity; others may hold
     it on purpose, like a mask that is added.
@@ -80,22 +80,41 @@ def first_spoiled(variables, device):
     Args:
         variables: list of `keras.Variable`.
         device: full device name, where they are.
-
-    Returns:
-        One of them, or `None`.
     """
-    floating = [v for v in variables if tf.as_dtype(v.dtype).is_floating]
-    if not floating:
-        return None
-    with tf.device(device):
-        are_spoiled = tf.stack([
-            tf.reduce_any(
-                ~tf.math.is_finite(v.value) if v.trainable
-                else tf.math.is_nan(v.value)
-            )
-            for v in floating
-        ]).numpy()
-    return next((v for v, bad in zip(floating, are_spoiled) if bad), None)
+
+    def __init__(self, variables, device):
+        self._variables = [
+            v for v in variables if tf.as_dtype(v.dtype).is_floating
+        ]
+
+        def look():
+            with tf.device(device):
+                return tf.stack([
+                    tf.reduce_any(
+                        ~tf.math.is_finite(v.value) if v.trainable
+                        else tf.math.is_nan(v.value)
+                    )
+                    for v in self._variables
+                ])
+
+        # Traced now: to trace it, and to run single operations, would stop all
+        # threads of this process if a worker hangs then, even the one that
+        # would notice.
+        self._look = None
+        if self._variables:
+            self._look = tf.function(
+                look, autograph=False
+            ).get_concrete_function()
+            self._look()
+
+    def first(self):
+        """The first such variable, or `None`."""
+        if self._look is None:
+            return None
+        return next(
+            (v for v, bad in zip(self._variables, self._look().numpy()) if bad),
+            None,
+        )
 
 
 def finite_or_before(variable, value):

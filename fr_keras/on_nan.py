@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from fr_keras.diagnostics.diagnostic import per_module
-from fr_keras.guard import Guard, all_finite, first_spoiled
+from fr_keras.guard import Guard, Spoiled, all_finite
 from fr_keras.recording import Recorder, attach, check_is_algorithm, detach
 
 _logger = logging.getLogger("fr_keras")
@@ -127,7 +127,9 @@ class OnNaN(keras.callbacks.Callback):
 
     def _check_weights(self):
         for k, module in enumerate(self.model.modules_at_work, start=1):
-            spoiled = first_spoiled(module.submodel.variables, module.device)
+            spoiled = Spoiled(
+                module.submodel.variables, module.device
+            ).first()
             if spoiled is not None:
                 raise NonFiniteError(
                     self.model.optimizer.global_step, k, "weight",

@@ -15,7 +15,7 @@ from fr_keras.checkpoints import configuration, store, training_state
 from fr_keras.checkpoints.callback_state import CallbackState, decoded
 from fr_keras.checkpoints.data_position import DataPosition
 from fr_keras.checkpoints.log_files import LogFiles, check_sizes
-from fr_keras.guard import first_spoiled
+from fr_keras.guard import Spoiled
 from fr_keras.recording import check_is_algorithm
 from fr_keras.versions import versions
 
@@ -227,6 +227,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._callback_state = CallbackState(self._others)
         self._last_save = time.monotonic()
         self._data = DataPosition(self.model.epoch_iterator)
+        self._spoiled = None
         if self._manifest is None:
             return
         # Other callbacks may have unmade what was built; and it may be that no
@@ -267,6 +268,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._logs = logs
+        self._prepare_spoiled()
         self._position = self._data.get()
         if self._is_due():
             self.save()
@@ -374,10 +376,19 @@ class Checkpoints(keras.callbacks.Callback):
         self._can_write = True
         return True
 
+    def _prepare_spoiled(self):
+        """Made when modules are built, and workers certainly there."""
+        if self._spoiled is None:
+            self._spoiled = [
+                Spoiled(module.submodel.variables, module.device)
+                for module in self.model.modules_at_work
+            ]
+
     def _is_spoiled(self):
         """Whether weights are not finite; warns of the first."""
-        for k, module in enumerate(self.model.modules_at_work, start=1):
-            spoiled = first_spoiled(module.submodel.variables, module.device)
+        self._prepare_spoiled()
+        for k, of_module in enumerate(self._spoiled, start=1):
+            spoiled = of_module.first()
             if spoiled is None:
                 continue
             if not self._has_warned_of_weights:
