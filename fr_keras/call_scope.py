@@ -36,6 +36,11 @@ class CallScope(keras.StatelessScope):
             _check_is_known_here(variable, value)
         return list(self._assigned.values())
 
+    @property
+    def assigned_ids(self):
+        """Set of the ids of the variables that were assigned."""
+        return set(self._assigned)
+
     def get_current_value(self, variable):
         value = super().get_current_value(variable)
         if id(variable) in self._assigned:

@@ -112,7 +112,7 @@ class _Uses:
             self._read = self._assigned = {id(variable) for variable in held}
         else:
             self._read = scope.read
-            self._assigned = {id(variable) for variable, _ in scope.assigned}
+            self._assigned = scope.assigned_ids
 
     def uses(self, variable):
         return id(variable) in self._read | self._assigned
