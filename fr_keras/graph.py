@@ -66,10 +66,11 @@ class Graph:
         }
         for tensor in calls.outputs:
             self._last_use[id(tensor)] = len(self.nodes)
+        needed = self._needed(calls.outputs)
         # Of weights that are shared, the first call that uses them has them.
         self.has_weights = np.array(
             [
-                bool(
+                needed[i] and bool(
                     {id(variable) for variable in self.sharing.owned(i)}
                     & {id(weight) for weight in weights(node.operation)}
                 )
@@ -77,6 +78,16 @@ class Graph:
             ],
             bool,
         )
+
+    def _needed(self, outputs):
+        """For every call, whether an output of the model depends on it."""
+        needed = [False] * len(self.nodes)
+        tensors = {id(tensor) for tensor in outputs}
+        for i, node in reversed(list(enumerate(self.nodes))):
+            needed[i] = any(id(t) in tensors for t in node.output_tensors)
+            if needed[i]:
+                tensors |= {id(tensor) for tensor in node.input_tensors}
+        return needed
 
     def crossing(self, i):
         """What is made or given below place i, and needed above it.
@@ -192,7 +203,9 @@ def submodel(
         kind: class of the model.
 
     Returns:
-        `keras.Model` that shares the layers.
+        `keras.Model` that shares the layers. It runs all of the calls, those
+        too whose outputs nobody needs, as Keras does in a nested model: they
+        may have state and losses.
     """
     renewed = {
         id(value): WeightInput(value).output
@@ -225,12 +238,44 @@ def submodel(
     inputs, outputs = (
         keras.tree.map_structure(renew, nest) for nest in (inputs, outputs)
     )
-    with _unique_names(inputs, outputs):
-        model = kind(inputs, outputs, name=name)
+    dead = _not_needed(calls, outputs)
+    with _unique_names(inputs, [outputs, dead]):
+        model = kind(inputs, [outputs, dead] if dead else outputs, name=name)
+    if dead:
+        _give_only(model, outputs)
     # Seen from a module's outputs, Keras might choose another order, in which
     # a shared layer would move its state otherwise.
     execute_in_order(model, calls)
     return model
+
+
+def _not_needed(calls, outputs):
+    """The tensors that calls make, and that neither a call nor outputs need."""
+    needed = {id(tensor) for tensor in keras.tree.flatten(outputs)} | {
+        id(tensor) for node in calls for tensor in node.input_tensors
+    }
+    return [
+        tensor for node in calls for tensor in node.output_tensors
+        if not any(id(made) in needed for made in node.output_tensors)
+    ]
+
+
+def _give_only(model, outputs):
+    """Lets a Functional model compute all its outputs, but return a few.
+
+    Args:
+        model: Functional `keras.Model`.
+        outputs: nest of `keras.KerasTensor`, some of its outputs.
+    """
+    tensors = keras.tree.flatten(outputs)
+    # (Not by assignment: Keras would track the lists.)
+    vars(model).update(
+        _outputs_struct=outputs,
+        _outputs=tensors,
+        output_names=[
+            tensor._keras_history.operation.name for tensor in tensors
+        ],
+    )
 
 
 @contextlib.contextmanager

@@ -47,7 +47,8 @@ def in_order(model):
 
     That keeps a branch together, and so lets few tensors cross a place
     between two calls. Calls of one layer with variables stay in the order in
-    which Keras makes them, since they may assign its state.
+    which Keras makes them, since they may assign its state. What no output
+    needs comes last: Keras runs it all the same.
 
     Args:
         model: Functional `keras.Model`.
@@ -70,8 +71,11 @@ def in_order(model):
         history = tensor._keras_history
         return history.operation._inbound_nodes[history.node_index]
 
-    for output in model.outputs:
-        stack = [] if id(output) in given else [(maker(output), False)]
+    ends = [
+        maker(output) for output in model.outputs if id(output) not in given
+    ]
+    for end in ends + in_keras:
+        stack = [(end, False)]
         while stack:
             node, inputs_done = stack.pop()
             if id(node) in done or id(node) not in known or node.is_input:

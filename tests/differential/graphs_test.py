@@ -171,6 +171,20 @@ def operations():
     return keras.Model(inputs, layers.Dense(3)(gate * value))
 
 
+def output_nobody_needs():
+    """Keras runs all of a nested model: its statistics and penalties, too."""
+    inputs = keras.Input((6,))
+    x = dense()(inputs)
+    not_needed = layers.BatchNormalization(momentum=0.5)(x)
+    not_needed = layers.Dense(3, kernel_regularizer="l2")(not_needed)
+    inner = keras.Model(
+        inputs, {"not needed": not_needed, "needed": dense()(x)}
+    )
+    outer = keras.Input((6,))
+    x = inner(dense()(outer))["needed"]
+    return keras.Model(outer, layers.Dense(3)(dense()(x)))
+
+
 class OtherOrder(keras.Model):
     """Layers are attributes in another order than they are called.
 
@@ -273,6 +287,7 @@ CASES = {
         output_of_the_middle, y=lambda y: [y, 2 * y, -y]
     ),
     "same names": Case(same_names),
+    "output that nobody needs": Case(output_nobody_needs),
     "operations": Case(operations),
     "other order": Case(
         lambda: chain(dense(), OtherOrder(), dense(), layers.Dense(3))
@@ -291,7 +306,7 @@ CASES = {
 }
 FAST = {
     "other order", "other order, alone", "nested dicts", "fine-tuned",
-    "siamese",
+    "siamese", "output that nobody needs",
 }
 
 
