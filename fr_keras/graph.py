@@ -238,6 +238,23 @@ def submodel(
     inputs, outputs = (
         keras.tree.map_structure(renew, nest) for nest in (inputs, outputs)
     )
+    return functional(calls, inputs, outputs, name, kind)
+
+
+def functional(calls, inputs, outputs, name=None, kind=keras.Model):
+    """The Functional model that makes given calls, in their order.
+
+    Args:
+        calls: list of Keras' nodes, every one after those that it needs. All
+            of them are made, also if no output depends on them.
+        inputs: nest of `keras.KerasTensor`.
+        outputs: nest of `keras.KerasTensor`.
+        name: str, or `None`.
+        kind: class of the model.
+
+    Returns:
+        `keras.Model`.
+    """
     dead = _not_needed(calls, outputs)
     with _unique_names(inputs, [outputs, dead]):
         model = kind(inputs, [outputs, dead] if dead else outputs, name=name)

@@ -3,7 +3,8 @@
 import keras
 from keras.src.models.functional import Functional
 
-from fr_keras.nested import overrides
+from fr_keras.graph import UpperModule, functional
+from fr_keras.nested import execution_order, overrides
 
 
 class Wiring:
@@ -37,9 +38,12 @@ class Wiring:
         self.made = [i for i in range(num_outputs) if i not in self.passed]
         self.core = submodel
         if self.passed:
-            self.core = keras.Model(
+            self.core = functional(
+                [n for n in execution_order(submodel) if not n.is_input],
                 [submodel.inputs[j] for j in self.used],
                 [submodel.outputs[i] for i in self.made],
+                kind=UpperModule if isinstance(submodel, UpperModule)
+                else keras.Model,
             )
 
     def output(self, inputs, made):
