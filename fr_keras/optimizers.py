@@ -1,18 +1,19 @@
 """The optimizers of K modules behind the interface of one."""
 
-import functools
-import weakref
-
 import keras
 import tensorflow as tf
 
-# The modules' copies of every optimizer that was given to `compile`, and the
-# hyperparameters it had when they were last alike: {optimizer: {module: …}}.
-# An optimizer that is given again goes on with them, as in Keras.
-_COPIES = weakref.WeakKeyDictionary()
-
-# Translated for each module, from the variables that the user knows.
-_EXCLUDED = "_exclude_from_weight_decay"
+from fr_keras.optimizer_copies import (
+    are_known,
+    base_attributes,
+    belongs_to_others,
+    copy_for,
+    copy_of,
+    leaves,
+    nested,
+    update_copies,
+    without_effect,
+)
 
 
 class ModuleOptimizers(keras.optimizers.Optimizer):
@@ -51,16 +52,14 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
 
     def __init__(self, optimizer, modules):
         super().__init__(learning_rate=0.0, name=optimizer.name)
-        if not _leaves(optimizer):
+        if not leaves(optimizer):
             raise ValueError(
                 "A MultiOptimizer must be made from a "
                 "keras.optimizers.OptimizerMap, so that every module can have "
                 f"a copy. Received: optimizer={optimizer!r} of a function"
             )
-        for each in _nested(optimizer):
-            if each.built or (
-                each in _COPIES and modules[0] not in _COPIES[each]
-            ):
+        for each in nested(optimizer):
+            if belongs_to_others(each, modules[0]):
                 raise ValueError(
                     "An optimizer must be fresh, or the one that has trained "
                     "this model before; this one has trained another. Make a "
@@ -69,14 +68,14 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
                     f"Received: optimizer={each!r}"
                 )
         # They are those of the given optimizer: see `__getattr__`.
-        for name in _base_attributes() - {"built"}:
+        for name in base_attributes() - {"built"}:
             if name[0] != "_":
                 del vars(self)[name]
         self.per_module = []
         self._modules = modules
         self.shared = optimizer
         self._show_to_tensorflow("shared", optimizer)
-        if any(each in _COPIES for each in _nested(optimizer)):
+        if are_known(optimizer):
             self.build(None)  # It goes on with the state there is.
 
     @property
@@ -96,7 +95,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             or "shared" not in vars(self)
         ):
             super().__setattr__(name, value)
-        elif name in _without_effect(self.shared):
+        elif name in without_effect(self.shared):
             inner = (
                 "optimizers[...]" if hasattr(self.shared, "optimizers")
                 else "inner_optimizer"
@@ -127,8 +126,8 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         optimizers, averages = [], []
         for k, module in enumerate(self._modules, start=1):
             with tf.device(module.device):
-                optimizer = _copy_for(module, self.shared, f"_module_{k}")
-                _update_copies(module, self.shared)
+                optimizer = copy_for(module, self.shared, f"_module_{k}")
+                update_copies(module, self.shared)
                 if not optimizer.built:
                     optimizer.build(module.trainable_variables)
                     averages += _averages(optimizer)
@@ -150,13 +149,13 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         is shown only now, the values are assigned here.
         """
         self._track_trackable(optimizer, name, overwrite=True)
-        for i, leaf in enumerate(_leaves(optimizer)):
+        for i, leaf in enumerate(leaves(optimizer)):
             self._track_trackable(leaf, f"{name}_{i}", overwrite=True)
 
     def _show_averages(self):
         """Shows averages of weights where `SwapEMAWeights` looks for them."""
-        of_leaves = zip(*map(_leaves, self.per_module))
-        for given, copies in zip(_leaves(self.shared), of_leaves):
+        of_leaves = zip(*map(leaves, self.per_module))
+        for given, copies in zip(leaves(self.shared), of_leaves):
             averages = [pair for copy in copies for pair in _averages(copy)]
             if not averages:
                 continue
@@ -220,15 +219,15 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             List of scalar tensors, for `set_learning_rate`.
         """
         for module in self._modules:
-            _update_copies(module, self.shared)
-        leaves = _leaves(self.shared)
+            update_copies(module, self.shared)
         learning_rate = [
-            tf.convert_to_tensor(leaf.learning_rate) for leaf in leaves
+            tf.convert_to_tensor(leaf.learning_rate)
+            for leaf in leaves(self.shared)
         ]
-        for optimizer in _nested(self.shared):
+        for optimizer in nested(self.shared):
             # (A loss scale counts nothing, nor does what has no variables.)
             if any(
-                _COPIES[optimizer][module].optimizer.built
+                copy_of(optimizer, module).built
                 for module in self._modules
             ) and not isinstance(
                 optimizer, keras.optimizers.LossScaleOptimizer
@@ -260,7 +259,7 @@ def set_learning_rate(optimizer, learning_rate):
         optimizer: one of `ModuleOptimizers.per_module`.
         learning_rate: list of scalar tensors, of `next_learning_rate`.
     """
-    for leaf, of_leaf in zip(_leaves(optimizer), learning_rate):
+    for leaf, of_leaf in zip(leaves(optimizer), learning_rate):
         leaf.learning_rate = of_leaf
 
 
@@ -278,222 +277,12 @@ def given_optimizer(optimizer):
     return optimizer
 
 
-def _inner(optimizer):
-    """The optimizers directly inside of one."""
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        return [optimizer.inner_optimizer]
-    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
-        return optimizer.optimizers
-    return []
-
-
-def _nested(optimizer):
-    """An optimizer and all those inside of it."""
-    return [optimizer, *(o for i in _inner(optimizer) for o in _nested(i))]
-
-
-def _leaves(optimizer):
-    """The optimizers that update variables: one, or those inside of one."""
-    return [
-        each for each in _nested(optimizer)
-        if not isinstance(each, (
-            keras.optimizers.LossScaleOptimizer,
-            keras.optimizers.MultiOptimizer,
-        ))
-    ]
-
-
 def _averages(optimizer):
     """Pairs of variables and their moving averages, in all leaves."""
     return [
         (variable, average)
-        for leaf in _leaves(optimizer) if leaf.built and leaf.use_ema
+        for leaf in leaves(optimizer) if leaf.built and leaf.use_ema
         for variable, average in zip(
             leaf._trainable_variables, leaf._model_variables_moving_average
         )
     ]
-
-
-class _Copy:
-    """A module's copy of an optimizer.
-
-    Attributes:
-        optimizer: the copy.
-        hyperparameters: what they were when the copy was last made like it.
-        excluded: the same of what is excluded from weight decay.
-    """
-
-    def __init__(self, optimizer, hyperparameters):
-        self.optimizer = optimizer
-        self.hyperparameters = hyperparameters
-        self.excluded = (set(), None)
-
-
-def _copy_for(module, optimizer, suffix):
-    """A module's copy of an optimizer, made when it is first asked for."""
-    copies = _COPIES.setdefault(optimizer, weakref.WeakKeyDictionary())
-    if module not in copies:
-        copy = copy_optimizer(
-            optimizer, suffix,
-            lambda inner: _copy_for(module, inner, suffix),
-        )
-        copies[module] = _Copy(copy, _hyperparameters(optimizer))
-    return copies[module].optimizer
-
-
-def _update_copies(module, optimizer):
-    """Brings what was set in an optimizer since to a module's copy."""
-    for given in _nested(optimizer):
-        copy = _COPIES[given][module]
-        hyperparameters = _hyperparameters(given)
-        for name, value in hyperparameters.items():
-            known = copy.hyperparameters
-            if name not in known or not _equal(known[name], value):
-                setattr(copy.optimizer, name, value)
-        copy.hyperparameters = hyperparameters
-        excluded = _excluded(given)
-        if excluded != copy.excluded:
-            keys, pattern = copy.excluded = excluded
-            copy.optimizer.exclude_from_weight_decay(
-                [
-                    variable for variable in module.trainable_variables
-                    if keys & {
-                        given._var_key(variable),
-                        *getattr(variable, "original_keys", ()),
-                    }
-                ],
-                pattern and [pattern.pattern],
-            )
-
-
-def _excluded(optimizer):
-    """What is excluded from weight decay: a set of keys, and a pattern."""
-    return (
-        getattr(optimizer, _EXCLUDED, set()),
-        getattr(optimizer, f"{_EXCLUDED}_pattern", None),
-    )
-
-
-def copy_optimizer(optimizer, suffix="", copy_inner=None):
-    """A fresh optimizer like the given one.
-
-    Args:
-        optimizer: `keras.optimizers.Optimizer`, not built.
-        suffix: str, appended to its name.
-        copy_inner: callable that copies the optimizers inside of one, or
-            `None` for this function.
-
-    Returns:
-        The same with a learning rate, at first 0, for `set_learning_rate`.
-
-    Raises:
-        ValueError: if Keras cannot rebuild the optimizer from its
-            configuration.
-    """
-    if copy_inner is None:
-        copy_inner = functools.partial(copy_optimizer, suffix=suffix)
-    name = optimizer.name + suffix
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        copy = keras.optimizers.LossScaleOptimizer(
-            copy_inner(optimizer.inner_optimizer),
-            optimizer.initial_scale,
-            optimizer.dynamic_growth_steps,
-            name=name,
-        )
-    elif isinstance(optimizer, keras.optimizers.MultiOptimizer):
-        given = optimizer._optimizer_map
-        copies = {id(o): copy_inner(o) for o in optimizer.optimizers}
-        copy = keras.optimizers.MultiOptimizer(
-            keras.optimizers.OptimizerMap(
-                copies[id(given.default_optimizer)],
-                {
-                    pattern: copies[id(of_pattern)]
-                    for pattern, of_pattern in given.items()
-                },
-            ),
-            optimizer.loss_scale_factor,
-            name,
-        )
-    else:
-        config = {**optimizer.get_config(), "learning_rate": 0.0, "name": name}
-        try:
-            copy = type(optimizer).from_config(config)
-        except Exception as error:
-            raise ValueError(
-                "Every module has a copy of the optimizer, so it must be one "
-                "that Keras can rebuild from its configuration: give its "
-                "class `get_config`, with all arguments of `__init__`. "
-                f"Received: optimizer={optimizer!r} ({error})"
-            ) from error
-    # Not all that the user asked for need be part of the configuration.
-    ours = _hyperparameters(copy)
-    for name, value in _hyperparameters(optimizer).items():
-        if name not in ours or not _equal(ours[name], value):
-            setattr(copy, name, value)
-    if any(_excluded(optimizer)):
-        for name in (_EXCLUDED, f"{_EXCLUDED}_pattern"):
-            setattr(copy, name, getattr(optimizer, name))
-    return copy
-
-
-def _hyperparameters(optimizer):
-    """All attributes of an optimizer that are not its state.
-
-    Args:
-        optimizer: `keras.optimizers.Optimizer`, not built.
-
-    Returns:
-        dict from name to value.
-    """
-    bookkeeping = _bookkeeping()
-    return {
-        name: value for name, value in vars(optimizer).items()
-        if name not in bookkeeping and not name.startswith(_EXCLUDED)
-        and not _holds_state(value)
-    }
-
-
-@functools.cache
-def _base_attributes():
-    """Names of the attributes that every optimizer has."""
-    return set(vars(keras.optimizers.Optimizer(0.0)))
-
-
-def _bookkeeping():
-    """Names among these that are no hyperparameters."""
-    private = {name for name in _base_attributes() if name[0] == "_"}
-    return private | {"built", "name"}
-
-
-def _without_effect(optimizer):
-    """Hyperparameters of all optimizers that the outer one of two ignores."""
-    if not _inner(optimizer):
-        return set()
-    used = {"built", "name"}
-    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
-        used.add("loss_scale_factor")
-    return {name for name in _base_attributes() if name[0] != "_"} - used
-
-
-def _holds_state(value):
-    """Whether an attribute has variables or other optimizers."""
-    if isinstance(value, (list, tuple, set)):
-        return any(map(_holds_state, value))
-    if isinstance(value, (dict, keras.optimizers.OptimizerMap)):
-        return any(map(_holds_state, value.values())) or isinstance(
-            value, keras.optimizers.OptimizerMap
-        )
-    return isinstance(
-        value, (keras.Variable, tf.Variable, keras.optimizers.Optimizer)
-    )
-
-
-def _equal(a, b):
-    """Whether two attributes are known to be the same."""
-    plain = (bool, int, float, str, list, tuple, dict, set)
-    try:
-        return a is b or (
-            type(a) is type(b) and isinstance(a, plain) and bool(a == b)
-        )
-    except ValueError:  # Arrays in lists, for instance.
-        return False

@@ -14,7 +14,7 @@ from fr_keras.costs import Cost, total
 from fr_keras.estimation import estimate_calls
 from fr_keras.graph import Graph, weights
 from fr_keras.measurement import measure_calls, measure_modules
-from fr_keras.optimizers import copy_optimizer
+from fr_keras.optimizer_copies import copy_optimizer
 from fr_keras.partition import best_cut
 from fr_keras.simulation import ModuleTimes
 

@@ -337,10 +337,3 @@ def test_layer_that_cannot_be_copied_is_kept(layer, reason):
     x = np.random.default_rng(0).normal(size=(3, 4))
     np.testing.assert_array_equal(copy(x), model(x))
     assert copy.layers[1].layers[0] is layer
-
-
-def test_copy_values_between_unlike_models():
-    with pytest.raises(ValueError, match="has 4 calls of layers, its copy 2"):
-        copying.copy_values(residual(), keras.Sequential(
-            [keras.Input((4,)), layers.Dense(4), layers.Dense(4)]
-        ))

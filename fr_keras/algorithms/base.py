@@ -6,7 +6,7 @@ import warnings
 import keras
 import tensorflow as tf
 
-from fr_keras import copying, holdings, placement
+from fr_keras import copying, holdings, placement, sameness
 from fr_keras.algorithms.face import Face
 from fr_keras.chain import Chain
 from fr_keras.costs import as_cost
@@ -368,7 +368,7 @@ def checked(model):
     Raises:
         ValueError: if it computes something else than its layers do.
     """
-    differs = copying.first_difference(model, model)
+    differs = sameness.first_difference(model, model)
     if differs is not None:
         raise ValueError(
             f"Model '{model.name}' must compute what its layers do, one after "
