@@ -139,14 +139,7 @@ def _copy_operation(operation, copies):
         return operation  # Without state: as good as new.
     try:
         if is_graph(operation):
-            if not _has_own_config(operation):
-                return _copy_graph(operation, copies)
-            try:
-                return _copy_layer(operation)
-            except Exception:
-                if overrides(operation, ["call"]):
-                    raise
-                return _copy_graph(operation, copies)
+            return _copy_nested(operation, copies)
         return _copy_layer(operation)
     except CannotCopy:
         raise
@@ -155,6 +148,29 @@ def _copy_operation(operation, copies):
             f"a {type(operation).__name__} cannot be made again from its "
             f"configuration ({_in_one_line(error)})", operation,
         ) from error
+
+
+def _copy_nested(model, copies):
+    """A copy of a model that is called in another.
+
+    By its class if that makes one that is alike, of layers that have no copy
+    yet; else by its graph.
+    """
+    has_call = overrides(model, ["call"])
+    is_new = not any(id(layer) in copies for layer in model._flatten_layers())
+    if _has_own_config(model) and (is_new or has_call):
+        try:
+            copy = _copy_layer(model)
+            pairs = Pairs(model, copy)
+        except Exception as error:
+            if has_call:
+                raise
+            _logger.debug("%r is copied by its graph: %s", model, error)
+        else:
+            # They may be called outside of it, too.
+            copies.update((id(a), b) for a, b in pairs.layers)
+            return copy
+    return _copy_graph(model, copies)
 
 
 def _copy_layer(layer):

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from fr_keras import placement
 from fr_keras.costs import Cost, call_cost
+from fr_keras.features import Features
 from fr_keras.graph import as_graph, submodel
 from fr_keras.measurement import (
     Call,
@@ -13,7 +14,7 @@ from fr_keras.measurement import (
     num_bytes,
     residuals,
 )
-from fr_keras.module import Features, Module
+from fr_keras.module import Module
 
 
 def estimate_calls(model, batch_size, flops_per_second):

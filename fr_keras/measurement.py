@@ -12,11 +12,13 @@ import tensorflow as tf
 from fr_keras import chain, copying, holdings, placement
 from fr_keras.costs import Cost
 from fr_keras.device_function import DeviceFunction
+from fr_keras.features import Features
 from fr_keras.forward_backward import ForwardBackward, record
 from fr_keras.graph import as_graph, submodel
-from fr_keras.module import Features, Module, call_quietly
+from fr_keras.module import Module
 from fr_keras.simulation import ModuleTimes
 from fr_keras.timing import run_once, seconds_of
+from fr_keras.wired_submodel import call_quietly
 
 _UNKNOWN = 32  # Examples, and other unknown lengths, where no data is given.
 

@@ -167,8 +167,22 @@ class Unregistered(Attributes):
         raise NotImplementedError
 
 
+class Changed(keras.Model):
+    """Is made again otherwise than it is: its configuration is not all."""
+
+    def __init__(self, units=5, **kwargs):
+        inputs = keras.Input((4,))
+        self.first = layers.Dense(units, activation="tanh", name="first")
+        self.last = layers.Dense(4, name="last")
+        super().__init__(inputs, self.last(self.first(inputs)), **kwargs)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
 @pytest.mark.parametrize(
-    "make", [Backwards, Attributes, lambda: Unregistered(print)]
+    "make",
+    [Backwards, Attributes, lambda: Unregistered(print), lambda: Changed(6)],
 )
 @pytest.mark.parametrize("is_nested", [False, True])
 def test_layers_made_in_another_order_than_called(make, is_nested):
@@ -178,6 +192,16 @@ def test_layers_made_in_another_order_than_called(make, is_nested):
         model = keras.Model(inputs, layers.Dense(2)(model(inputs)))
     x = np.random.default_rng(0).normal(size=(3, 4))
     np.testing.assert_array_equal(copied(model)(x), model(x))
+
+
+def test_layer_inside_and_outside_of_a_class():
+    inner = Attributes()
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, inner.first(inner(inputs)))
+    copy = copied(model)
+    assert len(copy.variables) == len(model.variables) == 4
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    np.testing.assert_array_equal(copy(x), model(x))
 
 
 def test_class_of_a_graph_is_kept():

@@ -8,7 +8,8 @@ import pytest
 
 import fr_keras
 from fr_keras.algorithms.features_replay import replay
-from fr_keras.module import Features, Module
+from fr_keras.features import Features
+from fr_keras.module import Module
 from tests import agreement, reference
 from tests.agreement import (
     BATCH,

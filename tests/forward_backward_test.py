@@ -7,8 +7,9 @@ import tensorflow as tf
 
 import fr_keras
 from fr_keras import nests
+from fr_keras.features import Features
 from fr_keras.forward_backward import ForwardBackward, record
-from fr_keras.module import Features, Module
+from fr_keras.module import Module
 
 layers = keras.layers
 DEVICE = "/job:localhost/replica:0/task:0/device:CPU:3"

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import fr_keras
 from fr_keras import chain, measurement, timing
-from fr_keras.module import Features
+from fr_keras.features import Features
 
 layers = keras.layers
 FORWARD, BACKWARD = 0.02, 0.05

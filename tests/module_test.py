@@ -7,7 +7,8 @@ import tensorflow as tf
 
 import fr_keras
 from fr_keras.algorithms.features_replay import play
-from fr_keras.module import Features, Module
+from fr_keras.features import Features
+from fr_keras.module import Module
 
 layers = keras.layers
 DEVICE = "/job:localhost/replica:0/task:0/device:CPU:2"

@@ -6,10 +6,11 @@ import keras
 import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
+from fr_keras.features import ErrorGradient, Features
 from fr_keras.forward_backward import ForwardBackward
 from fr_keras.guard import all_finite
 from fr_keras.models.synthesizer import synthesizer
-from fr_keras.module import ErrorGradient, Features, Module
+from fr_keras.module import Module
 from fr_keras.tied import is_weight
 
 

@@ -7,8 +7,8 @@ import keras
 import tensorflow as tf
 
 from fr_keras import chain, labels
-from fr_keras.module import call_quietly
 from fr_keras.reading import Reading, reads
+from fr_keras.wired_submodel import call_quietly
 
 
 class ModuleEvaluator(keras.Model):

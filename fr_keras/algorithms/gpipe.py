@@ -10,8 +10,8 @@ from fr_keras.algorithms.base import Algorithm
 from fr_keras.algorithms.evaluator import given
 from fr_keras.algorithms.features_replay import replay
 from fr_keras.device_function import DeviceFunction
+from fr_keras.features import Features
 from fr_keras.forward_backward import ForwardBackward
-from fr_keras.module import Features
 
 
 @keras.saving.register_keras_serializable("fr_keras")

@@ -16,7 +16,7 @@ from fr_keras.algorithms.evaluator import given
 from fr_keras.algorithms.fitter import ModuleFitter
 from fr_keras.batch_spec import BatchSpec, standardize_batch
 from fr_keras.device_function import DeviceFunction
-from fr_keras.module import ErrorGradient
+from fr_keras.features import ErrorGradient
 from fr_keras.optimizers import ModuleOptimizers, given_optimizer
 from fr_keras.reading import draw_up_to
 from fr_keras.tied import flat_layers

@@ -107,7 +107,7 @@ def test_features_replay_learns_a_copy(name):
     losses = train(model, epochs=12)
     trained = model.to_keras()
 
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
     assert type(trained) is type(network)
     np.testing.assert_array_equal(generate(trained), follow(model))
     # The model that was given stays as it is.
@@ -122,7 +122,7 @@ def test_features_replay_learns_in_place(name):
 
     losses = train(model, epochs=12)
 
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
     after = generate(network)
     np.testing.assert_array_equal(after, follow(network))
     assert (after != before).any()
