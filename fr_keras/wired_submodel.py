@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from fr_keras.features import ErrorGradient, Features
+from fr_keras.tied import flat_layers
 from fr_keras.wiring import Wiring
 
 
@@ -121,6 +122,13 @@ class WiredSubmodel:
             isinstance(tensor, keras.KerasTensor)
             for tensor in keras.tree.flatten(inputs)
         )
+        if is_symbolic and self.submodel.built and not _is_of_keras(
+            self.submodel
+        ):
+            # Layers of others may declare other shapes and dtypes than they
+            # make, and whether there is a gradient depends on the dtype.
+            with contextlib.suppress(Exception):
+                return _traced_outputs(self.submodel, inputs)
         if is_symbolic:
             return call_quietly(self.submodel, inputs)
         if not self.submodel.built:
@@ -289,3 +297,48 @@ def _masked(features):
         if mask is not None:
             tensor._keras_mask = mask
     return features.tensors
+
+
+def _is_of_keras(submodel):
+    """Whether all layers are Keras' own, which make what they declare."""
+    return all(
+        type(layer).__module__.startswith(("keras.", "fr_keras."))
+        and not isinstance(layer, keras.layers.Lambda)
+        for layer in flat_layers(submodel)
+    )
+
+
+def _traced_outputs(submodel, inputs):
+    """What a submodel makes, seen by tracing it.
+
+    Args:
+        submodel: `keras.layers.Layer`, built.
+        inputs: nest of `keras.KerasTensor`.
+
+    Returns:
+        Nest of `keras.KerasTensor`, with masks where there are some.
+    """
+    flat = keras.tree.flatten(inputs)
+
+    def call(*tensors):
+        with keras.StatelessScope():
+            made = call_quietly(
+                submodel, keras.tree.pack_sequence_as(inputs, tensors)
+            )
+        return made, [
+            getattr(tensor, "_keras_mask", None)
+            for tensor in keras.tree.flatten(made)
+        ]
+
+    made, masks = tf.function(call, autograph=False).get_concrete_function(*(
+        tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in flat
+    )).structured_outputs
+    outputs = keras.tree.map_structure(_symbol, made)
+    for output, mask in zip(keras.tree.flatten(outputs), masks):
+        if mask is not None:
+            output._keras_mask = _symbol(mask)
+    return outputs
+
+
+def _symbol(spec):
+    return keras.KerasTensor(spec.shape, spec.dtype.name)

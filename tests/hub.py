@@ -90,6 +90,7 @@ NOISY = (
     "DFine",
     "DeepLabV3",
     "EdRec",
+    "Gemma3Backbone",
     "HGNetV2",
     "MobileNetV5",
     "ResNet",
@@ -98,7 +99,7 @@ NOISY = (
 
 # Even then, Keras run eagerly and Keras in a graph come out otherwise after
 # three steps: they are compared after the first.
-CHAOTIC = ("BASNetBackbone", "BASNetImageSegmenter")
+CHAOTIC = ("BASNetBackbone", "BASNetImageSegmenter", "EdRecSeq2SeqLM")
 
 # What tasks take beside a backbone, classes and dropout.
 _TASK_ARGUMENTS = {
@@ -246,6 +247,7 @@ def _with_head(backbone):
             "decoder_sequence_output",
             "sequence_output",
             "last_hidden_state",
+            "images",
             "latents",
             "pred_logits",
             "image_embeddings",

@@ -1,25 +1,18 @@
-"""Training of modules on devices: compile, the training function."""
+"""The training function: what `fit` calls with batches, in one graph."""
 
 import dataclasses
 import functools
-import inspect
-import numbers
 import warnings
 
 import keras
 import tensorflow as tf
 from keras.src.backend import compute_output_spec
-from keras.src.trainers.trainer import model_supports_jit
 
 from fr_keras import chain, clock, labels, placement
 from fr_keras.algorithms.evaluator import given
-from fr_keras.algorithms.fitter import ModuleFitter
+from fr_keras.algorithms.learner import ModuleLearner
 from fr_keras.batch_spec import BatchSpec, standardize_batch
-from fr_keras.device_function import DeviceFunction
-from fr_keras.features import ErrorGradient
-from fr_keras.optimizers import ModuleOptimizers, given_optimizer
 from fr_keras.reading import draw_up_to
-from fr_keras.tied import flat_layers
 
 
 @dataclasses.dataclass
@@ -33,8 +26,8 @@ class _Age:
     variable: tf.Variable
 
 
-class ModuleTrainer(ModuleFitter):
-    """What `compile` and `fit` do with modules on devices.
+class ModuleTrainer(ModuleLearner):
+    """What `fit` does with modules on devices.
 
     A method of training says how its iterations go (`make_functions` and
     `train_steps`); the function that `fit` calls with batches, which runs
@@ -88,89 +81,10 @@ class ModuleTrainer(ModuleFitter):
         """`BatchSpec` of the batches that were seen, or `None`."""
         return self._batch_spec
 
-    def compile(
-        self, optimizer="rmsprop", *args, jit_compile="auto", **kwargs
-    ):
-        """Configures the model for training.
-
-        The arguments are those of `keras.Model.compile`, and mean the same,
-        except:
-
-        Args:
-            optimizer: every module gets a copy of its own. A schedule is
-                evaluated at the number of the iteration, the same for all
-                modules; `clipnorm` and `global_clipnorm` act on each module
-                by itself, so that no module waits for another.
-            steps_per_execution: int, U. One call of the training function
-                runs U iterations in one graph, in which the work of different
-                modules overlaps (for the methods that allow it). The numbers
-                are those of U single steps.
-            jit_compile: `True` compiles every module by itself with XLA, for
-                its own device; a module with layers that XLA cannot compile
-                runs without it, and a warning says so. `"auto"`, the default,
-                and `False` do not.
-
-        Compiling again begins the training anew, with no features or error
-        gradients left from before. As in Keras, an optimizer that is given
-        again (or `model.optimizer`) goes on with its state, and another one
-        is fresh.
-
-        Raises:
-            ValueError: in the scope of a `tf.distribute` strategy, or if
-                `steps_per_execution` is not a number of iterations.
-        """
-        self._check_no_strategy()
-        given = inspect.signature(keras.Model.compile).bind(
-            self, optimizer, *args, **kwargs
-        )
-        steps = given.arguments.get("steps_per_execution", 1)
-        if not isinstance(steps, numbers.Integral) or steps < 1:
-            raise ValueError(
-                "`steps_per_execution` must be an integer, at least 1. "
-                f"Received: steps_per_execution={steps!r}"
-            )
-        # Where they are already, unless another model took them.
-        self._take_to_devices()
-        with tf.device(self.devices[-1]):  # For the metrics' variables.
-            super().compile(
-                given_optimizer(optimizer), *args, jit_compile=False, **kwargs
-            )
-        of_layers = {
-            id(metric) for module in self.modules_at_work
-            for layer in flat_layers(module.submodel)
-            for metric in layer._metrics
-        }
-        placement.move(
-            [m for m in self.metrics if id(m) not in of_layers],
-            self.devices[-1],
-        )
-        self._xla_per_module = jit_compile is True
-        for module in self.modules_at_work:
-            module.choose_trainable_variables_anew(
-                self.trainable_variables if self.built else None
-            )
-        if self.optimizer is not None:
-            self.optimizer = ModuleOptimizers(
-                self.optimizer, self.modules_at_work
-            )
+    def begin_anew(self):
         self._age = None
         self._batch_spec = None
         self._last_trace = None
-
-    def get_compile_config(self):
-        config = super().get_compile_config()
-        if config:
-            config["jit_compile"] = self._xla_per_module
-        return config
-
-    def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self._build_optimizer()
-
-    def _build_optimizer(self):
-        """Makes the optimizers' variables, where the layers have theirs."""
-        if not self.optimizer.built and self._layers_are_built():
-            self.optimizer.build(self.trainable_variables)
 
     def check_data(self, x):
         """Refuses batches that the method cannot train on (hook).
@@ -216,91 +130,6 @@ class ModuleTrainer(ModuleFitter):
             `None`, if the method has none.
         """
         raise NotImplementedError
-
-    def on_devices(self, functions):
-        """Makes functions of the modules work on the modules' devices.
-
-        Args:
-            functions: iterable of callables on nests of tensors, one for each
-                module, from the first up.
-
-        Returns:
-            List of `DeviceFunction`s.
-        """
-        return [
-            DeviceFunction(function, device, uses_xla, self.run_eagerly, k)
-            for k, (function, device, uses_xla) in enumerate(
-                zip(functions, self.devices, self._uses_xla)
-            )
-        ]
-
-    def _choose_xla(self):
-        """Which modules are compiled with XLA, a list of K bools."""
-        if not self._xla_per_module or self.run_eagerly:
-            return [False] * len(self.modules_at_work)
-        chosen = []
-        for k, module in enumerate(self.modules_at_work, start=1):
-            chosen.append(model_supports_jit(module.submodel))
-            if chosen[-1]:
-                continue
-            names = [
-                layer.name for layer in module.submodel._flatten_layers()
-                if not layer.supports_jit
-            ]
-            reason = (
-                f"XLA cannot compile its layers {', '.join(names)}" if names
-                else "XLA is not deterministic, or not for this machine"
-            )
-            warnings.warn(
-                f"Module {k} runs without `jit_compile=True`: {reason}.",
-                stacklevel=2,
-            )
-        return chosen
-
-    def trace_features(self, functions):
-        """Traces what makes features, in all modules but the last.
-
-        Args:
-            functions: list of `DeviceFunction`s, one for each module, which
-                take the used features and return what the module makes of
-                them, what it keeps of it, and more.
-
-        Returns:
-            List of tuples `(features, kept, graph)`, one for each module but
-            the last: nests of `tf.TensorSpec`, the module's whole output and
-            what it keeps, and the `tf.Graph`.
-        """
-        x, _, _ = self._batch_spec.structure
-        features = tf.function(
-            self.modules_at_work[0].standardize, autograph=False
-        ).get_concrete_function(x).structured_outputs
-        traced = []
-        for module, function in zip(self.modules_at_work[:-1], functions):
-            (made, kept, *_), graph = function.trace(module.used(features))
-            features = module.output(features, made)
-            traced.append((features, kept, graph))
-        return traced
-
-    def delta_spec(self, k, features):
-        """What the error gradient of a module's features looks like.
-
-        Args:
-            k: int, the number of the module, from 0.
-            features: `Features` of `tf.TensorSpec`, its output.
-
-        Returns:
-            `ErrorGradient` of `tf.TensorSpec`.
-        """
-        scale = self.modules_at_work[-1].loss_scale
-        return ErrorGradient(
-            [
-                spec if differentiable else None
-                for spec, differentiable in zip(
-                    features.tensors, self._chain.differentiable[k]
-                )
-            ],
-            None if scale is None else tf.TensorSpec.from_tensor(scale),
-        )
 
     def make_train_function(self, force=False):
         self._check_places()
@@ -464,23 +293,7 @@ class ModuleTrainer(ModuleFitter):
                     tf.Variable(0, dtype=tf.int64, trainable=False)
                 )
             self.make_state()
-        # Gradients and update are two functions on purpose. In one, the update
-        # of a weight can overtake the computation of e_k, which reads it:
-        # TensorFlow's dependency optimizer takes the IdentityN through which
-        # Keras passes all gradients for an ordering of the two and drops the
-        # control edge between them, and then splits the IdentityN up.
-        last = self.modules_at_work[-1]
-        self._learn = DeviceFunction(
-            self._learn_batch, last.device, self._uses_xla[-1],
-            self.run_eagerly, len(self.modules_at_work) - 1,
-        )
-        # Apart, since nobody waits for it, and XLA cannot compile all metrics.
-        self._count = DeviceFunction(
-            self._count_batch, last.device, run_eagerly=self.run_eagerly
-        )
-        self._update = self.on_devices(
-            module.update for module in self.modules_at_work
-        )
+        self.make_learning_functions()
         self.make_functions()
 
     def _make_trace(self, num_steps, age, wanted):
@@ -510,83 +323,3 @@ class ModuleTrainer(ModuleFitter):
         ]
         with tf.device(self.devices[-1]):
             return self.get_metrics_result(), selected
-
-    def learn(self, x, y, sample_weight, losses_below):
-        """The last module's part of an iteration, the same in all methods.
-
-        Forward pass, loss, backward pass and metrics.
-
-        Args:
-            x: `Features`, h_{K-1}.
-            y: nest of tensors, the labels.
-            sample_weight: nest of tensors or `None`.
-            losses_below: list of scalar tensors, the losses of the layers of
-                the other modules, which are reported but not differentiated.
-
-        Returns:
-            Tuple `(gradients, sent, state)`: g_K, a list of tensors; e_K, the
-            `ErrorGradient` of `x`; and the state that was moved, as
-            `Module.commit` returns it.
-        """
-        gradients, sent, outputs, losses, state = self._learn(
-            x, y, sample_weight
-        )
-        self._count(losses + losses_below, y, outputs, sample_weight)
-        return gradients, self.modules_at_work[-1].sent(sent), state
-
-    def _learn_batch(self, x, y, sample_weight):
-        *learned, moved = self.differentiate_loss(x, y, sample_weight)
-        return *learned, self.modules_at_work[-1].commit(moved)
-
-    def differentiate_loss(self, x, y, sample_weight, state=()):
-        """Forward and backward pass of the last module, moving nothing.
-
-        Args:
-            x: `Features`, h_{K-1}.
-            y: nest of tensors, the labels.
-            sample_weight: nest of tensors or `None`.
-            state: as for `fr_keras.forward_backward.record`.
-
-        Returns:
-            Tuple `(gradients, sent, outputs, losses, moved)`: as
-            `Module.backward` and `Module.forward` return them, the losses
-            with that of `compile` as the first.
-        """
-        module = self.modules_at_work[-1]
-        with tf.GradientTape() as tape:
-            module.watch(tape, x)
-            outputs, losses, moved = module.forward(
-                x, zip(module.replayed_state, state)
-            )
-            loss = self.compute_loss(
-                y=y, y_pred=module.packed(outputs), sample_weight=sample_weight
-            )
-        losses = given(loss, losses)
-        gradients, sent = module.backward(tape, x, losses)
-        return gradients, sent, outputs, losses, moved
-
-    def _count_batch(self, losses, y, outputs, sample_weight):
-        """Counts a batch in the loss and the metrics."""
-        y_pred = self.modules_at_work[-1].packed(outputs)
-
-        def count():
-            self._count_losses(losses, y_pred)
-            if self._compile_metrics is not None:
-                self._compile_metrics.update_state(y, y_pred, sample_weight)
-
-        if self.loss_guard is None:
-            count()
-        else:
-            self.loss_guard(losses, count)
-
-    def update(self, gradients, learning_rate):
-        """Updates the modules, each on its device by its own optimizer.
-
-        Args:
-            gradients: list of K lists of tensors, g_k; `None` for a module
-                that is not to be updated.
-            learning_rate: γ_t, of `self.optimizer.next_learning_rate()`.
-        """
-        for k, of_module in enumerate(gradients):
-            if of_module is not None:
-                self._update[k](of_module, learning_rate)

@@ -14,8 +14,10 @@ pytest.importorskip(
 
 from tests import hub
 
-# Batch normalization makes noise of two examples.
-BATCH = 4
+# Batch normalization makes noise of two examples. And no other dimension may
+# have the size of the batch: Keras 3.15 adds an array of shape (n, 1) to one of
+# shape (n, n) as if it were of shape (n,), if it knows n.
+BATCH = 5
 FAST = ("GPT2CausalLM", "VGGImageClassifier")
 NUM_MODULES = 4
 
@@ -71,7 +73,8 @@ def test_backprop_is_keras(name, request):
     num_steps = 1 if name in hub.CHAOTIC else 3
     x, y, loss = hub.data(name, reference, num_steps * BATCH)
     before = [variable.numpy() for variable in reference.weights]
-    losses = fit(reference, x, y, loss, run_eagerly=True)
+    # In a graph, like ours: eagerly, some come out otherwise.
+    losses = fit(reference, x, y, loss)
 
     model = fr_keras.Backprop(hub.make(name), NUM_MODULES)
     np.testing.assert_allclose(fit(model, x, y, loss), losses, rtol=1e-5)
@@ -126,7 +129,9 @@ def test_what_is_mostly_one_layer_has_fewer_modules(name):
 
 def fit(model, x, y, loss, **kwargs):
     """Trains a model for one epoch, and returns its loss."""
-    model.compile(keras.optimizers.SGD(0.01), loss, **kwargs)
+    model.compile(
+        keras.optimizers.SGD(0.01), loss, jit_compile=False, **kwargs
+    )
     history = model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
     return history.history["loss"]
 

@@ -1,0 +1,144 @@
+"""How training is configured: `compile`, one optimizer for each module."""
+
+import inspect
+import numbers
+import warnings
+
+import keras
+import tensorflow as tf
+from keras.src.trainers.trainer import model_supports_jit
+
+from fr_keras import placement
+from fr_keras.algorithms.fitter import ModuleFitter
+from fr_keras.device_function import DeviceFunction
+from fr_keras.optimizers import ModuleOptimizers, given_optimizer
+from fr_keras.tied import flat_layers
+
+
+class ModuleCompiler(ModuleFitter):
+    """What `compile` does with modules on devices."""
+
+    def compile(
+        self, optimizer="rmsprop", *args, jit_compile="auto", **kwargs
+    ):
+        """Configures the model for training.
+
+        The arguments are those of `keras.Model.compile`, and mean the same,
+        except:
+
+        Args:
+            optimizer: every module gets a copy of its own. A schedule is
+                evaluated at the number of the iteration, the same for all
+                modules; `clipnorm` and `global_clipnorm` act on each module
+                by itself, so that no module waits for another.
+            steps_per_execution: int, U. One call of the training function
+                runs U iterations in one graph, in which the work of different
+                modules overlaps (for the methods that allow it). The numbers
+                are those of U single steps.
+            jit_compile: `True` compiles every module by itself with XLA, for
+                its own device; a module with layers that XLA cannot compile
+                runs without it, and a warning says so. `"auto"`, the default,
+                and `False` do not.
+
+        Compiling again begins the training anew, with no features or error
+        gradients left from before. As in Keras, an optimizer that is given
+        again (or `model.optimizer`) goes on with its state, and another one
+        is fresh.
+
+        Raises:
+            ValueError: in the scope of a `tf.distribute` strategy, or if
+                `steps_per_execution` is not a number of iterations.
+        """
+        self._check_no_strategy()
+        given = inspect.signature(keras.Model.compile).bind(
+            self, optimizer, *args, **kwargs
+        )
+        steps = given.arguments.get("steps_per_execution", 1)
+        if not isinstance(steps, numbers.Integral) or steps < 1:
+            raise ValueError(
+                "`steps_per_execution` must be an integer, at least 1. "
+                f"Received: steps_per_execution={steps!r}"
+            )
+        # Where they are already, unless another model took them.
+        self._take_to_devices()
+        with tf.device(self.devices[-1]):  # For the metrics' variables.
+            super().compile(
+                given_optimizer(optimizer), *args, jit_compile=False, **kwargs
+            )
+        of_layers = {
+            id(metric) for module in self.modules_at_work
+            for layer in flat_layers(module.submodel)
+            for metric in layer._metrics
+        }
+        placement.move(
+            [m for m in self.metrics if id(m) not in of_layers],
+            self.devices[-1],
+        )
+        self._xla_per_module = jit_compile is True
+        for module in self.modules_at_work:
+            module.choose_trainable_variables_anew(
+                self.trainable_variables if self.built else None
+            )
+        if self.optimizer is not None:
+            self.optimizer = ModuleOptimizers(
+                self.optimizer, self.modules_at_work
+            )
+        self.begin_anew()
+
+    def begin_anew(self):
+        """Forgets the training so far; called by `compile` (hook)."""
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config:
+            config["jit_compile"] = self._xla_per_module
+        return config
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self._build_optimizer()
+
+    def _build_optimizer(self):
+        """Makes the optimizers' variables, where the layers have theirs."""
+        if not self.optimizer.built and self._layers_are_built():
+            self.optimizer.build(self.trainable_variables)
+
+    def on_devices(self, functions):
+        """Makes functions of the modules work on the modules' devices.
+
+        Args:
+            functions: iterable of callables on nests of tensors, one for each
+                module, from the first up.
+
+        Returns:
+            List of `DeviceFunction`s.
+        """
+        return [
+            DeviceFunction(function, device, uses_xla, self.run_eagerly, k)
+            for k, (function, device, uses_xla) in enumerate(
+                zip(functions, self.devices, self._uses_xla)
+            )
+        ]
+
+    def _choose_xla(self):
+        """Which modules are compiled with XLA, a list of K bools."""
+        if not self._xla_per_module or self.run_eagerly:
+            return [False] * len(self.modules_at_work)
+        chosen = []
+        for k, module in enumerate(self.modules_at_work, start=1):
+            chosen.append(model_supports_jit(module.submodel))
+            if chosen[-1]:
+                continue
+            names = [
+                layer.name for layer in module.submodel._flatten_layers()
+                if not layer.supports_jit
+            ]
+            reason = (
+                f"XLA cannot compile its layers {', '.join(names)}" if names
+                else "XLA is not deterministic, or not for this machine"
+            )
+            warnings.warn(
+                f"Module {k} runs without `jit_compile=True`: {reason}.",
+                stacklevel=2,
+            )
+        return chosen

@@ -1,0 +1,161 @@
+"""What modules learn in an iteration: loss, gradients, updates."""
+
+import tensorflow as tf
+
+from fr_keras.algorithms.compiler import ModuleCompiler
+from fr_keras.algorithms.evaluator import given
+from fr_keras.device_function import DeviceFunction
+from fr_keras.features import ErrorGradient
+
+
+class ModuleLearner(ModuleCompiler):
+    """The part of an iteration that is the same in all methods.
+
+    The last module's forward and backward pass, in which the loss is, and the
+    update of all modules.
+    """
+
+    def make_learning_functions(self):
+        """Makes what `learn` and `update` call; before they are."""
+        # Gradients and update are two functions on purpose. In one, the update
+        # of a weight can overtake the computation of e_k, which reads it:
+        # TensorFlow's dependency optimizer takes the IdentityN through which
+        # Keras passes all gradients for an ordering of the two and drops the
+        # control edge between them, and then splits the IdentityN up.
+        last = self.modules_at_work[-1]
+        self._learn = DeviceFunction(
+            self._learn_batch, last.device, self._uses_xla[-1],
+            self.run_eagerly, len(self.modules_at_work) - 1,
+        )
+        # Apart, since nobody waits for it, and XLA cannot compile all metrics.
+        self._count = DeviceFunction(
+            self._count_batch, last.device, run_eagerly=self.run_eagerly
+        )
+        self._update = self.on_devices(
+            module.update for module in self.modules_at_work
+        )
+
+    def learn(self, x, y, sample_weight, losses_below):
+        """The last module's part of an iteration, the same in all methods.
+
+        Forward pass, loss, backward pass and metrics.
+
+        Args:
+            x: `Features`, h_{K-1}.
+            y: nest of tensors, the labels.
+            sample_weight: nest of tensors or `None`.
+            losses_below: list of scalar tensors, the losses of the layers of
+                the other modules, which are reported but not differentiated.
+
+        Returns:
+            Tuple `(gradients, sent, state)`: g_K, a list of tensors; e_K, the
+            `ErrorGradient` of `x`; and the state that was moved, as
+            `Module.commit` returns it.
+        """
+        gradients, sent, outputs, losses, state = self._learn(
+            x, y, sample_weight
+        )
+        self._count(losses + losses_below, y, outputs, sample_weight)
+        return gradients, self.modules_at_work[-1].sent(sent), state
+
+    def _learn_batch(self, x, y, sample_weight):
+        *learned, moved = self.differentiate_loss(x, y, sample_weight)
+        return *learned, self.modules_at_work[-1].commit(moved)
+
+    def differentiate_loss(self, x, y, sample_weight, state=()):
+        """Forward and backward pass of the last module, moving nothing.
+
+        Args:
+            x: `Features`, h_{K-1}.
+            y: nest of tensors, the labels.
+            sample_weight: nest of tensors or `None`.
+            state: as for `fr_keras.forward_backward.record`.
+
+        Returns:
+            Tuple `(gradients, sent, outputs, losses, moved)`: as
+            `Module.backward` and `Module.forward` return them, the losses
+            with that of `compile` as the first.
+        """
+        module = self.modules_at_work[-1]
+        with tf.GradientTape() as tape:
+            module.watch(tape, x)
+            outputs, losses, moved = module.forward(
+                x, zip(module.replayed_state, state)
+            )
+            loss = self.compute_loss(
+                y=y, y_pred=module.packed(outputs), sample_weight=sample_weight
+            )
+        losses = given(loss, losses)
+        gradients, sent = module.backward(tape, x, losses)
+        return gradients, sent, outputs, losses, moved
+
+    def _count_batch(self, losses, y, outputs, sample_weight):
+        """Counts a batch in the loss and the metrics."""
+        y_pred = self.modules_at_work[-1].packed(outputs)
+
+        def count():
+            self._count_losses(losses, y_pred)
+            if self._compile_metrics is not None:
+                self._compile_metrics.update_state(y, y_pred, sample_weight)
+
+        if self.loss_guard is None:
+            count()
+        else:
+            self.loss_guard(losses, count)
+
+    def update(self, gradients, learning_rate):
+        """Updates the modules, each on its device by its own optimizer.
+
+        Args:
+            gradients: list of K lists of tensors, g_k; `None` for a module
+                that is not to be updated.
+            learning_rate: γ_t, of `self.optimizer.next_learning_rate()`.
+        """
+        for k, of_module in enumerate(gradients):
+            if of_module is not None:
+                self._update[k](of_module, learning_rate)
+
+    def trace_features(self, functions):
+        """Traces what makes features, in all modules but the last.
+
+        Args:
+            functions: list of `DeviceFunction`s, one for each module, which
+                take the used features and return what the module makes of
+                them, what it keeps of it, and more.
+
+        Returns:
+            List of tuples `(features, kept, graph)`, one for each module but
+            the last: nests of `tf.TensorSpec`, the module's whole output and
+            what it keeps, and the `tf.Graph`.
+        """
+        x, _, _ = self._batch_spec.structure
+        features = tf.function(
+            self.modules_at_work[0].standardize, autograph=False
+        ).get_concrete_function(x).structured_outputs
+        traced = []
+        for module, function in zip(self.modules_at_work[:-1], functions):
+            (made, kept, *_), graph = function.trace(module.used(features))
+            features = module.output(features, made)
+            traced.append((features, kept, graph))
+        return traced
+
+    def delta_spec(self, k, features):
+        """What the error gradient of a module's features looks like.
+
+        Args:
+            k: int, the number of the module, from 0.
+            features: `Features` of `tf.TensorSpec`, its output.
+
+        Returns:
+            `ErrorGradient` of `tf.TensorSpec`.
+        """
+        scale = self.modules_at_work[-1].loss_scale
+        return ErrorGradient(
+            [
+                spec if differentiable else None
+                for spec, differentiable in zip(
+                    features.tensors, self._chain.differentiable[k]
+                )
+            ],
+            None if scale is None else tf.TensorSpec.from_tensor(scale),
+        )
