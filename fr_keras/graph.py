@@ -173,12 +173,15 @@ def as_graph(model):
 class UpperModule(Functional):
     """A module whose inputs are the features of another.
 
-    Between layers Keras does not check shapes, and some layers declare others
-    than they make. So neither are they checked between modules.
+    Between layers Keras neither checks shapes nor casts, and some layers
+    declare other shapes and dtypes than they make. So it is between modules.
     """
 
     def _assert_input_compatibility(self, *args):
         pass
+
+    def _convert_inputs_to_tensors(self, flat_inputs):
+        return flat_inputs
 
     def _adjust_input_rank(self, flat_inputs):
         return flat_inputs

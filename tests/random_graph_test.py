@@ -282,11 +282,11 @@ def sample(max_examples, **options):
     )
 
 
-# To shrink an example that is trained would take too long.
+# To shrink an example would take minutes.
 as_drawn = {"phases": [hypothesis.Phase.generate]}
 
 
-@sample(100)
+@sample(100, **as_drawn)
 @hypothesis.given(programs)
 def test_cutting_changes_nothing(float64, program):
     check_cuts(program)
@@ -299,7 +299,7 @@ def test_training_is_the_reference(float64, program):
 
 
 @pytest.mark.slow
-@sample(1000)
+@sample(1000, **as_drawn)
 @hypothesis.given(programs)
 def test_cutting_changes_nothing_in_a_large_sample(float64, program):
     check_cuts(program)

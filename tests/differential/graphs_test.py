@@ -187,6 +187,47 @@ def output_nobody_needs():
     return keras.Model(outer, layers.Dense(3)(dense()(x)))
 
 
+class Positive(layers.Layer):
+    """Makes booleans, but Keras takes them for numbers."""
+
+    def call(self, x):
+        return x > 0
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+class Scaled(layers.Layer):
+    """Makes numbers, of other shape and dtype than it says."""
+
+    def call(self, x):
+        return 2.0 * x
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor((None, x.shape[-1] + 1), "int32")
+
+
+class Chosen(layers.Layer):
+    """One or the other of two tensors."""
+
+    def call(self, condition, x, y):
+        return keras.ops.where(condition, x, y)
+
+    def compute_output_spec(self, condition, x, y):
+        return keras.KerasTensor(y.shape, y.dtype)
+
+
+def declared_otherwise():
+    """What crosses is not what layers say."""
+    inputs = keras.Input((6,))
+    x = dense()(inputs)
+    positive, scaled = Positive()(x), Scaled()(x)
+    for _ in range(2):
+        x = dense()(x)
+    x = Chosen()(positive, scaled, x)
+    return keras.Model(inputs, layers.Dense(3)(dense()(x)))
+
+
 class OtherOrder(keras.Model):
     """Layers are attributes in another order than they are called.
 
@@ -291,6 +332,7 @@ CASES = {
     "same names": Case(same_names),
     "output that nobody needs": Case(output_nobody_needs),
     "operations": Case(operations),
+    "declared otherwise": Case(declared_otherwise),
     "other order": Case(
         lambda: chain(dense(), OtherOrder(), dense(), layers.Dense(3))
     ),
@@ -309,6 +351,7 @@ CASES = {
 FAST = {
     "other order", "other order, alone", "nested dicts", "fine-tuned",
     "siamese", "output that nobody needs",
+    "declared otherwise",
 }
 
 
