@@ -27,28 +27,30 @@ def copy_model(model):
         model: `keras.Model` or `keras.layers.Layer`.
 
     Returns:
-        Tuple `(copy, kept)`: the same with variables of its own on CPU:0, and
-        a dict from layers that cannot be copied, and are part of the copy
-        themselves, to the reasons, strings. Of a Functional model whose class
-        cannot be made again from its configuration, the copy is a plain
-        Functional model.
+        Tuple `(copy, kept, lost)`: the same with variables of its own on
+        CPU:0; a dict from layers that cannot be copied, and are part of the
+        copy themselves, to the reasons, strings; and `None`, or the reason why
+        the class of a Functional model cannot be made again from its
+        configuration: the copy is then a plain Functional model.
 
     Raises:
         CannotCopy: if the model is no graph, and cannot be copied.
     """
     if not is_graph(model):
-        return _checked(model, _copy_built_layer), {}
+        return _checked(model, _copy_built_layer), {}, None
+    lost = None
     if _has_own_config(model):
         try:
-            return _checked(model, _copy_layer), {}
+            return _checked(model, _copy_layer), {}, None
         except Exception as error:
             # Many a class cannot be made again, but consists of layers that
             # can.
-            _logger.debug("%r is copied by its graph: %s", model, error)
+            lost = _in_one_line(error.__cause__ or error)
     kept = {}
     while True:
         try:
-            return _checked(model, lambda m: _copy_graph(m, kept=kept)), kept
+            copy = _checked(model, lambda m: _copy_graph(m, kept=kept))
+            return copy, kept, lost
         except CannotCopy as error:
             if error.layer is None or error.layer in kept:
                 raise

@@ -270,7 +270,7 @@ def copy_to_measure(model):
     Yields:
         `keras.Model`.
     """
-    copy, kept = copying.copy_model(model)
+    copy, kept, _ = copying.copy_model(model)
     before = [
         (layer, [(v, v.numpy(), v.value.device) for v in held])
         for layer in kept if (held := holdings.variables(layer))

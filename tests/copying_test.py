@@ -21,7 +21,7 @@ layers = keras.layers
 
 
 def copied(model):
-    copy, kept = copying.copy_model(model)
+    copy, kept, _ = copying.copy_model(model)
     assert not kept
     return copy
 
@@ -239,7 +239,7 @@ def test_variable_that_two_layers_share_is_not_doubled():
     embedding = layers.Embedding(5, 3)
     inputs = keras.Input((2,), dtype="int32")
     model = keras.Model(inputs, Holder(embedding)(embedding(inputs)))
-    copy, kept = copying.copy_model(model)
+    copy, kept, _ = copying.copy_model(model)
     assert {type(layer) for layer in kept} == {Holder, layers.Embedding}
     assert len({id(v) for v in copy.variables}) == 1
     x = np.array([[1, 2]])
@@ -352,7 +352,7 @@ def test_layer_that_cannot_be_copied_is_kept(layer, reason):
     layer = layer()
     inner = keras.Sequential([keras.Input((4,)), layer, layers.Dense(4)])
     model = keras.Sequential([keras.Input((4,)), layers.Dense(4), inner])
-    copy, kept = copying.copy_model(model)
+    copy, kept, _ = copying.copy_model(model)
     assert list(kept) == [layer]
     with pytest.raises(ValueError, match=reason):
         raise ValueError(kept[layer])

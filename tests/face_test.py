@@ -155,6 +155,26 @@ class Own(layers.Layer):
         return self.function(self.dense(x))
 
 
+class Named(keras.Model):
+    """Cannot be made again: its configuration lacks an argument."""
+
+    def __init__(self, width, **kwargs):
+        inputs = keras.Input((4,))
+        x = keras.layers.Dense(width)(inputs)
+        super().__init__(inputs, keras.layers.Dense(2)(x), **kwargs)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def test_class_that_cannot_be_made_again_is_announced():
+    with pytest.warns(UserWarning, match="A Named cannot.*get_config.*copy=False"):
+        model = fr_keras.Backprop(Named(3), 2)
+    assert type(model.to_keras()).__name__ == "Functional"
+    network = Named(3)
+    assert fr_keras.Backprop(network, 2, copy=False).to_keras() is network
+
+
 def test_layer_that_cannot_be_copied_is_trained_itself():
     own = Own(lambda x: keras.ops.tanh(x))
     plain = keras.Sequential(

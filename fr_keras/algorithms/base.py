@@ -379,7 +379,7 @@ def checked(model):
 
 
 def copied(model):
-    """A copy of a model; says which layers are the same in both.
+    """A copy of a model; warns of what is not a copy, or of another class.
 
     Args:
         model: `keras.Model` or layer.
@@ -387,7 +387,15 @@ def copied(model):
     Returns:
         The same.
     """
-    copy, kept = copying.copy_model(model)
+    copy, kept, lost = copying.copy_model(model)
+    if lost is not None:
+        warnings.warn(
+            f"A {type(model).__name__} cannot be made again from its "
+            f"configuration ({lost}), so `to_keras` will give a plain "
+            "keras.Model without the methods of the class. `copy=False` "
+            "trains the model itself.",
+            stacklevel=4,
+        )
     if kept:
         warnings.warn(
             "These layers cannot be copied, so the layers themselves are part "
