@@ -15,6 +15,7 @@ from fr_keras.checkpoints import configuration, store, training_state
 from fr_keras.checkpoints.callback_state import CallbackState, decoded
 from fr_keras.checkpoints.data_position import DataPosition
 from fr_keras.checkpoints.log_files import LogFiles, check_sizes
+from fr_keras.checkpoints.network import of_network
 from fr_keras.guard import Spoiled
 from fr_keras.recording import check_is_algorithm
 from fr_keras.versions import versions
@@ -220,7 +221,7 @@ class Checkpoints(keras.callbacks.Callback):
     def _configuration(self, model):
         """How the training was configured, of a model that is built."""
         if "network" not in self._configured:
-            self._configured["network"] = configuration.of_network(model.parts)
+            self._configured["network"] = of_network(model.parts)
         return self._configured
 
     def on_train_begin(self, logs=None):
