@@ -99,7 +99,12 @@ NOISY = (
 
 # Even then, Keras run eagerly and Keras in a graph come out otherwise after
 # three steps: they are compared after the first.
-CHAOTIC = ("BASNetBackbone", "BASNetImageSegmenter", "EdRecSeq2SeqLM")
+CHAOTIC = (
+    "BASNetBackbone",
+    "BASNetImageSegmenter",
+    "EdRecBackbone",
+    "EdRecSeq2SeqLM",
+)
 
 # What tasks take beside a backbone, classes and dropout.
 _TASK_ARGUMENTS = {
