@@ -163,7 +163,7 @@ def activation_bytes(module, x):
 
     Args:
         module: `fr_keras.module.Module` that was built.
-        x: `fr_keras.module.Features`, the used part of its input.
+        x: `fr_keras.features.Features`, the used part of its input.
 
     Returns:
         int, the input included, the weights not.

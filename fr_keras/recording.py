@@ -7,7 +7,7 @@ class Played:
     """What the modules played in an iteration.
 
     Attributes:
-        made: list of K - 1 `fr_keras.module.Features`, what each module but
+        made: list of K - 1 `fr_keras.features.Features`, what each module but
             the last made of h_k.
         states: list of K lists of tensors, the values of
             `Module.replayed_state` from which each module was played.

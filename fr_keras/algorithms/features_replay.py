@@ -273,7 +273,7 @@ def play(module, x):
 
     Args:
         module: `fr_keras.module.Module`.
-        x: `fr_keras.module.Features`, the used part of h_{k-1}.
+        x: `fr_keras.features.Features`, the used part of h_{k-1}.
 
     Returns:
         Tuple `(made, kept, losses, state)`: `Features`, what the module makes
@@ -298,7 +298,7 @@ def replay(module, kept, delta, loss_weight=1.0):
 
     Returns:
         Tuple `(gradients, sent)`: g_k, a list of tensors, and the
-        `fr_keras.module.ErrorGradient` of `x`.
+        `fr_keras.features.ErrorGradient` of `x`.
     """
     x, state = kept
     _, _, _, backward = record(module, x, loss_weight, state)
