@@ -83,18 +83,23 @@ LIMITED = {
     "ViTImageClassifier": 3,
 }
 
-# Beginnings of names: batch normalization of few values, or a loss that grows
-# at first, makes so much of rounding that these are compared in float64.
+# Beginnings of names: batch normalization of few values, or steps that are long
+# for the model, make so much of rounding that these are compared in float64.
 NOISY = (
     "BASNet",
     "DFine",
     "DeepLabV3",
     "EdRec",
-    "Gemma3Backbone",
+    "Gemma3",
+    "Gemma4",
     "HGNetV2",
+    "MetaCLIP2Text",
     "MobileNetV5",
     "ResNet",
     "RetinaNet",
+    "SigLIPText",
+    "SmolLM3",
+    "T5Gemma2",
 )
 
 # Even then, Keras run eagerly and Keras in a graph come out otherwise after
