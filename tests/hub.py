@@ -79,6 +79,9 @@ LIMITED = {
     "Gemma3nBackbone": 3,
     "Gemma3nCausalLM": 2,
     "HGNetV2Backbone": 3,
+    # What can be trained are its latents: its images come from a scheduler that
+    # Keras cannot trace (and `fit` of the tasks raises NotImplementedError).
+    "StableDiffusion3Backbone": 2,
     "ViTBackbone": 3,
     "ViTImageClassifier": 3,
 }
@@ -257,7 +260,6 @@ def _with_head(backbone):
             "decoder_sequence_output",
             "sequence_output",
             "last_hidden_state",
-            "images",
             "latents",
             "pred_logits",
             "image_embeddings",
