@@ -3,11 +3,11 @@
 import json
 import numbers
 import typing
-import warnings
 
 import keras
 import tensorflow as tf
 
+from fr_keras.caller import warn
 from fr_keras.flops import multiply_adds
 from fr_keras.graph import Graph, size, weights
 from fr_keras.nested import is_graph
@@ -306,7 +306,7 @@ def warn_if_uneven(names, costs, cut, estimated):
         return
     of_layers = [cost.of_iteration(plays[k]) for cost in costs]
     i = max(range(*bounds[k]), key=lambda i: of_layers[i])
-    warnings.warn(
+    warn(
         f"Module {k + 1} of {num_modules} takes {times[k] / even:.1f} times "
         f"as long as in an even split ({times[k] / sum(times):.0%} of all "
         "work), and the others wait for it. Most of it, "
@@ -314,6 +314,5 @@ def warn_if_uneven(names, costs, cut, estimated):
         "be split: use fewer modules, or make it of several layers." + (
             " These are estimates; `costs=\"measured\"` measures."
             if estimated else ""
-        ),
-        stacklevel=4,  # Where `partition` is called.
+        )
     )

@@ -242,6 +242,10 @@ def test_uneven_modules_are_reported():
     ) as records:
         fr_keras.partition(model, 4)
     assert [r.filename for r in records] == [__file__]
+    # Of the one who calls, however many frames of libraries are between.
+    with pytest.warns(UserWarning, match="Module 3 of 4") as records:
+        fr_keras.FeaturesReplay(model, 4)
+    assert [r.filename for r in records] == [__file__]
     # By costs of one's own 3 · 9, where even ones take 10 / (1 / 4 + 1 / 3).
     with pytest.warns(
         UserWarning, match="Module 2 of 2 .*1.6 times.*87%"

@@ -2,7 +2,6 @@
 
 import inspect
 import numbers
-import warnings
 
 import keras
 import tensorflow as tf
@@ -10,6 +9,7 @@ from keras.src.trainers.trainer import model_supports_jit
 
 from fr_keras import placement
 from fr_keras.algorithms.fitter import ModuleFitter
+from fr_keras.caller import warn
 from fr_keras.device_function import DeviceFunction
 from fr_keras.optimizers import ModuleOptimizers, given_optimizer
 from fr_keras.tied import flat_layers
@@ -137,8 +137,7 @@ class ModuleCompiler(ModuleFitter):
                 f"XLA cannot compile its layers {', '.join(names)}" if names
                 else "XLA is not deterministic, or not for this machine"
             )
-            warnings.warn(
-                f"Module {k} runs without `jit_compile=True`: {reason}.",
-                stacklevel=2,
+            warn(
+                f"Module {k} runs without `jit_compile=True`: {reason}."
             )
         return chosen

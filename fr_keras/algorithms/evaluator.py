@@ -1,12 +1,12 @@
 """Modules on devices as one network: loss, evaluation, prediction."""
 
 import contextlib
-import warnings
 
 import keras
 import tensorflow as tf
 
 from fr_keras import chain, labels
+from fr_keras.caller import warn
 from fr_keras.reading import Reading, reads
 from fr_keras.wired_submodel import call_quietly
 
@@ -64,13 +64,12 @@ class ModuleEvaluator(keras.Model):
     def _announce_gradient(self, gradient):
         if not self._has_announced:
             self._has_announced = True
-            warnings.warn(
+            warn(
                 f"Model '{self.name}' is trained from outside, as a part of "
                 "another model or under a tf.GradientTape: by ordinary "
                 f"back-propagation, not by {type(self).__name__}, which only "
                 "its own `fit` and `train_on_batch` use. For "
-                "back-propagation take the plain Keras model, `to_keras()`.",
-                stacklevel=2,
+                "back-propagation take the plain Keras model, `to_keras()`."
             )
         return gradient
 

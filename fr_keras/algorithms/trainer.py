@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import warnings
 
 import keras
 import tensorflow as tf
@@ -12,6 +11,7 @@ from fr_keras import chain, clock, labels, placement
 from fr_keras.algorithms.evaluator import given
 from fr_keras.algorithms.learner import ModuleLearner
 from fr_keras.batch_spec import BatchSpec, standardize_batch
+from fr_keras.caller import warn
 from fr_keras.reading import draw_up_to
 
 
@@ -279,7 +279,7 @@ class ModuleTrainer(ModuleLearner):
         self._chain = chain.build(self.modules_at_work, symbols[0])
         self._build_optimizer()
         if not self.trainable_variables:
-            warnings.warn("The model has no trainable weights.", stacklevel=2)
+            warn("The model has no trainable weights.")
         if not self.run_eagerly:
             _, y, sample_weight = symbols
             with tf.device(self.devices[-1]):
