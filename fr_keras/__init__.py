@@ -19,6 +19,7 @@ from fr_keras.algorithms import (
     GPipe,
 )
 from fr_keras.checkpoints import CheckpointError, Checkpoints, restore_weights
+from fr_keras.delay_policy import DelayPolicy
 from fr_keras.measurement import measure_costs
 from fr_keras.on_nan import NonFiniteError, OnNaN
 from fr_keras.partition import partition
@@ -35,6 +36,7 @@ __all__ = [
     "Checkpoints",
     "DDG",
     "DNI",
+    "DelayPolicy",
     "FeaturesReplay",
     "GPipe",
     "NonFiniteError",

@@ -1,11 +1,13 @@
 """A module's forward and backward pass apart, and what is kept between them."""
 
+import functools
+
 import tensorflow as tf
 
 from fr_keras import nests
 
 
-def record(module, x, loss_weight=1.0, state=()):
+def record(module, x, loss_weight=1.0, state=(), ahead=None):
     """Forward pass of which the backward pass will be wanted.
 
     Args:
@@ -14,6 +16,7 @@ def record(module, x, loss_weight=1.0, state=()):
         loss_weight: float, the weight of the losses of the module's layers.
         state: list of tensors, the values of `Module.replayed_state` that are
             to be used in place of the present ones.
+        ahead: as for `Module.forward`.
 
     Returns:
         Tuple `(made, losses, moved, backward)`: what `Module.forward` returns,
@@ -24,7 +27,7 @@ def record(module, x, loss_weight=1.0, state=()):
     with tf.GradientTape() as tape:
         module.watch(tape, x)
         made, losses, moved = module.forward(
-            x, zip(module.replayed_state, state)
+            x, zip(module.replayed_state, state), ahead
         )
 
     def backward(delta):
@@ -58,13 +61,15 @@ class ForwardBackward:
         self._loss_weight = loss_weight
         self._run_eagerly = run_eagerly
 
-    def forward(self, x):
+    def forward(self, x, *rates):
         """Forward pass; moves the module's state.
 
         Unless run eagerly, this must be traced before `backward` is.
 
         Args:
             x: `Features`, the used part of h_{k-1}.
+            *rates: the learning rates with which the module looks ahead, if it
+                does: see `fr_keras.look_ahead.LookAhead.play`.
 
         Returns:
             Tuple `(made, residuals, losses, state)`: `Features`, what the
@@ -72,27 +77,31 @@ class ForwardBackward:
             losses of the module's layers; and the state that was moved, as
             `Module.commit` returns it.
         """
-        made, residuals, losses, moved = self.stateless_forward(x)
+        made, residuals, losses, moved = self.stateless_forward(x, (), *rates)
         return made, residuals, losses, self._module.commit(moved)
 
-    def stateless_forward(self, x, state=()):
+    def stateless_forward(self, x, state=(), *rates):
         """Forward pass that leaves the module's state as it is.
 
         Args:
             x: as for `forward`.
             state: as for `record`.
+            *rates: as for `forward`.
 
         Returns:
             Tuple `(made, residuals, losses, moved)`, of which the last is for
             `Module.commit`.
         """
         if self._run_eagerly:
-            made, losses, moved, backward = self._record(x, state)
+            made, losses, moved, backward = self._record(x, state, *rates)
             return made, backward, losses, moved
         # Residuals are then the same, however long sequences are.
-        spec = self._module.open_spec(nests.specs(x)), nests.specs(state)
+        spec = (
+            self._module.open_spec(nests.specs(x)),
+            *nests.specs((state, *rates)),
+        )
         self._cut_graph(spec)
-        tensors = iter(self._forward(nests.flatten((x, state))))
+        tensors = iter(self._forward(nests.flatten((x, state, *rates))))
         made, losses, new_values = nests.pack(self._outputs, tensors)
         return made, list(tensors), losses, [*zip(self._moved, new_values)]
 
@@ -110,8 +119,12 @@ class ForwardBackward:
             return residuals(delta)
         return nests.pack(self._gradients, self._backward([*residuals, *delta]))
 
-    def _record(self, x, state):
-        return record(self._module, x, self._loss_weight, state)
+    def _record(self, x, state, *rates):
+        ahead = (
+            functools.partial(self._module.look_ahead.play, *rates)
+            if rates else None
+        )
+        return record(self._module, x, self._loss_weight, state, ahead)
 
     def _cut_graph(self, spec):
         delta = []

@@ -44,6 +44,7 @@ class Module(WiredSubmodel):
             them. They return `None`, or a callable without arguments, which is
             called after the update.
         guard: `fr_keras.guard.Guard` of updates and state, or `None`.
+        look_ahead: `fr_keras.look_ahead.LookAhead`, or `None`.
         claims: dict from the ids of the variables that layers assign to the
             `Module` that has them, the same dict in all modules of a network.
     """
@@ -56,6 +57,7 @@ class Module(WiredSubmodel):
         self.optimizer = None
         self.observers = []
         self.guard = None
+        self.look_ahead = None
         self.claims = {}
         with tf.device(device):
             self._seed_generator = keras.random.SeedGenerator(
@@ -106,13 +108,15 @@ class Module(WiredSubmodel):
             ]
         return ErrorGradient(tensors, scale)
 
-    def forward(self, x, state=()):
+    def forward(self, x, state=(), ahead=None):
         """Runs the submodel in training mode, leaving its state as it is.
 
         Args:
             x: `Features`, the used part of h_{k-1}.
             state: list of `(variable, value)` that are to be used in place of
                 the present values.
+            ahead: callable that returns such a list of weights to come, as
+                `LookAhead.play` does, or `None` for those of today.
 
         Returns:
             Tuple `(made, losses, moved)`: `Features` with what the submodel
@@ -123,6 +127,25 @@ class Module(WiredSubmodel):
         """
         # Layers without a seed generator of their own share a global one. Each
         # module has another in its place, so that it waits for no other.
+        state = list(state)
+        made, losses, moved = self._run_with(x, state, ahead)
+        # What layers assign would no longer be that of today's weights.
+        if ahead is not None and self.look_ahead.leave_out(
+            [variable for variable, _ in moved]
+        ):
+            made, losses, moved = self._run_with(x, state, ahead)
+        self._claim(variable for variable, _ in moved)
+        self.assigned = [variable for variable, _ in moved]
+        averages = self._written_only()
+        weights = {id(variable) for variable in self.trainable_variables}
+        self.replayed_state = [
+            v for v, _ in moved if id(v) not in averages | weights
+        ]
+        self.averages = [v for v, _ in moved if id(v) in averages]
+        return made, losses, moved
+
+    def _run_with(self, x, state, ahead):
+        """What `forward` returns, of the submodel with other weights."""
         shared_seed = global_seed_generator().state
         own = self._seed_generator.state
         known = [(shared_seed, own)] + [
@@ -130,6 +153,7 @@ class Module(WiredSubmodel):
             for variable, value in state
         ]
         with tf.device(self.device):
+            known += ahead() if ahead is not None else []
             with CallScope(known) as scope:
                 made = self.run(x)
                 # Of weights as the layers have left them.
@@ -142,14 +166,6 @@ class Module(WiredSubmodel):
             (own if variable is shared_seed else variable, value)
             for variable, value in scope.assigned
         ]
-        self._claim(variable for variable, _ in moved)
-        self.assigned = [variable for variable, _ in moved]
-        averages = self._written_only()
-        weights = {id(variable) for variable in self.trainable_variables}
-        self.replayed_state = [
-            v for v, _ in moved if id(v) not in averages | weights
-        ]
-        self.averages = [v for v, _ in moved if id(v) in averages]
         return made, [*scope.losses, *penalties], moved
 
     def _claim(self, variables):
@@ -270,7 +286,14 @@ class Module(WiredSubmodel):
             ])
             for observe in self.observers
         ]
-        self.optimizer.apply(gradients, self.trainable_variables)
+        if self.look_ahead is None:
+            self.optimizer.apply(gradients, self.trainable_variables)
+        else:
+            self.look_ahead.record(
+                lambda: self.optimizer.apply(
+                    gradients, self.trainable_variables
+                )
+            )
         for updated in observed:
             if updated is not None:
                 updated()

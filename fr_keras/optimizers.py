@@ -235,6 +235,24 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
                 optimizer._iterations.assign_add(1)
         return learning_rate
 
+    def coming_learning_rates(self, horizons):
+        """The mean learning rates of the next iterations.
+
+        To be called before `next_learning_rate`.
+
+        Args:
+            horizons: iterable of int, numbers of iterations.
+
+        Returns:
+            List, for each horizon, of lists of scalar tensors: the mean of
+            γ_t … γ_{t+n−1}, or γ_t if n is 0, for each optimizer inside of
+            the given one.
+        """
+        return [
+            [_mean_rate(leaf, horizon) for leaf in leaves(self.shared)]
+            for horizon in horizons
+        ]
+
     def finalize_variable_values(self, var_list):
         del var_list  # Each optimizer knows its own.
         for module in self._modules:
@@ -261,6 +279,21 @@ def set_learning_rate(optimizer, learning_rate):
     """
     for leaf, of_leaf in zip(leaves(optimizer), learning_rate):
         leaf.learning_rate = of_leaf
+
+
+def _mean_rate(optimizer, horizon):
+    """The mean learning rate of an optimizer's next iterations."""
+    schedule = optimizer._learning_rate
+    if not isinstance(
+        schedule, keras.optimizers.schedules.LearningRateSchedule
+    ):
+        return tf.convert_to_tensor(optimizer.learning_rate)
+    now = tf.convert_to_tensor(optimizer._iterations)
+    rates = [
+        tf.convert_to_tensor(schedule(now + ahead))
+        for ahead in range(max(horizon, 1))
+    ]
+    return tf.add_n(rates) / len(rates)
 
 
 def given_optimizer(optimizer):

@@ -161,7 +161,8 @@ def delayed_backprop(modules, optimizer, learning_rate, batches, delays):
 
 
 def features_replay(
-    modules, optimizer, learning_rate, batches, gradient_shrink=1.0
+    modules, optimizer, learning_rate, batches, gradient_shrink=1.0,
+    play_ahead=None, replay_ahead=None,
 ):
     """Runs the algorithm; the modules hold the trained weights afterwards.
 
@@ -172,11 +173,31 @@ def features_replay(
         learning_rate: function `t -> γ_t`.
         batches: list of `(x, y)`.
         gradient_shrink: float, β, by which e is multiplied when it is sent.
+        play_ahead: function `s -> (a, b)`: module k plays at
+            w + a Δ_t + b (Δ_t - Δ_{t-1}), s = K - k, or `None` for w.
+        replay_ahead: the same for replays and the last module's gradient.
 
     Returns:
-        List of the losses f(h_K^t, y^t).
+        List of the losses f(h_K^t, y^t), where the last module computes its
+        gradient.
     """
     K = len(modules)
+    # Weights before the last update of each module, and before that.
+    before = [[sum(module.weights, [])] * 2 for module in modules]
+    rates = [learning_rate(0)] * K  # Of the last update.
+
+    def ahead(k, t, factors, horizon):
+        module, s = modules[k - 1], K - k
+        if factors is None:
+            return module.weights
+        coming = np.mean([learning_rate(t + i) for i in range(max(horizon, 1))])
+        a, b = (factor * coming / rates[k - 1] for factor in factors(s))
+        flat = [
+            w + a * (w - w1) + b * ((w - w1) - (w1 - w2))
+            for w, w1, w2 in zip(sum(module.weights, []), *before[k - 1])
+        ]
+        return tf.nest.pack_sequence_as(module.weights, flat)
+
     rules = [optimizer() for _ in modules]
     # Module k keeps its inputs of K - k + 1 iterations, today's included.
     queues = [collections.deque(maxlen=K - k + 1) for k in range(1, K + 1)]
@@ -187,8 +208,9 @@ def features_replay(
         h = tf.constant(x)
         for k in range(1, K + 1):
             queues[k - 1].append(h)
-            module = modules[k - 1]
-            h = module.forward(module.weights, h, move_statistics=True)
+            weights = ahead(k, t, play_ahead if k < K else replay_ahead,
+                            K - k if k < K else 1)
+            h = modules[k - 1].forward(weights, h, move_statistics=True)
         losses.append(float(cross_entropy(y, h)))
 
         next_delta = [None] * (K + 1)
@@ -197,12 +219,13 @@ def features_replay(
             if t < K - k:
                 continue
             module = modules[k - 1]
-            flat = sum(module.weights, [])
+            weights = ahead(k, t, replay_ahead, 1)
+            flat = sum(weights, [])
             # 2. Replay of h_{k-1}^{t-(K-k)}, the oldest input.
             x_replayed = queues[k - 1][0]
             with tf.GradientTape() as tape:
                 tape.watch([x_replayed, *flat])
-                h = module.forward(module.weights, x_replayed, False)
+                h = module.forward(weights, x_replayed, False)
                 # 3. Backward: <h̃_k, δ_k> has the gradient that is wanted.
                 objective = (
                     cross_entropy(y, h) if k == K
@@ -214,7 +237,9 @@ def features_replay(
             next_delta[k - 1] = gradient_shrink * e
         # 4. Update.
         for k, g in updates:
+            before[k - 1] = [sum(modules[k - 1].weights, []), before[k - 1][0]]
             update(modules[k - 1], rules[k - 1], g, learning_rate(t))
+            rates[k - 1] = learning_rate(t)
         delta = next_delta
     return losses
 

@@ -69,6 +69,11 @@ class DDG(FeaturesReplay):
         )
         self._build_queues()
 
+    def _rates_ahead(self):
+        plays, replays = super()._rates_ahead()
+        # Nothing is replayed; the last module learns ahead all the same.
+        return plays, [*([] for _ in replays[:-1]), replays[-1]]
+
     def next_update(self, k):
         residuals, delta = self._pending(k)
         gradients, _ = self._replay[k](

@@ -7,7 +7,9 @@ import tensorflow as tf
 
 from fr_keras import replayable
 from fr_keras.algorithms.base import Algorithm
+from fr_keras.delay_policy import DelayPolicy
 from fr_keras.forward_backward import record
+from fr_keras.look_ahead import LookAhead
 from fr_keras.recording import Played
 from fr_keras.replay_queue import ReplayQueue
 
@@ -55,6 +57,11 @@ class FeaturesReplay(Algorithm):
             β^(K - k). Below 1 it is *gradient shrinking* ([Zhuang et al.](
             https://arxiv.org/abs/1906.09108), against delays; with 1 the
             algorithm is that of the paper.
+        weight_prediction: bool, whether modules look ahead: play, replay and
+            the last module's pass then take place at predicted weights, by
+            `fr_keras.DelayPolicy` unless there is a `delay_policy`. `False` is
+            the algorithm of the paper.
+        delay_policy: `fr_keras.DelayPolicy` that says how far, or `None`.
 
     Example:
 
@@ -80,20 +87,54 @@ class FeaturesReplay(Algorithm):
 
     def __init__(
         self, model, num_modules=None, devices=None, gradient_shrink=1.0,
-        **kwargs,
+        weight_prediction=False, delay_policy=None, **kwargs,
     ):
         if not 0 < gradient_shrink <= 1:
             raise ValueError(
                 "`gradient_shrink` must be above 0 and at most 1. "
                 f"Received: {gradient_shrink=}"
             )
+        if delay_policy is not None and not isinstance(
+            delay_policy, DelayPolicy
+        ):
+            raise ValueError(
+                "`delay_policy` must be a fr_keras.DelayPolicy. "
+                f"Received: {delay_policy=}"
+            )
+        if delay_policy is not None and not weight_prediction:
+            raise ValueError(
+                "`delay_policy` says how far to look ahead, so it needs "
+                f"`weight_prediction=True`. Received: {weight_prediction=}"
+            )
         super().__init__(model, num_modules, devices, **kwargs)
         self.gradient_shrink = gradient_shrink
+        self.weight_prediction = bool(weight_prediction)
+        self.delay_policy = delay_policy
 
     def get_config(self):
         return {
-            **super().get_config(), "gradient_shrink": self.gradient_shrink
+            **super().get_config(),
+            "gradient_shrink": self.gradient_shrink,
+            "weight_prediction": self.weight_prediction,
+            "delay_policy": self.delay_policy
+            and keras.saving.serialize_keras_object(self.delay_policy),
         }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        if config["delay_policy"] is not None:
+            config["delay_policy"] = keras.saving.deserialize_keras_object(
+                config["delay_policy"], custom_objects=custom_objects
+            )
+        return super().from_config(config, custom_objects)
+
+    @property
+    def _policy(self):
+        """The `DelayPolicy`, or `None` where nothing is late or predicted."""
+        if self.num_modules == 1 or not self.weight_prediction:
+            return None
+        return self.delay_policy or DelayPolicy()
 
     @property
     def num_warmup_steps(self):
@@ -121,11 +162,18 @@ class FeaturesReplay(Algorithm):
             ReplayQueue(1, module.device, f"delta_{k}")
             for k, module in enumerate(self.modules_at_work[:-1], start=1)
         ]
+        policy = self._policy
+        for module, delay in zip(self.modules_at_work, self.delays):
+            module.look_ahead = policy and LookAhead(module, policy, delay)
 
     def state_variables(self):
+        keeping = [
+            *self._replay_queues, *self._deltas,
+            *(module.look_ahead for module in self.modules_at_work),
+        ]
         return [
-            variable for queue in (*self._replay_queues, *self._deltas)
-            for variable in queue.variables
+            variable for one in keeping if one is not None
+            for variable in one.variables
         ]
 
     def make_functions(self):
@@ -143,7 +191,8 @@ class FeaturesReplay(Algorithm):
         """Makes room for what plays keep; returns the plays' graphs."""
         if self.run_eagerly:
             return []  # The queues take what comes.
-        traced = self.trace_features(self._play)
+        plays_at, _ = self._rates_ahead()
+        traced = self.trace_features(self._play, plays_at[:-1])
         for k, (features, kept, _) in enumerate(traced):
             self._replay_queues[k].build(kept)
             self._deltas[k].build(self.delta_spec(k, features))
@@ -188,7 +237,10 @@ class FeaturesReplay(Algorithm):
         kept, delta = self._pending(k)
         module = self.modules_at_work[k]
         x, state = kept
-        made, _, _, backward = record(module, x, 1.0, state)
+        ahead = module.look_ahead and functools.partial(
+            module.look_ahead.replay, *self.optimizer.coming_learning_rates([1])
+        )
+        made, _, _, backward = record(module, x, 1.0, state, ahead)
         gradients, _ = backward(module.received(delta))
         return gradients, delta, made
 
@@ -221,12 +273,13 @@ class FeaturesReplay(Algorithm):
         """
         x, y, sample_weight = batch
         modules = self.modules_at_work
+        plays_at, replays_at = self._rates_ahead()
         learning_rate = self.optimizer.next_learning_rate()
 
         features, losses, played = [modules[0].standardize(x)], [], Played()
         for k in self._all_but_last:
             used = modules[k].used(features[k])
-            made, kept, own_losses, state = self._play[k](used)
+            made, kept, own_losses, state = self._play[k](used, *plays_at[k])
             queues[k].append(kept)
             features.append(modules[k].output(features[k], made))
             losses.extend(own_losses)
@@ -243,17 +296,34 @@ class FeaturesReplay(Algorithm):
                 # Others wait for this module's play, nobody for its replay.
                 with tf.control_dependencies(features[k + 1].tensors):
                     gradients[k], own = self._replay[k](
-                        kept, modules[k].received(delta)
+                        kept, modules[k].received(delta), *replays_at[k]
                     )
                 sent[k] = modules[k].sent(own, delta)
         gradients[-1], sent[-1], state = self.learn(
-            features[-1], y, sample_weight, losses
+            features[-1], y, sample_weight, losses, *replays_at[-1]
         )
         played.add(None, state)
         self.update(gradients, learning_rate)
         return [
             self._shrunk(k, delta) for k, delta in enumerate(sent)
         ][1:], played
+
+    def _rates_ahead(self):
+        """The learning rates with which modules look ahead, if they do.
+
+        Returns:
+            Tuple of two lists with one list for each module: what plays and
+            what replays take.
+        """
+        if self._policy is None:
+            return [[[]] * self.num_modules] * 2
+        return [
+            [
+                [rates] for rates in
+                self.optimizer.coming_learning_rates(horizons)
+            ]
+            for horizons in (self.delays, [1] * self.num_modules)
+        ]
 
     def _shrunk(self, k, delta):
         """β times what module k (from 0) sends down."""
@@ -266,7 +336,7 @@ class FeaturesReplay(Algorithm):
             ])
 
 
-def play(module, x):
+def play(module, x, *rates):
     """Forward pass of a new mini-batch: h_k = F_k(h_{k-1}; w_k).
 
     Moves the module's state: moving averages, random number generators.
@@ -274,18 +344,21 @@ def play(module, x):
     Args:
         module: `fr_keras.module.Module`.
         x: `fr_keras.features.Features`, the used part of h_{k-1}.
+        *rates: the learning rates with which the module looks ahead, if it
+            does: see `fr_keras.look_ahead.LookAhead.play`.
 
     Returns:
         Tuple `(made, kept, losses, state)`: `Features`, what the module makes
         of h_k; what a replay needs, `x` and the state from which it was played
         (a list of tensors); the losses of its layers; and that state.
     """
-    made, losses, moved = module.forward(x)
+    ahead = functools.partial(module.look_ahead.play, *rates) if rates else None
+    made, losses, moved = module.forward(x, (), ahead)
     state = module.commit(moved)
     return made, (x, state), losses, state
 
 
-def replay(module, kept, delta, loss_weight=1.0):
+def replay(module, kept, delta, *rates, loss_weight=1.0):
     """Replay of a stored input and backward pass from δ_k.
 
     The module's state stays as it is: it moved when the input was played.
@@ -294,6 +367,7 @@ def replay(module, kept, delta, loss_weight=1.0):
         module: `fr_keras.module.Module`.
         kept: tuple `(x, state)`, as `play` returned it.
         delta: list of tensors, δ_k as `Module.received` returns it.
+        *rates: as for `play`.
         loss_weight: float, the weight of the losses of the module's layers.
 
     Returns:
@@ -301,5 +375,8 @@ def replay(module, kept, delta, loss_weight=1.0):
         `fr_keras.features.ErrorGradient` of `x`.
     """
     x, state = kept
-    _, _, _, backward = record(module, x, loss_weight, state)
+    ahead = (
+        functools.partial(module.look_ahead.replay, *rates) if rates else None
+    )
+    _, _, _, backward = record(module, x, loss_weight, state, ahead)
     return backward(delta)

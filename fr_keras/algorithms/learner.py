@@ -1,5 +1,8 @@
 """What modules learn in an iteration: loss, gradients, updates."""
 
+import functools
+import itertools
+
 import tensorflow as tf
 
 from fr_keras.algorithms.compiler import ModuleCompiler
@@ -35,7 +38,7 @@ class ModuleLearner(ModuleCompiler):
             module.update for module in self.modules_at_work
         )
 
-    def learn(self, x, y, sample_weight, losses_below):
+    def learn(self, x, y, sample_weight, losses_below, *rates):
         """The last module's part of an iteration, the same in all methods.
 
         Forward pass, loss, backward pass and metrics.
@@ -46,6 +49,8 @@ class ModuleLearner(ModuleCompiler):
             sample_weight: nest of tensors or `None`.
             losses_below: list of scalar tensors, the losses of the layers of
                 the other modules, which are reported but not differentiated.
+            *rates: the learning rates with which the last module looks ahead,
+                if it does: see `fr_keras.look_ahead.LookAhead.replay`.
 
         Returns:
             Tuple `(gradients, sent, state)`: g_K, a list of tensors; e_K, the
@@ -53,16 +58,18 @@ class ModuleLearner(ModuleCompiler):
             `Module.commit` returns it.
         """
         gradients, sent, outputs, losses, state = self._learn(
-            x, y, sample_weight
+            x, y, sample_weight, *rates
         )
         self._count(losses + losses_below, y, outputs, sample_weight)
         return gradients, self.modules_at_work[-1].sent(sent), state
 
-    def _learn_batch(self, x, y, sample_weight):
-        *learned, moved = self.differentiate_loss(x, y, sample_weight)
+    def _learn_batch(self, x, y, sample_weight, *rates):
+        *learned, moved = self.differentiate_loss(
+            x, y, sample_weight, (), *rates
+        )
         return *learned, self.modules_at_work[-1].commit(moved)
 
-    def differentiate_loss(self, x, y, sample_weight, state=()):
+    def differentiate_loss(self, x, y, sample_weight, state=(), *rates):
         """Forward and backward pass of the last module, moving nothing.
 
         Args:
@@ -70,6 +77,7 @@ class ModuleLearner(ModuleCompiler):
             y: nest of tensors, the labels.
             sample_weight: nest of tensors or `None`.
             state: as for `fr_keras.forward_backward.record`.
+            *rates: as for `learn`.
 
         Returns:
             Tuple `(gradients, sent, outputs, losses, moved)`: as
@@ -80,7 +88,9 @@ class ModuleLearner(ModuleCompiler):
         with tf.GradientTape() as tape:
             module.watch(tape, x)
             outputs, losses, moved = module.forward(
-                x, zip(module.replayed_state, state)
+                x, zip(module.replayed_state, state),
+                functools.partial(module.look_ahead.replay, *rates)
+                if rates else None,
             )
             loss = self.compute_loss(
                 y=y, y_pred=module.packed(outputs), sample_weight=sample_weight
@@ -115,13 +125,14 @@ class ModuleLearner(ModuleCompiler):
             if of_module is not None:
                 self._update[k](of_module, learning_rate)
 
-    def trace_features(self, functions):
+    def trace_features(self, functions, others=()):
         """Traces what makes features, in all modules but the last.
 
         Args:
             functions: list of `DeviceFunction`s, one for each module, which
                 take the used features and return what the module makes of
                 them, what it keeps of it, and more.
+            others: list of lists of what each takes beside, or nothing.
 
         Returns:
             List of tuples `(features, kept, graph)`, one for each module but
@@ -133,8 +144,12 @@ class ModuleLearner(ModuleCompiler):
             self.modules_at_work[0].standardize, autograph=False
         ).get_concrete_function(x).structured_outputs
         traced = []
-        for module, function in zip(self.modules_at_work[:-1], functions):
-            (made, kept, *_), graph = function.trace(module.used(features))
+        for module, function, more in itertools.zip_longest(
+            self.modules_at_work[:-1], functions[:-1], others, fillvalue=()
+        ):
+            (made, kept, *_), graph = function.trace(
+                module.used(features), *more
+            )
             features = module.output(features, made)
             traced.append((features, kept, graph))
         return traced
