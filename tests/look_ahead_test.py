@@ -1,12 +1,21 @@
-"""Weights to come: against the plain reference, and where nothing is late."""
+"""Look-ahead: against plain references, and what is not to be predicted."""
 
+import functools
+
+import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
 import fr_keras
-from tests import agreement, reference
+from fr_keras.look_ahead import LookAhead
+from tests import agreement, reference, small_net
 from tests.agreement import convolutional_net
 
+layers = keras.layers
 
+
+@keras.saving.register_keras_serializable("look_ahead_test")
 class Policy(fr_keras.DelayPolicy):
     """Factors that are exact in binary, so that float64 agrees."""
 
@@ -20,22 +29,191 @@ class Policy(fr_keras.DelayPolicy):
 MOMENTUM = {"sgd": 0.0, "nesterov": 0.875, "adam": 0.875, "schedule": 0.875}
 
 
+def ahead(optimizer):
+    policy, momentum = Policy(), MOMENTUM[optimizer]
+    return {
+        "play_ahead": lambda delay: policy.play(delay, momentum),
+        "replay_ahead": lambda delay: policy.replay(delay, momentum),
+    }
+
+
 @pytest.mark.parametrize("num_modules, optimizer, steps", [
-    (1, "adam", 5), (2, "sgd", 1), (3, "nesterov", 5), (3, "adam", 1),
-    (4, "adam", 5), (4, "schedule", 5),
+    (2, "sgd", 1), (3, "nesterov", 5), (4, "adam", 5), (4, "schedule", 5),
 ])
 def test_agrees_with_reference(float64, num_modules, optimizer, steps):
-    policy, momentum = Policy(), MOMENTUM[optimizer]
-
-    def plain(*args):
-        if num_modules == 1:
-            return reference.features_replay(*args)
-        return reference.features_replay(
-            *args, play_ahead=lambda s: policy.play(s, momentum),
-            replay_ahead=lambda s: policy.replay(s, momentum),
-        )
-
     agreement.check(
-        fr_keras.FeaturesReplay, plain, num_modules, convolutional_net,
-        optimizer, steps, weight_prediction=True, delay_policy=policy,
+        fr_keras.FeaturesReplay,
+        functools.partial(reference.features_replay, **ahead(optimizer)),
+        num_modules, convolutional_net, optimizer, steps,
+        weight_prediction=True, delay_policy=Policy(),
     )
+
+
+@pytest.mark.parametrize("num_modules, optimizer, steps", [
+    (2, "sgd", 1), (4, "schedule", 5),
+])
+def test_ddg_agrees_with_reference(float64, num_modules, optimizer, steps):
+    agreement.check(
+        fr_keras.DDG,
+        functools.partial(
+            reference.delayed_backprop,
+            delays=[num_modules - k for k in range(1, num_modules + 1)],
+            **ahead(optimizer),
+        ),
+        num_modules, convolutional_net, optimizer, steps,
+        weight_prediction=True, delay_policy=Policy(),
+    )
+
+
+def trained(weight_prediction, num_modules=3, **options):
+    keras.utils.set_random_seed(0)
+    net = small_net.net()
+    net.get_layer(index=-2).rate = 0.0  # XLA draws other numbers.
+    model = fr_keras.FeaturesReplay(
+        net, num_modules, weight_prediction=weight_prediction
+    )
+    model.compile(keras.optimizers.Adam(0.01), "mse", **options)
+    small_net.fit(model, epochs=2)
+    return small_net.values(model)
+
+
+def test_one_module_is_not_late():
+    small_net.assert_same(trained(True, 1), trained(False, 1))
+
+
+@pytest.mark.parametrize("options", [
+    {"steps_per_execution": 4}, {"run_eagerly": True}, {"jit_compile": True},
+])
+def test_however_it_is_run(options):
+    small_net.assert_same(
+        trained(True, **options), trained(True), rtol=1e-4
+    )
+    assert any(small_net.differ(trained(True), trained(False)))
+
+
+class Renormalized(layers.Layer):
+    """A weight that is trained, and assigned in every call."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 5), name="kernel")
+
+    def call(self, x):
+        self.kernel.assign(self.kernel / keras.ops.norm(self.kernel))
+        return keras.ops.matmul(x, self.kernel)
+
+
+@pytest.mark.parametrize("algorithm", [fr_keras.FeaturesReplay, fr_keras.DDG])
+def test_what_layers_assign_is_not_predicted(algorithm):
+    net = keras.Sequential([
+        keras.Input((6,)), Renormalized(), layers.Dense(4), layers.Dense(3)
+    ])
+    model = algorithm(net, 2, weight_prediction=True, copy=False)
+    model.compile(keras.optimizers.SGD(0.0, momentum=0.9), "mse")
+    before = net.get_weights()[1:]
+    small_net.fit(model)
+    # At learning rate 0 nothing but the assignment changes anything.
+    kernel, *others = net.get_weights()
+    assert np.linalg.norm(kernel) == pytest.approx(1, rel=1e-6)
+    small_net.assert_same(others, before)
+    assert not model.modules_at_work[0].look_ahead.leave_out(
+        [net.layers[0].kernel]
+    )
+
+
+def one_module(optimizer):
+    """A module at work, of one weight w, that `update` moves."""
+    net = keras.Sequential([keras.Input((1,)), layers.Dense(1, use_bias=False)])
+    model = fr_keras.FeaturesReplay(
+        [net, layers.Dense(1)], weight_prediction=True, delay_policy=Policy()
+    )
+    model.compile(optimizer, "mse")
+    model.prepare(fr_keras.batch_spec.BatchSpec(
+        (tf.zeros((2, 1)), tf.zeros((2, 1)), None)
+    ))
+    return model.modules_at_work[0]
+
+
+def predicted(module, kind, rate=0.5):
+    ((variable, weight),) = getattr(module.look_ahead, kind)(
+        [tf.constant(rate)]
+    )
+    return (weight - variable.value).numpy().item()
+
+
+def test_accumulation_counts_updates():
+    """With M = 3, an error gradient one iteration late is 0 or 1 updates."""
+    module = one_module(
+        keras.optimizers.SGD(0.5, gradient_accumulation_steps=3)
+    )
+    found = []
+    update = tf.function(module.update)
+    for gradient in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 9.0, 9.0, 9.0):
+        update([tf.constant([[gradient]])], [tf.constant(0.5)])
+        found.append(predicted(module, "play"))
+    # Updates by the means 2, 5 and 9: Δ is -1, -2.5 and -4.5. They are the
+    # next iteration's after the second, the fifth and the eighth.
+    a, b = Policy().play(1, 0.0)
+    np.testing.assert_allclose(found, [
+        0, 0, 0, 0, a * -1 + b * (-1 - 0), 0, 0,
+        a * -2.5 + b * (-2.5 + 1), 0,
+    ], atol=1e-6)
+
+
+def test_overflow_is_no_update():
+    module = one_module(keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.5), initial_scale=2.0
+    ))
+    for gradient in (1.0, 2.0, float("inf")):
+        # Multiplied by the scale of then.
+        module.update([
+            tf.constant([[gradient]]) * module.loss_scale
+        ], [tf.constant(0.5)])
+    a, b = Policy().play(1, 0.0)
+    assert predicted(module, "play") == pytest.approx(
+        a * -1 + b * (-1 + 0.5)
+    )
+
+
+def test_learning_rates_to_come():
+    module = one_module(keras.optimizers.SGD(0.5, momentum=0.9))
+    module.update([tf.constant([[1.0]])], [tf.constant(0.5)])
+    for rate, times in ((0.5, 1), (0.05, 0.1), (1.0, 2)):
+        a, b = Policy().play(1, 0.9)
+        assert predicted(module, "play", rate) == pytest.approx(
+            times * (a + b) * -0.5, rel=1e-5
+        )
+    # A warm-up that begins with 0 predicts nothing from it.
+    module.update([tf.constant([[1.0]])], [tf.constant(0.0)])
+    assert predicted(module, "play") == 0
+
+
+def test_state_is_named():
+    """So that checkpoints have it."""
+    model = small_net.compiled(weight_prediction=True)
+    small_net.fit(model)
+    kept = {id(variable) for variable in model.state_variables()}
+    for module in model.modules_at_work:
+        assert isinstance(module.look_ahead, LookAhead)
+        variables = module.look_ahead.variables
+        assert len(variables) == 2 * len(module.trainable_variables)
+        assert {id(variable) for variable in variables} <= kept
+
+
+def test_save_and_load(tmp_path):
+    model = fr_keras.FeaturesReplay(
+        small_net.net(), 3, weight_prediction=True, delay_policy=Policy()
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.weight_prediction
+    assert isinstance(loaded.delay_policy, Policy)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"delay_policy": Policy()}, "needs `weight_prediction=True`. Received"),
+    ({"weight_prediction": True, "delay_policy": 2}, "must be a fr_keras.Del"),
+    ({"weight_prediction": 2}, "must be True or False. Received: .*=2"),
+])
+def test_nonsense_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        fr_keras.FeaturesReplay(small_net.net(), 3, **arguments)

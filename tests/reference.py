@@ -125,7 +125,60 @@ def update(module, rule, gradients, rate):
         ]
 
 
-def delayed_backprop(modules, optimizer, learning_rate, batches, delays):
+class Ahead:
+    """The weights of modules as their last two updates predict them.
+
+    Args:
+        modules: list of `PlainModule`, k = 1 … K.
+        learning_rate: function `t -> γ_t`.
+    """
+
+    def __init__(self, modules, learning_rate):
+        self._modules = modules
+        self._learning_rate = learning_rate
+        # Weights before the last update of each module, and before that.
+        self._before = [[sum(module.weights, [])] * 2 for module in modules]
+        self._rates = [learning_rate(0)] * len(modules)  # Of the last update.
+
+    def __call__(self, k, t, factors, horizon):
+        """w + a Δ_t + b (Δ_t - Δ_{t-1}), by the coming learning rates.
+
+        Args:
+            k: int, the module, from 1.
+            t: int, the iteration.
+            factors: function `s -> (a, b)` of the delay, or `None` for w.
+            horizon: int, iterations over which learning rates are averaged.
+
+        Returns:
+            List like the weights of a `PlainModule`.
+        """
+        weights = self._modules[k - 1].weights
+        if factors is None:
+            return weights
+        coming = np.mean([
+            self._learning_rate(t + i) for i in range(max(horizon, 1))
+        ])
+        a, b = (
+            factor * coming / self._rates[k - 1]
+            for factor in factors(len(self._modules) - k)
+        )
+        flat = [
+            w + a * (w - w1) + b * ((w - w1) - (w1 - w2))
+            for w, w1, w2 in zip(sum(weights, []), *self._before[k - 1])
+        ]
+        return tf.nest.pack_sequence_as(weights, flat)
+
+    def keep(self, k, t):
+        """To be called before module k is updated at iteration t."""
+        weights = sum(self._modules[k - 1].weights, [])
+        self._before[k - 1] = [weights, self._before[k - 1][0]]
+        self._rates[k - 1] = self._learning_rate(t)
+
+
+def delayed_backprop(
+    modules, optimizer, learning_rate, batches, delays,
+    play_ahead=None, replay_ahead=None,
+):
     """Back-propagation through the whole network, applied late.
 
     Module k is updated at iteration t by its part of the gradient at w^{t-d_k},
@@ -137,25 +190,36 @@ def delayed_backprop(modules, optimizer, learning_rate, batches, delays):
         learning_rate: function.
         batches: list.
         delays: list of int, d_k.
+        play_ahead: as for `features_replay`, as is the next.
+        replay_ahead: function, for the last module.
 
     Returns:
         List of the losses.
     """
     rules = [optimizer() for _ in modules]
+    ahead = Ahead(modules, learning_rate)
     gradients, losses = [], []
     for t, (x, y) in enumerate(batches):
-        weights = [sum(module.weights, []) for module in modules]
+        K = len(modules)
+        weights = [
+            ahead(k, t, play_ahead, K - k) if k < K
+            else ahead(k, t, replay_ahead, 1)
+            for k in range(1, K + 1)
+        ]
         with tf.GradientTape() as tape:
             tape.watch(weights)
             h = tf.constant(x)
-            for module in modules:
-                h = module.forward(module.weights, h, move_statistics=True)
+            for module, of_module in zip(modules, weights):
+                h = module.forward(of_module, h, move_statistics=True)
             loss = cross_entropy(y, h)
         losses.append(float(loss))
-        gradients.append(tape.gradient(loss, weights))
+        gradients.append(
+            tape.gradient(loss, [sum(of_module, []) for of_module in weights])
+        )
         for k, module in enumerate(modules):
             if t >= delays[k]:
                 g = gradients[t - delays[k]][k]
+                ahead.keep(k + 1, t)
                 update(module, rules[k], g, learning_rate(t))
     return losses
 
@@ -182,22 +246,7 @@ def features_replay(
         gradient.
     """
     K = len(modules)
-    # Weights before the last update of each module, and before that.
-    before = [[sum(module.weights, [])] * 2 for module in modules]
-    rates = [learning_rate(0)] * K  # Of the last update.
-
-    def ahead(k, t, factors, horizon):
-        module, s = modules[k - 1], K - k
-        if factors is None:
-            return module.weights
-        coming = np.mean([learning_rate(t + i) for i in range(max(horizon, 1))])
-        a, b = (factor * coming / rates[k - 1] for factor in factors(s))
-        flat = [
-            w + a * (w - w1) + b * ((w - w1) - (w1 - w2))
-            for w, w1, w2 in zip(sum(module.weights, []), *before[k - 1])
-        ]
-        return tf.nest.pack_sequence_as(module.weights, flat)
-
+    ahead = Ahead(modules, learning_rate)
     rules = [optimizer() for _ in modules]
     # Module k keeps its inputs of K - k + 1 iterations, today's included.
     queues = [collections.deque(maxlen=K - k + 1) for k in range(1, K + 1)]
@@ -208,8 +257,10 @@ def features_replay(
         h = tf.constant(x)
         for k in range(1, K + 1):
             queues[k - 1].append(h)
-            weights = ahead(k, t, play_ahead if k < K else replay_ahead,
-                            K - k if k < K else 1)
+            weights = (
+                ahead(k, t, play_ahead, K - k) if k < K
+                else ahead(k, t, replay_ahead, 1)
+            )
             h = modules[k - 1].forward(weights, h, move_statistics=True)
         losses.append(float(cross_entropy(y, h)))
 
@@ -237,9 +288,8 @@ def features_replay(
             next_delta[k - 1] = gradient_shrink * e
         # 4. Update.
         for k, g in updates:
-            before[k - 1] = [sum(modules[k - 1].weights, []), before[k - 1][0]]
+            ahead.keep(k, t)
             update(modules[k - 1], rules[k - 1], g, learning_rate(t))
-            rates[k - 1] = learning_rate(t)
         delta = next_delta
     return losses
 

@@ -36,9 +36,10 @@ def data(num_batches=STEPS, seed=0):
 
 def compiled(network=None, num_modules=K, algorithm=None, **options):
     algorithm = algorithm or fr_keras.FeaturesReplay
-    model = algorithm(
-        network or net(), num_modules, **ARGUMENTS.get(algorithm, {})
-    )
+    arguments = dict(ARGUMENTS.get(algorithm, {}))
+    if "weight_prediction" in options:
+        arguments["weight_prediction"] = options.pop("weight_prediction")
+    model = algorithm(network or net(), num_modules, **arguments)
     optimizer = options.pop("optimizer", None)
     if optimizer is None:
         optimizer = keras.optimizers.SGD(0.1, momentum=0.9)

@@ -94,6 +94,11 @@ class FeaturesReplay(Algorithm):
                 "`gradient_shrink` must be above 0 and at most 1. "
                 f"Received: {gradient_shrink=}"
             )
+        if weight_prediction not in (True, False):
+            raise ValueError(
+                "`weight_prediction` must be True or False. "
+                f"Received: {weight_prediction=}"
+            )
         if delay_policy is not None and not isinstance(
             delay_policy, DelayPolicy
         ):
