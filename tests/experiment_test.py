@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import keras
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -37,6 +38,7 @@ NONSENSE = [
     "--learning_rate=0", "--learning_rate=nan", "--learning_rate=inf",
     "--learning_rate_drops=5,3", "--learning_rate_drops=a",
     "--learning_rate_drops=0",
+    "--warmup_epochs=-1", "--warmup_epochs=nan", "--warmup_epochs=inf",
     "--learning_rate_factor=0", "--learning_rate_factor=-1",
     "--learning_rate_factor=nan", "--learning_rate_factor=2",
     "--gradient_shrink=0", "--gradient_shrink=2", "--gradient_shrink=nan",
@@ -46,7 +48,8 @@ NONSENSE = [
     "--weight_decay=-1", "--weight_decay=nan", "--weight_decay=inf",
     "--steps_per_execution=0", "--steps_per_execution=1000000000000",
     "--seed=-1", "--seed=4294967296",
-    "--nesterov=perhaps", "--drop_remainder=2", "--recompute=x",
+    "--nesterov=perhaps", "--weight_prediction=2", "--drop_remainder=2",
+    "--recompute=x",
     "--deterministic=sometimes", "--exact_gradient=x", "--histograms=x",
     "--graph=x",
     "--balance=good", "--optimizer=magic",
@@ -135,10 +138,14 @@ def built(*arguments):
 
 def test_flags_of_algorithms():
     for algorithm in ("features_replay", "ddg"):
-        model = built(f"--algorithm={algorithm}", "--gradient_shrink=0.5")
+        model = built(
+            f"--algorithm={algorithm}", "--gradient_shrink=0.5",
+            "--weight_prediction",
+        )
         assert type(model) is fr_keras.ALGORITHMS[algorithm]
         assert model.gradient_shrink == 0.5
-    parse("--gradient_shrink=1")
+        assert model.weight_prediction is True
+    parse("--gradient_shrink=1", "--noweight_prediction")
     model = built(
         "--algorithm=gpipe", "--num_microbatches=7", "--norecompute"
     )
@@ -177,6 +184,7 @@ def test_measured_balance(monkeypatch):
     "algorithm, flag",
     [
         ("backprop", "--gradient_shrink=0.5"),
+        ("gpipe", "--weight_prediction"),
         ("features_replay", "--num_microbatches=2"),
         ("ddg", "--norecompute"),
         ("gpipe", "--synthesizer_width=3"),
@@ -206,6 +214,30 @@ def test_examples_of_an_epoch(flags_given, examples):
     else:
         with pytest.raises(errors.UsageError, match="--batch_size|every batch"):
             experiment.examples_per_epoch(100)
+
+
+@pytest.mark.parametrize("drops, expected", [
+    ("", {0: 0.02, 1: 0.04, 23: 0.48, 24: 0.5, 25: 0.5, 49: 0.5}),
+    # Warm-up goes on over a drop.
+    ("2", {0: 0.02, 19: 0.4, 20: 0.042, 24: 0.05, 30: 0.05}),
+])
+def test_warm_up(drops, expected):
+    parse(
+        "--epochs=5", "--num_modules=1", "--devices=CPU:0",
+        "--learning_rate=0.5", f"--learning_rate_drops={drops}",
+        "--warmup_epochs=2.5",
+    )
+    network = experiment.build_network((8, 8, 1), num_classes=3)
+    model = experiment.build_algorithm(network, steps_per_epoch=10)
+    schedule = model.optimizer.shared._learning_rate
+    again = keras.optimizers.schedules.deserialize(
+        keras.optimizers.schedules.serialize(schedule)
+    )
+    for iteration, rate in expected.items():
+        model.optimizer.iterations.assign(iteration)
+        assert float(model.optimizer.learning_rate) == pytest.approx(rate)
+        assert float(again(iteration)) == pytest.approx(rate)
+    parse("--warmup_epochs=0")
 
 
 def test_drops_beyond_the_last_epoch_do_not_matter():

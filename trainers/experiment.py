@@ -10,6 +10,7 @@ from absl import flags
 import fr_keras
 from trainers import cores
 from trainers.errors import UsageError
+from trainers.learning_rate import learning_rate
 from trainers.optimizer import CoupledSGD
 
 FLAGS = flags.FLAGS
@@ -27,6 +28,11 @@ flags.DEFINE_float(
     "gradient_shrink", 1.0,
     "What error gradients are multiplied by at each hop down; for "
     "features_replay and ddg.",
+)
+flags.DEFINE_bool(
+    "weight_prediction", False,
+    "Whether modules compute with weights predicted by their last updates, "
+    "against the delay of gradients; for features_replay and ddg.",
 )
 flags.DEFINE_integer(
     "num_microbatches", 4,
@@ -116,6 +122,10 @@ flags.DEFINE_float(
     "learning_rate_factor", 0.1,
     "What the learning rate is multiplied by at each drop, at most 1.",
 )
+flags.DEFINE_float(
+    "warmup_epochs", 0.0,
+    "Epochs over which the learning rate rises from 0; parts of an epoch too.",
+)
 flags.DEFINE_enum(
     "optimizer", "sgd", ["sgd", "adam"],
     "Optimizer; --momentum and --nesterov are for sgd.",
@@ -151,20 +161,21 @@ flags.DEFINE_string(
 # The flags that only some algorithms read.
 ALGORITHM_FLAGS = {
     "backprop": (),
-    "ddg": ("gradient_shrink",),
+    "ddg": ("gradient_shrink", "weight_prediction"),
     "dni": ("synthesizer_width", "synthesizer_learning_rate"),
-    "features_replay": ("gradient_shrink",),
+    "features_replay": ("gradient_shrink", "weight_prediction"),
     "gpipe": ("num_microbatches", "recompute"),
 }
 
 EXPERIMENT_FLAGS = (
-    "algorithm", "gradient_shrink", "num_microbatches", "recompute",
-    "synthesizer_width", "synthesizer_learning_rate", "model", "depth",
-    "dropout", "num_modules", "devices", "balance", "dataset", "data_dir",
-    "mean", "std", "crop_padding", "flip", "batch_size", "drop_remainder",
-    "epochs", "learning_rate", "learning_rate_drops", "learning_rate_factor",
-    "optimizer", "momentum", "nesterov", "weight_decay", "steps_per_execution",
-    "seed", "deterministic", "restore_weights_from",
+    "algorithm", "gradient_shrink", "weight_prediction", "num_microbatches",
+    "recompute", "synthesizer_width", "synthesizer_learning_rate", "model",
+    "depth", "dropout", "num_modules", "devices", "balance", "dataset",
+    "data_dir", "mean", "std", "crop_padding", "flip", "batch_size",
+    "drop_remainder", "epochs", "learning_rate", "learning_rate_drops",
+    "learning_rate_factor", "warmup_epochs", "optimizer", "momentum",
+    "nesterov", "weight_decay", "steps_per_execution", "seed", "deterministic",
+    "restore_weights_from",
 )
 
 
@@ -232,6 +243,11 @@ _validate(
     "learning_rate_drops",
     _are_increasing_epochs,
     "must be increasing epochs, like 150,225",
+)
+_validate(
+    "warmup_epochs",
+    lambda epochs: 0 <= epochs <= _MANY,
+    "must be at least 0 and finite",
 )
 _validate(
     "learning_rate_factor",
@@ -405,24 +421,14 @@ def build_algorithm(network, steps_per_epoch, costs=None):
             costs=costs,
             **algorithm_arguments(),
         )
-    # A short trial of a long experiment ends before its drops.
-    drops = [
-        int(epoch) * steps_per_epoch
-        for epoch in FLAGS.learning_rate_drops
-        if int(epoch) < FLAGS.epochs
-    ]
+    rate = learning_rate(
+        FLAGS.learning_rate, steps_per_epoch,
+        # A short trial of a long experiment ends before its drops.
+        [e for e in map(int, FLAGS.learning_rate_drops) if e < FLAGS.epochs],
+        FLAGS.learning_rate_factor, FLAGS.warmup_epochs,
+    )
     model.compile(
-        build_optimizer(
-            keras.optimizers.schedules.PiecewiseConstantDecay(
-                [step - 1 for step in drops],
-                [
-                    FLAGS.learning_rate * FLAGS.learning_rate_factor**i
-                    for i in range(len(drops) + 1)
-                ],
-            )
-            if drops
-            else FLAGS.learning_rate
-        ),
+        build_optimizer(rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         steps_per_execution=FLAGS.steps_per_execution,

@@ -8,13 +8,15 @@ configs/ holds the experiments. Flags that come later override earlier ones:
     the network     --model --depth --dropout
     its modules     --algorithm --num_modules --devices --balance
                     --steps_per_execution
-    algorithms      --gradient_shrink (features_replay, ddg)
+    algorithms      --weight_prediction --gradient_shrink (features_replay,
+                    ddg)
                     --num_microbatches --recompute (gpipe)
                     --synthesizer_width --synthesizer_learning_rate (dni)
     the data        --dataset --data_dir --mean --std --crop_padding --flip
     the training    --batch_size --drop_remainder --epochs --seed --optimizer
                     --momentum --nesterov --weight_decay --learning_rate
                     --learning_rate_drops --learning_rate_factor
+                    --warmup_epochs
                     --deterministic --restore_weights_from
     what is seen    --diagnostics_every --exact_gradient --histograms --graph
                     --profile_steps
