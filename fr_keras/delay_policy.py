@@ -61,6 +61,17 @@ class DelayPolicy:
         del delay, momentum
         return 3.0, 3.0
 
+    def learning_rate(self, delay):
+        """What the learning rate of a module is multiplied by.
+
+        Args:
+            delay: int, s, by how many iterations its gradient is late.
+
+        Returns:
+            float.
+        """
+        return (1 + delay) ** -0.5
+
     def get_config(self):
         return {}
 

@@ -25,6 +25,9 @@ class Policy(fr_keras.DelayPolicy):
     def replay(self, delay, momentum):
         return 1.0 + 0.125 * delay, 2.0
 
+    def learning_rate(self, delay):
+        return 2.0**-delay
+
 
 MOMENTUM = {"sgd": 0.0, "nesterov": 0.875, "adam": 0.875, "schedule": 0.875}
 
@@ -34,6 +37,7 @@ def ahead(optimizer):
     return {
         "play_ahead": lambda delay: policy.play(delay, momentum),
         "replay_ahead": lambda delay: policy.replay(delay, momentum),
+        "rate_factor": policy.learning_rate,
     }
 
 

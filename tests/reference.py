@@ -177,7 +177,7 @@ class Ahead:
 
 def delayed_backprop(
     modules, optimizer, learning_rate, batches, delays,
-    play_ahead=None, replay_ahead=None,
+    play_ahead=None, replay_ahead=None, rate_factor=lambda delay: 1.0,
 ):
     """Back-propagation through the whole network, applied late.
 
@@ -192,6 +192,7 @@ def delayed_backprop(
         delays: list of int, d_k.
         play_ahead: as for `features_replay`, as is the next.
         replay_ahead: function, for the last module.
+        rate_factor: as for `features_replay`.
 
     Returns:
         List of the losses.
@@ -220,13 +221,14 @@ def delayed_backprop(
             if t >= delays[k]:
                 g = gradients[t - delays[k]][k]
                 ahead.keep(k + 1, t)
-                update(module, rules[k], g, learning_rate(t))
+                rate = learning_rate(t) * rate_factor(delays[k])
+                update(module, rules[k], g, rate)
     return losses
 
 
 def features_replay(
     modules, optimizer, learning_rate, batches, gradient_shrink=1.0,
-    play_ahead=None, replay_ahead=None,
+    play_ahead=None, replay_ahead=None, rate_factor=lambda delay: 1.0,
 ):
     """Runs the algorithm; the modules hold the trained weights afterwards.
 
@@ -240,6 +242,7 @@ def features_replay(
         play_ahead: function `s -> (a, b)`: module k plays at
             w + a Δ_t + b (Δ_t - Δ_{t-1}), s = K - k, or `None` for w.
         replay_ahead: the same for replays and the last module's gradient.
+        rate_factor: function of the delay, what γ_t is multiplied by.
 
     Returns:
         List of the losses f(h_K^t, y^t), where the last module computes its
@@ -289,7 +292,8 @@ def features_replay(
         # 4. Update.
         for k, g in updates:
             ahead.keep(k, t)
-            update(modules[k - 1], rules[k - 1], g, learning_rate(t))
+            rate = learning_rate(t) * rate_factor(K - k)
+            update(modules[k - 1], rules[k - 1], g, rate)
         delta = next_delta
     return losses
 

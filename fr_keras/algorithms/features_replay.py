@@ -242,8 +242,9 @@ class FeaturesReplay(Algorithm):
         kept, delta = self._pending(k)
         module = self.modules_at_work[k]
         x, state = kept
+        _, replays_at = self._rates_ahead()
         ahead = module.look_ahead and functools.partial(
-            module.look_ahead.replay, *self.optimizer.coming_learning_rates([1])
+            module.look_ahead.replay, *replays_at[k]
         )
         made, _, _, backward = record(module, x, 1.0, state, ahead)
         gradients, _ = backward(module.received(delta))
@@ -324,11 +325,18 @@ class FeaturesReplay(Algorithm):
             return [[[]] * self.num_modules] * 2
         return [
             [
-                [rates] for rates in
-                self.optimizer.coming_learning_rates(horizons)
+                [self.rates_of(k, rates)] for k, rates in enumerate(
+                    self.optimizer.coming_learning_rates(horizons)
+                )
             ]
             for horizons in (self.delays, [1] * self.num_modules)
         ]
+
+    def rates_of(self, k, learning_rate):
+        if self._policy is None:
+            return learning_rate
+        factor = self._policy.learning_rate(self.delays[k])
+        return [rate * factor for rate in learning_rate]
 
     def _shrunk(self, k, delta):
         """β times what module k (from 0) sends down."""

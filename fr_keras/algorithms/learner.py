@@ -123,7 +123,20 @@ class ModuleLearner(ModuleCompiler):
         """
         for k, of_module in enumerate(gradients):
             if of_module is not None:
-                self._update[k](of_module, learning_rate)
+                self._update[k](of_module, self.rates_of(k, learning_rate))
+
+    def rates_of(self, k, learning_rate):
+        """The learning rates of one module (hook).
+
+        Args:
+            k: int, the number of the module, from 0.
+            learning_rate: list of scalar tensors, those of all modules, for
+                each optimizer inside of the given one.
+
+        Returns:
+            List like `learning_rate`.
+        """
+        return learning_rate
 
     def trace_features(self, functions, others=()):
         """Traces what makes features, in all modules but the last.
