@@ -54,6 +54,9 @@ _PLOTS = {
     ],
 }
 
+# Values to compare with: of σ, where uphill begins and back-propagation's.
+_LEVELS = {"sufficient direction constant": (0, 1)}
+
 # Okabe and Ito's colours, told apart with any colour vision.
 _COLOURS = [
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
@@ -173,6 +176,8 @@ def draw(plots, curves):
         shown = np.concatenate([curves[name][1] for name in names])
         if log and np.nanmin(shown) > 0:
             axes.set_yscale("log")
+        for level in _LEVELS.get(title, ()):
+            axes.axhline(level, color="#000000", linewidth=0.8, linestyle=":")
         axes.set_ylabel(title)
         axes.grid(color="#DDDDDD", linewidth=0.5)
         if len(names) > 1:

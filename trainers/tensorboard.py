@@ -20,7 +20,7 @@ _LAYOUT = {
         "accuracy": ["^epoch_accuracy$"],
     },
     "Direction: 1 is back-propagation's, below 0 is uphill": {
-        "sufficient direction constant by module": ["^sigma/"],
+        "sufficient direction constant by module": ["^sigma/", "^sigma_line/"],
     },
     "Staleness": {
         "residual of δ, relative": ["^relative_residual/"],

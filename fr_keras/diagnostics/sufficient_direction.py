@@ -1,6 +1,9 @@
 """The sufficient direction constant σ."""
 
 import collections
+import statistics
+
+import tensorflow as tf
 
 from fr_keras.diagnostics.diagnostic import ProbeDiagnostic, per_module, ratio
 from fr_keras.diagnostics.probe import Measured, ModuleProbe
@@ -13,22 +16,27 @@ class SufficientDirection(ProbeDiagnostic):
     For module k at weights w^t, with the true gradient ∇_k f(w^t) and the
     gradient g_k^t that the module uses,
 
-        σ_k = mean ⟨∇_k f, g_k⟩ / mean ‖∇_k f‖²,
+        σ_k = median ⟨∇_k f, g_k⟩ / median ‖∇_k f‖²,
 
-    and in total σ = Σ_k mean ⟨∇_k f, g_k⟩ / Σ_k mean ‖∇_k f‖², means over the
-    last probes of each module. Convergence is proven where σ stays above 0
+    and in total σ = Σ_k median ⟨∇_k f, g_k⟩ / Σ_k median ‖∇_k f‖², medians
+    over the last probes of each module. (Of means, one probe of a huge
+    gradient, as there are at the start, would be all that counts until it has
+    left the window.) Convergence is proven where σ stays above 0
     (Assumption 1, inequality (8): ⟨∇f, E[Σ_k g_k]⟩ ≥ σ ‖∇f‖²). 1 is what
     back-propagation has; modules without delay, like the last, have it always.
     Below 0 a module goes uphill.
 
     ∇f is that of the mini-batch of g_k, unless `dataset` says otherwise.
 
-    The logs are `sigma/module_1` to `sigma/module_K` and `sigma/total`.
+    The logs are `sigma/module_1` to `sigma/module_K` and `sigma/total`. To the
+    `writer` go two lines to compare with as well, `sigma_line/uphill_below` at
+    0 and `sigma_line/back_propagation` at 1.
 
     Args:
         every: int, iterations from one probe to the next. Modules take turns,
             unless there is a `dataset`.
-        window: int, probes of a module that are averaged, at least 1.
+        window: int, probes of a module of which the median is taken, at
+            least 1.
         dataset: iterable of mini-batches `(x, y)` or `(x, y, sample_weight)`,
             the whole training set, for the exact ∇f: the mean over all
             mini-batches, weighted by their size; for small sets, since every
@@ -87,12 +95,19 @@ class SufficientDirection(ProbeDiagnostic):
             })
             self.log(self.values(measured), measured.step)
 
+    def log(self, values, step):
+        super().log(values, step)
+        if self.writer is not None:
+            with self.writer.as_default():
+                tf.summary.scalar("sigma_line/uphill_below", 0.0, step)
+                tf.summary.scalar("sigma_line/back_propagation", 1.0, step)
+
     def values(self, measured):
         for k, of_module in measured.modules.items():
             self._products[k].append(of_module.inner_product)
             self._norms[k].append(of_module.true)
         products, norms = (
-            {k: sum(values) / len(values) for k, values in windows.items()}
+            {k: statistics.median(values) for k, values in windows.items()}
             for windows in (self._products, self._norms)
         )
         values = per_module("sigma", {
