@@ -6,6 +6,7 @@ import pytest
 
 import fr_keras
 from fr_keras import diagnostics
+from fr_keras.diagnostics.probe import Measured, ModuleProbe
 from tests import diagnostics_reference, small_net
 from tests.agreement import BATCH, convolutional_net, data, dense_net
 from tests.reference import PlainModule
@@ -126,7 +127,7 @@ def assert_close(actual, expected):
 
 
 def test_window_and_total(float64):
-    """Ratios of medians over the last three probes of each module."""
+    """Medians over the last three probes of each module."""
     net = dense_net()
     batches = batches_of(net)
     model = compiled(net, 3)
@@ -138,28 +139,41 @@ def test_window_and_total(float64):
     residual = diagnostics.DeltaResidual(every=1)
     found = fit(model, batches, sigma, residual)
 
-    products, norms, latest = ([], [], []), ([], [], []), {}
+    ratios, norms, latest = ([], [], []), ([], [], []), {}
     for step in range(2, STEPS):
         numbers, k = expected[step - 2], (step - 2) % 2
         true = numbers["true"][k]
-        products[k].append(numbers["inner"][k])
+        ratios[k].append(numbers["inner"][k] / true)
         norms[k].append(true)
         latest[k] = numbers["residual"][k]
         # Of the last module: the gradient of the batch that k replays.
-        products[2].append(numbers["last_true"][k])
-        norms[2].append(products[2][-1])
+        ratios[2].append(1)
+        norms[2].append(numbers["last_true"][k])
         if step > 2:
-            of_products, of_norms = (
+            of_ratios, of_norms = (
                 [np.median(values[-3:]) for values in of_all]
-                for of_all in (products, norms)
+                for of_all in (ratios, norms)
             )
             assert_close(
-                found[step]["sigma/total"], sum(of_products) / sum(of_norms)
+                found[step]["sigma/total"],
+                np.average(of_ratios, weights=of_norms),
             )
             assert_close(
                 found[step]["objective"],
                 sum(latest.values()) + numbers["loss_of"][k],
             )
+
+
+def test_one_huge_gradient_does_not_hide_the_others():
+    """As that of the start: σ is that of the probes since."""
+    sigma = diagnostics.SufficientDirection(every=1)
+    sigma.set_model(compiled(dense_net(), 2))
+    for inner, true in ((2e3, 1e5), (0.9, 1.0), (1.8, 2.0)):
+        found = sigma.values(Measured(0, 1.0, {
+            0: ModuleProbe(inner, true, 1.0), 1: ModuleProbe(3.0, 3.0, 3.0)
+        }))
+    assert found["sigma/module_1"] == pytest.approx(0.9)
+    assert found["sigma/total"] == pytest.approx((0.9 * 2 + 3) / (2 + 3))
 
 
 @pytest.mark.parametrize("algorithm", ["features_replay", "ddg"])

@@ -5,7 +5,7 @@ import statistics
 
 import tensorflow as tf
 
-from fr_keras.diagnostics.diagnostic import ProbeDiagnostic, per_module, ratio
+from fr_keras.diagnostics.diagnostic import ProbeDiagnostic, per_module
 from fr_keras.diagnostics.probe import Measured, ModuleProbe
 from fr_keras.diagnostics.true_gradient import dot
 
@@ -16,12 +16,12 @@ class SufficientDirection(ProbeDiagnostic):
     For module k at weights w^t, with the true gradient ∇_k f(w^t) and the
     gradient g_k^t that the module uses,
 
-        σ_k = median ⟨∇_k f, g_k⟩ / median ‖∇_k f‖²,
+        σ_k = median (⟨∇_k f, g_k⟩ / ‖∇_k f‖²),
 
-    and in total σ = Σ_k median ⟨∇_k f, g_k⟩ / Σ_k median ‖∇_k f‖², medians
-    over the last probes of each module. (Of means, one probe of a huge
-    gradient, as there are at the start, would be all that counts until it has
-    left the window.) Convergence is proven where σ stays above 0
+    over the last probes of the module. (In a ratio of means, one probe of a
+    huge gradient, as there are at the start, would be all that counts until it
+    has left the window.) In total σ is the mean of all σ_k, weighted by the
+    median ‖∇_k f‖². Convergence is proven where σ stays above 0
     (Assumption 1, inequality (8): ⟨∇f, E[Σ_k g_k]⟩ ≥ σ ‖∇f‖²). 1 is what
     back-propagation has; modules without delay, like the last, have it always.
     Below 0 a module goes uphill.
@@ -71,7 +71,7 @@ class SufficientDirection(ProbeDiagnostic):
             )
         self.window = window
         self.dataset = dataset
-        self._products = collections.defaultdict(self._window)
+        self._ratios = collections.defaultdict(self._window)
         self._norms = collections.defaultdict(self._window)
 
     def _window(self):
@@ -104,18 +104,18 @@ class SufficientDirection(ProbeDiagnostic):
 
     def values(self, measured):
         for k, of_module in measured.modules.items():
-            self._products[k].append(of_module.inner_product)
-            self._norms[k].append(of_module.true)
-        products, norms = (
+            # Without a gradient there is no direction to compare with.
+            if of_module.true:
+                self._ratios[k].append(of_module.inner_product / of_module.true)
+                self._norms[k].append(of_module.true)
+        ratios, norms = (
             {k: statistics.median(values) for k, values in windows.items()}
-            for windows in (self._products, self._norms)
+            for windows in (self._ratios, self._norms)
         )
-        values = per_module("sigma", {
-            k: ratio(products[k], norms[k]) for k in products
-        })
+        values = per_module("sigma", ratios)
         learning = sum(m.learns for m in self.model.modules_at_work)
-        if len(products) == learning:
-            values["sigma/total"] = ratio(
-                sum(products.values()), sum(norms.values())
-            )
+        if ratios and len(ratios) == learning:
+            values["sigma/total"] = sum(
+                ratios[k] * norms[k] for k in ratios
+            ) / sum(norms.values())
         return values
