@@ -1,0 +1,97 @@
+"""The laboratory trains as the library does."""
+
+import keras
+import numpy as np
+import pytest
+
+import fr_keras
+from tests import small_net
+from tests.agreement import BATCH, convolutional_net, data, dense_net
+from trainers.laboratory import Laboratory
+from trainers.learning_rate import WarmUp
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+RATES, SEEDS = [0.25, 0.125, 0.25], [3, 3, 4]
+
+
+def schedule(t):
+    return min(4, t + 1) / 4
+
+
+def batches_of(net):
+    x, y = data(net)
+    return [(x[i:i + BATCH], y[i:i + BATCH]) for i in range(0, 48, BATCH)] * 3
+
+
+OPTIMIZERS = {
+    "momentum": lambda: keras.optimizers.SGD(momentum=0.875),
+    "adam": lambda: keras.optimizers.Adam(beta_2=0.875, epsilon=2**-10),
+    "muon": lambda: keras.optimizers.Muon(),
+}
+
+
+@pytest.mark.parametrize("num_modules, net, optimizer, policy", [
+    (1, dense_net, "adam", None),
+    (3, dense_net, "momentum", None),
+    (4, dense_net, "adam", fr_keras.DelayPolicy()),
+    (3, convolutional_net, "momentum", fr_keras.DelayPolicy()),
+    (3, dense_net, "muon", fr_keras.DelayPolicy()),
+])
+def test_runs_are_those_of_the_library(
+    float64, num_modules, net, optimizer, policy
+):
+    optimizer = OPTIMIZERS[optimizer]
+    laboratory = Laboratory(
+        net, num_modules, optimizer(), LOSS, RATES, SEEDS, schedule, policy,
+        gradient_shrink=0.75, jit_compile=False,
+    )
+    batches = batches_of(net())
+    losses = [laboratory.train(
+        np.stack([x] * len(SEEDS)), np.stack([y] * len(SEEDS))
+    ) for x, y in batches]
+
+    for run, (rate, seed) in enumerate(zip(RATES, SEEDS)):
+        keras.utils.set_random_seed(seed)
+        model = fr_keras.FeaturesReplay(
+            net(), num_modules, gradient_shrink=0.75,
+            weight_prediction=policy is not None, delay_policy=policy,
+        )
+        trained = optimizer()
+        trained.learning_rate = WarmUp(rate, 4)
+        model.compile(trained, LOSS)
+        for t, (x, y) in enumerate(batches):
+            loss = model.train_on_batch(x, y)
+            assert loss == pytest.approx(losses[t][run], rel=1e-9)
+        of_library = [
+            v.numpy() for m in model.modules for v in m.trainable_variables
+        ]
+        for a, b in zip(laboratory.weights(run), of_library, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-10)
+
+
+def test_random_layers_are_refused():
+    with pytest.raises(ValueError, match="no layers that draw.*dropout"):
+        Laboratory(small_net.net, 2, "sgd", LOSS, [0.1], [0])
+
+
+def test_a_seed_for_each_learning_rate():
+    with pytest.raises(ValueError, match="a seed for each.*Received"):
+        Laboratory(dense_net, 2, "sgd", LOSS, [0.1, 0.2], [0])
+
+
+def test_evaluate():
+    """Of each run, over whole batches; compiled as studies do."""
+    laboratory = Laboratory(
+        dense_net, 2, keras.optimizers.SGD(), LOSS, RATES, SEEDS
+    )
+    x, y = data(dense_net())
+    x, y = x.astype("float32"), y.astype("int32")
+    laboratory.train(np.stack([x[:8]] * 3), np.stack([y[:8]] * 3))
+    losses, accuracies = laboratory.evaluate(x, y, batch_size=20)
+    for run in range(3):
+        network = dense_net()
+        network.set_weights(laboratory.weights(run))
+        outputs = network.predict(x[:40], verbose=0)
+        assert losses[run] == pytest.approx(float(LOSS(y[:40], outputs)))
+        right = np.mean(outputs.argmax(-1) == y[:40])
+        assert accuracies[run] == pytest.approx(right)
