@@ -5,32 +5,55 @@ import keras
 
 @keras.saving.register_keras_serializable("fr_keras")
 class DelayPolicy:
-    """Says how far each module looks ahead, by the delay of its gradient.
+    """Says by the delay of a module how far it looks ahead, and how fast.
 
-    The error gradient that module k uses was computed s = K − k iterations
-    ago. With momentum this is what makes late gradients diverge: weights have
-    moved on along the direction in which they were moving, and the answer to
-    that comes too late. So each module computes with the weights of *then*,
-    predicted from its last two updates Δ_t = w_t − w_{t−1} and Δ_{t−1}: with
+    The gradient of module k comes s = K − k iterations late. For a quadratic
+    of curvature λ, with momentum μ,
 
-        ŵ = w_t + a Δ_t + b (Δ_t − Δ_{t−1}).
+        w_{t+1} = (1 + μ) w_t − μ w_{t−1} − γ λ ŵ_{t−s},
 
-    Updates are those of the true weights. Subclass it to choose otherwise:
-    each method is asked once for every module.
+    the largest stable γ λ / (1 − μ) is 38 at s = 0 and μ = 0.9, but 1.0 at
+    s = 1, 0.35 at s = 3 and 0.15 at s = 7: momentum goes on in the old
+    direction before the answer to it is there. Three things follow.
+
+    - *Play* takes place where momentum alone will have carried the weights
+      when the answer to it has been applied, ŵ = w + (μ + … + μ^{s+1}) Δ with
+      the last step Δ. That is within 3 % of the factor that is stable for
+      most, with which it is 3.0, 0.72 and 0.24.
+    - *Gradients* are computed where momentum would carry the weights in the
+      end, w + μ / (1 − μ) Δ. This point moves by −γ / (1 − μ) times the
+      gradient *there*, as by gradient descent without momentum. So the last
+      module, which is not late, does not oscillate either: the error gradients
+      that it sends are used when it would be on its way back.
+    - *Learning rates* fall like what is stable, about as 1 / (1 + s).
+
+    Updates are always those of the true weights. Subclass it to choose
+    otherwise.
+
+    Args:
+        rate_exponent: float, p: the learning rate of a module is divided by
+            (1 + s)^p. 0 leaves all learning rates as they are.
 
     Example:
 
     ```python
     class Linear(fr_keras.DelayPolicy):
         def play(self, delay, momentum):
-            return delay, 0.0  # As many steps like the last.
+            return delay  # As many steps like the last.
 
-        def replay(self, delay, momentum):
-            return 1.0, 0.0
-
-    model = fr_keras.FeaturesReplay(net, 4, delay_policy=Linear())
+    model = fr_keras.FeaturesReplay(
+        network, 4, weight_prediction=True, delay_policy=Linear(0.5)
+    )
     ```
     """
+
+    def __init__(self, rate_exponent=1.0):
+        if not rate_exponent >= 0:
+            raise ValueError(
+                "`rate_exponent` must be at least 0. "
+                f"Received: {rate_exponent=}"
+            )
+        self.rate_exponent = rate_exponent
 
     def play(self, delay, momentum):
         """How far ahead a new mini-batch is played.
@@ -41,12 +64,9 @@ class DelayPolicy:
             momentum: float, μ of the module's optimizer, 0 if it has none.
 
         Returns:
-            Tuple `(a, b)` of floats.
+            float, f: at w + f Δ.
         """
-        coasting = momentum * sum(
-            (1 - momentum**j) / (1 - momentum) for j in range(1, delay + 1)
-        )
-        return 0.5 * delay, 0.75 * coasting
+        return sum(momentum**j for j in range(1, delay + 2)) if delay else 0.0
 
     def replay(self, delay, momentum):
         """How far ahead gradients are computed: replays, and the last module.
@@ -56,10 +76,10 @@ class DelayPolicy:
             momentum: as for `play`.
 
         Returns:
-            Tuple `(a, b)` of floats.
+            float, f: at w + f Δ.
         """
-        del delay, momentum
-        return 3.0, 3.0
+        del delay
+        return momentum / (1 - momentum) if momentum < 1 else 0.0
 
     def learning_rate(self, delay):
         """What the learning rate of a module is multiplied by.
@@ -70,10 +90,10 @@ class DelayPolicy:
         Returns:
             float.
         """
-        return (1 + delay) ** -0.5
+        return (1 + delay) ** -self.rate_exponent
 
     def get_config(self):
-        return {}
+        return {"rate_exponent": self.rate_exponent}
 
     @classmethod
     def from_config(cls, config):

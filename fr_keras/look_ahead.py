@@ -1,28 +1,24 @@
-"""Look-ahead: where the updates to come will take a module's weights."""
+"""Look-ahead: where momentum will take a module's weights."""
 
+import keras
 import tensorflow as tf
 
 from fr_keras.optimizer_copies import leaves
 
 
 class LookAhead:
-    """Predicts a module's weights from its last two updates.
+    """Predicts a module's weights from the last step of its optimizer.
 
-    Let Δ_t = w_t − w_{t−1} be what the last update changed, and μ the momentum
-    of the optimizer. The updates to come, were the gradient to stay as it is,
-    obey
+    The prediction is w_t + f Δ_t, with the last step Δ_t = w_t − w_{t−1} and a
+    factor f that a `fr_keras.DelayPolicy` chooses. Δ_t is
 
-        Δ_{t+j} = μ Δ_{t+j−1} + (Δ_t − μ Δ_{t−1}),
-
-    and the weights after n of them are w_t + Δ_{t+1} + … + Δ_{t+n}, that is
-    w_t + a Δ_t + b (Δ_t − Δ_{t−1}) with factors a and b that depend on n and μ
-    only. Which factors are used says a `fr_keras.DelayPolicy`. Both are
-    multiplied by γ / γ_{t−1}, the mean learning rate of the updates to come
-    over that of the last.
-
-    The updates are taken as they are, whatever optimizer makes them, with
-    weight decay, clipping and constraints; so this keeps two copies of the
-    trainable weights, Δ_t and Δ_{t−1}, on the module's device.
+    - of `keras.optimizers.SGD` with momentum, Nesterov's too, the velocity
+      v_t, as Keras has it: v ← μ v − γ g;
+    - of `Adam` and `AdamW` −γ m̂_t / (√v̂_t + ε) at the mean learning rate γ of
+      the iterations to come;
+    - of other optimizers, and subclasses with an `update_step` of their own,
+      what the last update changed, times this γ over that of then. Only this
+      is kept, one copy of the trainable weights on the module's device.
 
     Weights that layers themselves assign are not predicted.
 
@@ -40,28 +36,20 @@ class LookAhead:
         self._predicted = {
             id(variable): variable for variable in module.trainable_variables
         }
-        self._leaf_of = {
-            id(variable): i
-            for i, leaf in enumerate(leaves(module.optimizer))
-            for variable in leaf._trainable_variables
-        }
         self._leaves = [
             _Leaf(leaf, policy, delay) for leaf in leaves(module.optimizer)
         ]
         with tf.device(module.device):
-            self._last, self._before_last = (
-                {
-                    id(variable): tf.Variable(
-                        tf.zeros_like(variable.value), trainable=False
-                    )
-                    for variable in module.trainable_variables
-                }
-                for _ in range(2)
-            )
+            for leaf in self._leaves:
+                leaf.keep()
+        self._leaf_of = {
+            id(variable): leaf
+            for leaf in self._leaves for variable in leaf.trained
+        }
 
     @property
     def variables(self):
-        return [*self._last.values(), *self._before_last.values()]
+        return [kept for leaf in self._leaves for kept in leaf.kept]
 
     def leave_out(self, variables):
         """No longer predicts some weights.
@@ -79,8 +67,8 @@ class LookAhead:
         """The weights with which a new mini-batch is played.
 
         Args:
-            rates: list of scalar tensors, γ_t of each optimizer inside of the
-                module's, as `ModuleOptimizers.next_learning_rate` has them.
+            rates: list of scalar tensors, the learning rate to come of each
+                optimizer inside of the module's.
 
         Returns:
             List of pairs, variables and tensors.
@@ -98,98 +86,157 @@ class LookAhead:
         """
         return self._weights(rates, "replay")
 
-    def _weights(self, rates, horizon):
-        factors = [
-            leaf.factors(rate, horizon)
+    def _weights(self, rates, kind):
+        # (The gradient is that of the weights themselves.)
+        return [
+            (variable, variable.value + tf.stop_gradient(step))
             for leaf, rate in zip(self._leaves, rates)
+            for variable, step in leaf.steps(kind, rate)
+            if id(variable) in self._predicted
         ]
-        weights = []
-        for key, variable in self._predicted.items():
-            a, b = factors[self._leaf_of[key]]
-            if a is None:
-                continue
-            last = self._last[key]
-            ahead = (
-                tf.cast(a, variable.dtype) * last
-                + tf.cast(b, variable.dtype) * (last - self._before_last[key])
-            )
-            # (The gradient is that of the weights themselves.)
-            weights.append((variable, variable.value + ahead))
-        return weights
 
     def record(self, update):
-        """Makes an update, and keeps what it changed.
+        """Makes an update, and keeps what it changed, where that is needed.
 
         Args:
             update: callable without arguments.
         """
-        variables = self._module.trainable_variables
-        before = [tf.identity(variable.value) for variable in variables]
-        counts = [leaf.count() for leaf in self._leaves]
+        for leaf in self._leaves:
+            leaf.before_update()
         update()
-        # Overflow under a loss scale, or accumulation, may be all there was.
-        were_updated = [
-            leaf.count() > count for leaf, count in zip(self._leaves, counts)
-        ]
-        for variable, value in zip(variables, before):
-            key = id(variable)
-            last, before_last = self._last[key], self._before_last[key]
-            was_updated = were_updated[self._leaf_of[key]]
-            before_last.assign(tf.where(was_updated, last, before_last))
-            last.assign(
-                tf.where(was_updated, variable.value - value, last)
-            )
+        for leaf in self._leaves:
+            leaf.after_update()
 
 
 class _Leaf:
     """An optimizer that updates variables, and how far to look ahead of it.
 
     Args:
-        optimizer: `keras.optimizers.Optimizer`.
+        optimizer: `keras.optimizers.Optimizer`, built.
         policy: `fr_keras.DelayPolicy`.
         delay: int.
+
+    Attributes:
+        trained: list of the variables that it updates.
+        kept: list of `tf.Variable`s, the last change of each, or nothing.
     """
 
     def __init__(self, optimizer, policy, delay):
+        self.trained = optimizer._trainable_variables
+        self.kept = []
         self._optimizer = optimizer
+        self._from_slots = steps_from_slots(optimizer)
         self._every = optimizer.gradient_accumulation_steps or 1
         self._delay = delay
         momentum = momentum_of(optimizer)
-        self._tables = {
-            name: [of_policy(n, momentum) for n in range(delay + 1)]
+        self._factors = {
+            name: [float(of_policy(n, momentum)) for n in range(delay + 1)]
             for name, of_policy in (
                 ("play", policy.play), ("replay", policy.replay)
             )
         }
 
-    def factors(self, rate, name):
-        """The factors a and b, or a pair of `None` if both are 0.
+    def keep(self):
+        """Makes the variables of what is kept."""
+        if self._from_slots is None:
+            self.kept = [
+                tf.Variable(tf.zeros_like(v.value), trainable=False)
+                for v in self.trained
+            ]
+
+    def steps(self, kind, rate):
+        """Pairs of variables and how far ahead of them to look.
 
         Args:
-            rate: scalar tensor, the learning rate of the updates to come.
-            name: "play" or "replay".
+            kind: "play" or "replay".
+            rate: scalar tensor, the learning rate to come.
         """
-        table = self._tables[name]
-        if not any(map(any, table)):
-            return None, None
+        factors = self._factors[kind]
+        if not any(factors):
+            return
+        factor = factors[self._delay]
+        if self._every > 1:
+            # The updates that the delay will have been.
+            count = self._optimizer._iterations
+            updates = (
+                (count + self._delay) // self._every - count // self._every
+            )
+            factor = tf.gather(tf.constant(factors, rate.dtype), updates)
+        for i, variable in enumerate(self.trained):
+            step = self._last_step(i, rate)
+            if self._every > 1:
+                factor = tf.cast(factor, step.dtype)
+            yield variable, factor * step
+
+    def _last_step(self, i, rate):
+        if self._from_slots is not None:
+            return self._from_slots(self._optimizer, i, rate)
         last_rate = tf.cast(self._optimizer.learning_rate, rate.dtype)
         ratio = tf.math.divide_no_nan(rate, last_rate)
-        if self._every == 1:
-            a, b = table[self._delay]
-            return a * ratio, b * ratio
-        # The updates that the delay will have been.
-        count = self._optimizer._iterations
-        updates = (count + self._delay) // self._every - count // self._every
-        a, b = tf.unstack(tf.gather(tf.constant(table, rate.dtype), updates))
-        return a * ratio, b * ratio
+        return tf.cast(ratio, self.kept[i].dtype) * self.kept[i]
 
-    def count(self):
-        """How many updates there were, a scalar tensor."""
+    def before_update(self):
+        if self.kept:
+            self._count = self._number_of_updates()
+            self._before = [tf.identity(v.value) for v in self.trained]
+
+    def after_update(self):
+        if not self.kept:
+            return
+        # Overflow under a loss scale, or accumulation, may be all there was.
+        was_updated = self._number_of_updates() > self._count
+        for kept, variable, before in zip(
+            self.kept, self.trained, self._before
+        ):
+            kept.assign(tf.where(was_updated, variable.value - before, kept))
+        self._before = None
+
+    def _number_of_updates(self):
         return tf.identity(tf.convert_to_tensor(self._optimizer.iterations))
 
 
+def steps_from_slots(optimizer):
+    """How an optimizer's last step follows from what it keeps itself.
+
+    Args:
+        optimizer: `keras.optimizers.Optimizer`, built.
+
+    Returns:
+        Callable of the optimizer, the number of a variable and the learning
+        rate to come, which returns a tensor; or `None` if it is not known.
+    """
+    update = type(optimizer).update_step
+    if update is keras.optimizers.SGD.update_step and optimizer.momentum:
+        return _step_of_sgd
+    if update is keras.optimizers.Adam.update_step and not optimizer.amsgrad:
+        return _step_of_adam
+    return None
+
+
+def _step_of_sgd(optimizer, i, rate):
+    del rate  # What was gathered at other learning rates goes on.
+    return tf.convert_to_tensor(optimizer.momentums[i])
+
+
+def _step_of_adam(optimizer, i, rate):
+    m, v = (
+        tf.convert_to_tensor(slots[i])
+        for slots in (optimizer._momentums, optimizer._velocities)
+    )
+    updates = tf.cast(optimizer.iterations, m.dtype)
+    beta_1, beta_2 = (
+        tf.cast(beta, m.dtype) for beta in (optimizer.beta_1, optimizer.beta_2)
+    )
+    # There is no step before the first.
+    rate = tf.math.divide_no_nan(
+        tf.cast(rate, m.dtype) * tf.sqrt(1 - beta_2**updates),
+        1 - beta_1**updates,
+    )
+    return -rate * m / (tf.sqrt(v) + tf.cast(optimizer.epsilon, m.dtype))
+
+
 def momentum_of(optimizer):
-    """The momentum μ of an optimizer: the share of an update that goes on.
+    """The momentum μ of an optimizer: the share of a step that goes on.
 
     Args:
         optimizer: `keras.optimizers.Optimizer` that updates variables itself.

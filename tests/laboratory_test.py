@@ -61,7 +61,8 @@ def test_runs_are_those_of_the_library(
         model.compile(trained, LOSS)
         for t, (x, y) in enumerate(batches):
             loss = model.train_on_batch(x, y)
-            assert loss == pytest.approx(losses[t][run], rel=1e-9)
+            # (Keras reports float32.)
+            assert loss == pytest.approx(losses[t][run], rel=1e-6)
         of_library = [
             v.numpy() for m in model.modules for v in m.trainable_variables
         ]

@@ -20,10 +20,10 @@ class Policy(fr_keras.DelayPolicy):
     """Factors that are exact in binary, so that float64 agrees."""
 
     def play(self, delay, momentum):
-        return 0.5 * delay + momentum, 0.25 * delay
+        return 0.5 * delay + momentum
 
     def replay(self, delay, momentum):
-        return 1.0 + 0.125 * delay, 2.0
+        return 2.0 + 0.125 * delay
 
     def learning_rate(self, delay):
         return 2.0**-delay
@@ -156,10 +156,9 @@ def test_accumulation_counts_updates():
         found.append(predicted(module, "play"))
     # Updates by the means 2, 5 and 9: Δ is -1, -2.5 and -4.5. They are the
     # next iteration's after the second, the fifth and the eighth.
-    a, b = Policy().play(1, 0.0)
+    one = Policy().play(1, 0.0)
     np.testing.assert_allclose(found, [
-        0, 0, 0, 0, a * -1 + b * (-1 - 0), 0, 0,
-        a * -2.5 + b * (-2.5 + 1), 0,
+        0, 0, 0, 0, one * -1, 0, 0, one * -2.5, 0
     ], atol=1e-6)
 
 
@@ -167,40 +166,95 @@ def test_overflow_is_no_update():
     module = one_module(keras.optimizers.LossScaleOptimizer(
         keras.optimizers.SGD(0.5), initial_scale=2.0
     ))
-    for gradient in (1.0, 2.0, float("inf")):
+    for gradient in (1.0, float("inf")):
         # Multiplied by the scale of then.
         module.update([
             tf.constant([[gradient]]) * module.loss_scale
         ], [tf.constant(0.5)])
-    a, b = Policy().play(1, 0.0)
     assert predicted(module, "play") == pytest.approx(
-        a * -1 + b * (-1 + 0.5)
+        Policy().play(1, 0.0) * -0.5
     )
 
 
-def test_learning_rates_to_come():
-    module = one_module(keras.optimizers.SGD(0.5, momentum=0.9))
+@pytest.mark.parametrize("optimizer, factor", [
+    # The velocity is what was gathered; all others scale with what comes.
+    (lambda: keras.optimizers.SGD(0.5, momentum=0.5), 1),
+    (lambda: keras.optimizers.Adam(0.5, beta_1=0.5), 0.1),
+    (lambda: keras.optimizers.RMSprop(0.5, momentum=0.5), 0.1),
+])
+def test_learning_rates_to_come(optimizer, factor):
+    module = one_module(optimizer())
+    assert predicted(module, "play") == 0
+    ((variable,),) = [module.trainable_variables]
+    before = variable.numpy().item()
     module.update([tf.constant([[1.0]])], [tf.constant(0.5)])
-    for rate, times in ((0.5, 1), (0.05, 0.1), (1.0, 2)):
-        a, b = Policy().play(1, 0.9)
-        assert predicted(module, "play", rate) == pytest.approx(
-            times * (a + b) * -0.5, rel=1e-5
-        )
-    # A warm-up that begins with 0 predicts nothing from it.
+    change = variable.numpy().item() - before
+    expected = Policy().play(1, 0.5) * change
+    assert predicted(module, "play") == pytest.approx(expected, rel=1e-4)
+    assert predicted(module, "play", 0.05) == pytest.approx(
+        factor * expected, rel=1e-4
+    )
+
+
+def test_learning_rate_of_0():
+    """A warm-up that begins with it predicts nothing from it."""
+    module = one_module(keras.optimizers.RMSprop(0.5))
     module.update([tf.constant([[1.0]])], [tf.constant(0.0)])
     assert predicted(module, "play") == 0
 
 
-def test_state_is_named():
-    """So that checkpoints have it."""
-    model = small_net.compiled(weight_prediction=True)
+def loss_scaled_adam():
+    return keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam())
+
+
+@pytest.mark.parametrize("optimizer, copies", [
+    ("sgd", 1), (lambda: keras.optimizers.SGD(momentum=0.9), 0), ("adam", 0),
+    ("adamw", 0), (lambda: keras.optimizers.Adam(amsgrad=True), 1), ("muon", 1),
+    ("nadam", 1), (loss_scaled_adam, 0),
+])
+def test_what_is_kept(optimizer, copies):
+    """Nothing, if the optimizer knows its last step; in checkpoints, else."""
+    if callable(optimizer):
+        optimizer = optimizer()
+    model = small_net.compiled(weight_prediction=True, optimizer=optimizer)
     small_net.fit(model)
     kept = {id(variable) for variable in model.state_variables()}
     for module in model.modules_at_work:
         assert isinstance(module.look_ahead, LookAhead)
         variables = module.look_ahead.variables
-        assert len(variables) == 2 * len(module.trainable_variables)
+        assert len(variables) == copies * len(module.trainable_variables)
         assert {id(variable) for variable in variables} <= kept
+
+
+def test_factors_of_the_policy():
+    """By hand: what momentum alone does to weights."""
+    policy = fr_keras.DelayPolicy()
+    assert policy.play(0, 0.9) == 0
+    assert policy.play(2, 0.5) == 0.5 + 0.25 + 0.125
+    assert policy.replay(0, 0.5) == policy.replay(3, 0.5) == 1.0
+    assert policy.play(3, 0.0) == policy.replay(3, 0.0) == 0
+    assert [policy.learning_rate(s) for s in (0, 1, 3)] == [1, 1 / 2, 1 / 4]
+    # By its definition: the largest stable step of the recurrence.
+    for delay, stable in ((1, 3.0), (3, 0.72), (7, 0.24)):
+        factor = policy.play(delay, 0.9)
+        assert is_stable(0.98 * stable, delay, 0.9, factor)
+        assert not is_stable(1.02 * stable, delay, 0.9, factor)
+
+
+def is_stable(step, delay, momentum, factor):
+    """Whether w_{t+1} = (1+μ)w_t - μw_{t-1} - γλŵ_{t-s} goes to 0.
+
+    Args:
+        step: float, γλ / (1-μ).
+    """
+    w = [1.0] * (delay + 2)
+    for _ in range(20_000):
+        ahead = w[-1 - delay] + factor * (w[-1 - delay] - w[-2 - delay])
+        w.append(
+            (1 + momentum) * w[-1] - momentum * w[-2]
+            - step * (1 - momentum) * ahead
+        )
+    return abs(w[-1]) < 1
 
 
 def test_save_and_load(tmp_path):

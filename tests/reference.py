@@ -88,6 +88,10 @@ class SGD:
             return w + v
         return w + self.momentum * v - rate * g
 
+    def last_step(self, key, rate):
+        """Δ, to look ahead by; `None` without momentum."""
+        return self.velocities.get(key, 0.0) if self.momentum else None
+
 
 class Adam:
     """Kingma & Ba, with bias correction by the module's own updates."""
@@ -102,8 +106,15 @@ class Adam:
         m = self.beta_1 * m + (1 - self.beta_1) * g
         v = self.beta_2 * v + (1 - self.beta_2) * g**2
         self.moments[key] = m, v, n
+        return w + self.last_step(key, rate)
+
+    def last_step(self, key, rate):
+        """Δ at a learning rate."""
+        if key not in self.moments:
+            return 0.0
+        m, v, n = self.moments[key]
         corrected = rate * np.sqrt(1 - self.beta_2**n) / (1 - self.beta_1**n)
-        return w - corrected * m / (np.sqrt(v) + self.epsilon)
+        return -corrected * m / (np.sqrt(v) + self.epsilon)
 
 
 def update(module, rule, gradients, rate):
@@ -126,53 +137,71 @@ def update(module, rule, gradients, rate):
 
 
 class Ahead:
-    """The weights of modules as their last two updates predict them.
+    """The weights of modules as their last steps predict them.
 
     Args:
         modules: list of `PlainModule`, k = 1 … K.
+        rules: list of their optimizers' rules.
         learning_rate: function `t -> γ_t`.
+        rate_factor: function of the delay, what γ_t is multiplied by.
     """
 
-    def __init__(self, modules, learning_rate):
+    def __init__(self, modules, rules, learning_rate, rate_factor):
         self._modules = modules
+        self._rules = rules
         self._learning_rate = learning_rate
-        # Weights before the last update of each module, and before that.
-        self._before = [[sum(module.weights, [])] * 2 for module in modules]
-        self._rates = [learning_rate(0)] * len(modules)  # Of the last update.
+        self._rate_factor = rate_factor
+        # What the last updates changed, and at what learning rates.
+        self._changes = [None] * len(modules)
 
-    def __call__(self, k, t, factors, horizon):
-        """w + a Δ_t + b (Δ_t - Δ_{t-1}), by the coming learning rates.
+    def __call__(self, k, t, factor, horizon):
+        """w + f Δ, by the coming learning rates.
 
         Args:
             k: int, the module, from 1.
             t: int, the iteration.
-            factors: function `s -> (a, b)` of the delay, or `None` for w.
+            factor: function `s -> f` of the delay, or `None` for w.
             horizon: int, iterations over which learning rates are averaged.
 
         Returns:
             List like the weights of a `PlainModule`.
         """
         weights = self._modules[k - 1].weights
-        if factors is None:
+        if factor is None:
             return weights
-        coming = np.mean([
+        delay = len(self._modules) - k
+        rate = self._rate_factor(delay) * np.mean([
             self._learning_rate(t + i) for i in range(max(horizon, 1))
         ])
-        a, b = (
-            factor * coming / self._rates[k - 1]
-            for factor in factors(len(self._modules) - k)
-        )
-        flat = [
-            w + a * (w - w1) + b * ((w - w1) - (w1 - w2))
-            for w, w1, w2 in zip(sum(weights, []), *self._before[k - 1])
+        return [
+            [
+                w + factor(delay) * self._step(k - 1, i, j, rate)
+                for j, w in enumerate(of_layer)
+            ]
+            for i, of_layer in enumerate(weights)
         ]
-        return tf.nest.pack_sequence_as(weights, flat)
 
-    def keep(self, k, t):
-        """To be called before module k is updated at iteration t."""
-        weights = sum(self._modules[k - 1].weights, [])
-        self._before[k - 1] = [weights, self._before[k - 1][0]]
-        self._rates[k - 1] = self._learning_rate(t)
+    def _step(self, k, i, j, rate):
+        step = self._rules[k].last_step((i, j), rate)
+        if step is not None:
+            return step
+        if self._changes[k] is None:
+            return 0.0
+        last_rate, changes = self._changes[k]
+        return changes[i][j] * rate / last_rate
+
+    def update(self, k, gradients, t):
+        """Updates module k, from 1, at iteration t."""
+        module = self._modules[k - 1]
+        before = [list(of_layer) for of_layer in module.weights]
+        rate = self._learning_rate(t) * self._rate_factor(
+            len(self._modules) - k
+        )
+        update(module, self._rules[k - 1], gradients, rate)
+        self._changes[k - 1] = rate, [
+            [b - a for a, b in zip(*of_layer)]
+            for of_layer in zip(before, module.weights)
+        ]
 
 
 def delayed_backprop(
@@ -198,7 +227,7 @@ def delayed_backprop(
         List of the losses.
     """
     rules = [optimizer() for _ in modules]
-    ahead = Ahead(modules, learning_rate)
+    ahead = Ahead(modules, rules, learning_rate, rate_factor)
     gradients, losses = [], []
     for t, (x, y) in enumerate(batches):
         K = len(modules)
@@ -217,12 +246,10 @@ def delayed_backprop(
         gradients.append(
             tape.gradient(loss, [sum(of_module, []) for of_module in weights])
         )
-        for k, module in enumerate(modules):
+        for k in range(K):
             if t >= delays[k]:
                 g = gradients[t - delays[k]][k]
-                ahead.keep(k + 1, t)
-                rate = learning_rate(t) * rate_factor(delays[k])
-                update(module, rules[k], g, rate)
+                ahead.update(k + 1, g, t)
     return losses
 
 
@@ -239,8 +266,8 @@ def features_replay(
         learning_rate: function `t -> γ_t`.
         batches: list of `(x, y)`.
         gradient_shrink: float, β, by which e is multiplied when it is sent.
-        play_ahead: function `s -> (a, b)`: module k plays at
-            w + a Δ_t + b (Δ_t - Δ_{t-1}), s = K - k, or `None` for w.
+        play_ahead: function `s -> f`: module k plays at w + f Δ, s = K - k, or
+            `None` for w.
         replay_ahead: the same for replays and the last module's gradient.
         rate_factor: function of the delay, what γ_t is multiplied by.
 
@@ -249,8 +276,8 @@ def features_replay(
         gradient.
     """
     K = len(modules)
-    ahead = Ahead(modules, learning_rate)
     rules = [optimizer() for _ in modules]
+    ahead = Ahead(modules, rules, learning_rate, rate_factor)
     # Module k keeps its inputs of K - k + 1 iterations, today's included.
     queues = [collections.deque(maxlen=K - k + 1) for k in range(1, K + 1)]
     delta = [None] * (K + 1)
@@ -291,9 +318,7 @@ def features_replay(
             next_delta[k - 1] = gradient_shrink * e
         # 4. Update.
         for k, g in updates:
-            ahead.keep(k, t)
-            rate = learning_rate(t) * rate_factor(K - k)
-            update(modules[k - 1], rules[k - 1], g, rate)
+            ahead.update(k, g, t)
         delta = next_delta
     return losses
 

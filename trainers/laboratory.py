@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 import fr_keras
-from fr_keras.look_ahead import momentum_of
+from fr_keras.look_ahead import momentum_of, steps_from_slots
 
 
 class Laboratory:
@@ -275,10 +275,7 @@ class _Module:
             i for i, v in enumerate(self._optimizer.variables)
             if v is self._optimizer._learning_rate
         )
-        self._last, self._before_last = (
-            [tf.Variable(tf.zeros_like(w)) for w in self.weights]
-            for _ in range(2)
-        )
+        self._changes = [tf.Variable(tf.zeros_like(w)) for w in self.weights]
         momentum = momentum_of(self._optimizer)
         self._factors = policy and {
             "play": policy.play(delay, momentum),
@@ -287,19 +284,27 @@ class _Module:
 
     def ahead(self, name, rate):
         """The weights of all runs, as far ahead as the policy says."""
-        if not self._factors:
-            return [weight.read_value() for weight in self.weights]
-        a, b = self._factors[name]
-        ratio = tf.math.divide_no_nan(
-            rate, tf.cast(self._slots[self._rate], rate.dtype)
-        )
-        return [
-            w + _of_runs(a * ratio, w) * last
-            + _of_runs(b * ratio, w) * (last - before)
-            for w, last, before in zip(
-                self.weights, self._last, self._before_last
-            )
-        ]
+        weights = [weight.read_value() for weight in self.weights]
+        if not self._factors or not self._factors[name]:
+            return weights
+        slots = [slot.read_value() for slot in self._slots]
+        changes = [change.read_value() for change in self._changes]
+        steps = _vectorized(self._steps, slots, changes, rate)
+        return [w + self._factors[name] * d for w, d in zip(weights, steps)]
+
+    def _steps(self, slots, changes, rate):
+        """The last steps of one run, as `fr_keras.look_ahead` has them."""
+        from_slots = steps_from_slots(self._optimizer)
+        if from_slots is None:
+            last = tf.cast(slots[self._rate], rate.dtype)
+            ratio = tf.math.divide_no_nan(rate, last)
+            return [tf.cast(ratio, d.dtype) * d for d in changes]
+        mapping = list(zip(self._optimizer.variables, slots))
+        with keras.StatelessScope(mapping):
+            return [
+                from_slots(self._optimizer, i, rate)
+                for i in range(len(changes))
+            ]
 
     def move(self, state):
         for variable, value in zip(self.state, state):
@@ -356,8 +361,7 @@ class _Module:
             self._optimizer.stateless_apply, slots, gradients, before
         )
         for variables, values in (
-            (self._before_last, [last.read_value() for last in self._last]),
-            (self._last, [b - a for a, b in zip(before, weights)]),
+            (self._changes, [b - a for a, b in zip(before, weights)]),
             (self.weights, weights), (self._slots, slots),
         ):
             for variable, value in zip(variables, values):
@@ -387,11 +391,4 @@ def _vectorized(function, *args):
     """
     return tf.vectorized_map(
         lambda each: function(*each), args, warn=False
-    )
-
-
-def _of_runs(values, like):
-    """A number for each run, to be multiplied with a tensor of all runs."""
-    return tf.reshape(
-        tf.cast(values, like.dtype), [-1] + [1] * (len(like.shape) - 1)
     )
