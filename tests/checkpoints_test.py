@@ -244,6 +244,17 @@ def test_state_of_optimizers_goes_on(optimizer, tmp_path, deterministic):
     assert model.optimizer.global_step == 60
 
 
+@pytest.mark.parametrize("optimizer", some(OPTIMIZERS, "several"))
+def test_look_ahead_goes_on(optimizer, tmp_path, deterministic):
+    """With the last changes of weights that optimizers do not keep."""
+    make = functools.partial(
+        build, optimizer=OPTIMIZERS[optimizer], weight_prediction=True
+    )
+    expected, _ = trained(make, DATA["dataset"])
+    model, *_ = killed_and_continued(tmp_path, make, DATA["dataset"], [6, 5])
+    assert_equal_models(model, expected)
+
+
 def test_steps_are_mini_batches(tmp_path):
     """Also where a step of the optimizer takes several of them."""
     model = build(steps=1, optimizer=lambda: keras.optimizers.SGD(

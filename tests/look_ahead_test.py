@@ -257,6 +257,23 @@ def is_stable(step, delay, momentum, factor):
     return abs(w[-1]) < 1
 
 
+@pytest.mark.parametrize("weight_prediction", [False, True])
+def test_diagnostics_see_the_gradient_that_is_used(weight_prediction):
+    model = small_net.compiled(
+        weight_prediction=weight_prediction, run_eagerly=True
+    )
+    small_net.fit(model)
+    expected = [model.next_update(k)[0] for k in (0, 1)]
+    used = {}
+    for k, module in enumerate(model.modules_at_work):
+        module.observers.append(
+            lambda module, gradients, k=k: used.update({k: gradients})
+        )
+    model.train_on_batch(*(a[:4] for a in small_net.data(seed=1)))
+    for k in (0, 1):
+        small_net.assert_same(used[k], expected[k], rtol=1e-6)
+
+
 def test_save_and_load(tmp_path):
     model = fr_keras.FeaturesReplay(
         small_net.net(), 3, weight_prediction=True, delay_policy=Policy()
