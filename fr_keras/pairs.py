@@ -174,8 +174,22 @@ class Pairs:
             # What preprocessing layers learned in `adapt` is not all in
             # variables.
             if hasattr(a, "get_vocabulary") and a.vocabulary_size() > 1:
-                with tempfile.TemporaryDirectory() as folder:
-                    a.save_assets(folder)
-                    b.load_assets(folder)
+                _copy_assets(a, b)
+            elif hasattr(a, "bin_boundaries"):
+                # They are not made again from a summary that may be gone.
+                b.bin_boundaries, b.summary = a.bin_boundaries, a.summary
             elif hasattr(b, "finalize_state"):
                 b.finalize_state()
+
+
+def _copy_assets(a, b):
+    """Gives a layer the vocabulary of another."""
+    with tempfile.TemporaryDirectory() as folder:
+        a.save_assets(folder)
+        try:
+            b.load_assets(folder)
+        except Exception as error:
+            raise CannotCopy(
+                "Keras cannot load its vocabulary again "
+                f"({type(error).__name__}: {error})", a,
+            ) from error

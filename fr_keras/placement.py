@@ -137,7 +137,9 @@ def move(parts, device):
 
     Whose variables they are stays the same object, with the same values. What
     was traced with the variables in their old place must be traced anew, as is
-    done for `fit`, `evaluate` and `predict` of Keras models.
+    done for `fit`, `evaluate` and `predict` of Keras models. The variables of a
+    `keras.layers.TFSMLayer` stay where they are, since what was saved cannot be
+    traced anew.
 
     Args:
         parts: list of `keras.layers.Layer` or `keras.metrics.Metric`.
@@ -155,9 +157,26 @@ def move(parts, device):
     for part in parts:
         is_layer = isinstance(part, keras.layers.Layer)
         variables = holdings.variables(part) if is_layer else part.variables
-        put((variable, device) for variable in variables)
+        stay = immovable(part) if is_layer else ()
+        put((v, device) for v in variables if id(v) not in stay)
         if is_layer:
             forget_functions(part)
+
+
+def immovable(layer):
+    """The variables of a layer that `move` leaves where they are.
+
+    Args:
+        layer: `keras.layers.Layer`; all layers in it count.
+
+    Returns:
+        Set of the ids of `keras.Variable`s.
+    """
+    return {
+        id(variable) for part in layer._flatten_layers()
+        if isinstance(part, keras.layers.TFSMLayer)
+        for variable in part.variables
+    }
 
 
 def put(places):

@@ -58,12 +58,8 @@ def _first_layer_that_differs(model, copy):
             _logger.debug("Cannot be run on made-up data: %s", error)
             continue
         calls = Calls(keras.Model(copy.inputs, copy.outputs))
-        values = {id(t): value for t, value in zip(calls.inputs, data)}
-        for node in calls.nodes:
-            made = _run(node, values)
-            values |= {id(t): value for t, value in zip(node.outputs, made)}
-        outputs = [values[id(tensor)] for tensor in calls.outputs]
-        if all(map(_equal, expected, outputs)):
+        outputs = _run_all(calls, data)
+        if outputs is not None and all(map(_equal, expected, outputs)):
             return None
         with keras.StatelessScope():
             again = keras.tree.flatten(plain(data, training=False))
@@ -71,6 +67,19 @@ def _first_layer_that_differs(model, copy):
             return None  # Random numbers: there is nothing to compare.
         return _first_difference(Calls(plain), calls, data) or model
     return None
+
+
+def _run_all(calls, data):
+    """What calls make of data, or `None` if they do not fit each other."""
+    values = {id(t): value for t, value in zip(calls.inputs, data)}
+    for node in calls.nodes:
+        try:
+            made = _run(node, values)
+        except Exception as error:
+            _logger.debug("Cannot be run where the original can: %s", error)
+            return None
+        values |= {id(t): value for t, value in zip(node.outputs, made)}
+    return [values[id(tensor)] for tensor in calls.outputs]
 
 
 def _first_difference(calls, others, data):

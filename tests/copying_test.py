@@ -124,6 +124,24 @@ def test_copy_of_adapted_preprocessing():
     x = tf.constant([["b"], ["c"], ["a"]])
     np.testing.assert_array_equal(copied(model)(x), model(x))
 
+    bins = keras.layers.Discretization(num_bins=4, output_mode="one_hot")
+    bins.adapt(np.arange(40.0)[:, np.newaxis])
+    model = keras.Sequential([keras.Input((1,)), bins])
+    x = np.array([[2.0], [38.0]])
+    np.testing.assert_array_equal(copied(model)(x), model(x))
+
+
+def test_vocabulary_that_keras_cannot_load():
+    words = keras.layers.TextVectorization(output_mode="tf_idf")
+    words.adapt(["a b", "b c", "c"])
+    model = keras.Sequential([
+        keras.Input((), dtype="string"), words, layers.Dense(2)
+    ])
+    copy, kept, _ = copying.copy_model(model)
+    assert list(kept) == [words]
+    assert "cannot load its vocabulary" in kept[words]
+    assert copy.layers[0] is words
+
 
 # By the graph.
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import fr_keras
 from fr_keras import placement
 from tests.kinds import (
     Subclassed,
@@ -158,3 +159,22 @@ def test_moved_variables_are_saved(tmp_path):
         restore()
         assert_equal(values(model), before)
     assert devices_of(model) == {full(4)}
+
+
+def test_saved_model_is_trained_on_any_device(tmp_path):
+    """Its variables stay: what was saved cannot be traced anew."""
+    saved = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
+    saved.export(tmp_path, verbose=False)
+    layer = keras.layers.TFSMLayer(tmp_path, call_endpoint="serve")
+    inputs = keras.Input((4,))
+    model = fr_keras.FeaturesReplay(
+        keras.Model(inputs, keras.layers.Dense(3)(layer(
+            keras.layers.Dense(4)(inputs)
+        ))), 3, devices=["CPU:1", "CPU:2", "CPU:3"],
+    )
+    before = [v.numpy() for v in model.modules[1].trainable_variables]
+    model.compile("sgd", "mse")
+    model.fit(np.ones((8, 4)), np.ones((8, 3)), batch_size=2, verbose=0)
+    after = [v.numpy() for v in model.modules[1].trainable_variables]
+    assert len(before) == 2
+    assert all((a != b).any() for a, b in zip(after, before))

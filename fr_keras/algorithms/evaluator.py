@@ -5,7 +5,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from fr_keras import chain, labels
+from fr_keras import chain, labels, placement
 from fr_keras.caller import warn
 from fr_keras.reading import Reading, reads
 from fr_keras.wired_submodel import call_quietly
@@ -86,8 +86,11 @@ class ModuleEvaluator(keras.Model):
         """Checks that no other model has moved the modules elsewhere."""
         self._check_no_strategy()
         for k, module in enumerate(self.modules_at_work, start=1):
+            stay = placement.immovable(module.submodel)
             for variable in module.submodel.variables:
-                if variable.value.device != module.device:
+                if variable.value.device != module.device and (
+                    id(variable) not in stay
+                ):
                     raise ValueError(
                         f"Module {k} must be on {module.device}, but another "
                         "model that is made of it has moved it; `compile` "

@@ -35,6 +35,7 @@ import numpy as np
 import tensorflow as tf
 
 import fr_keras
+from fr_keras.tied import SharedLayer
 
 SEED = 7
 BATCH = 4
@@ -438,6 +439,11 @@ def _walk_graph(model, seen, found):
     for layer in model.layers:
         if _is_graph(layer):
             _walk_graph(layer, seen, found)
+        elif isinstance(layer, SharedLayer):
+            owned = {id(variable) for variable in layer.owned}
+            others = {id(v) for v in layer.layer.variables} - owned
+            _walk(layer.layer, layer.name, seen | others, found)
+            seen |= owned
         else:
             _walk(layer, layer.name, seen, found)
 
