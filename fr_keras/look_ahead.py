@@ -32,7 +32,6 @@ class LookAhead:
     """
 
     def __init__(self, module, policy, delay):
-        self._module = module
         self._predicted = {
             id(variable): variable for variable in module.trainable_variables
         }
@@ -42,10 +41,6 @@ class LookAhead:
         with tf.device(module.device):
             for leaf in self._leaves:
                 leaf.keep()
-        self._leaf_of = {
-            id(variable): leaf
-            for leaf in self._leaves for variable in leaf.trained
-        }
 
     @property
     def variables(self):

@@ -282,6 +282,10 @@ def test_save_and_load(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.weight_prediction
     assert isinstance(loaded.delay_policy, Policy)
+    config = model.get_config()
+    for name in ("weight_prediction", "delay_policy"):  # Of an older file.
+        del config[name]
+    assert not fr_keras.FeaturesReplay.from_config(config).weight_prediction
 
 
 @pytest.mark.parametrize("arguments, message", [

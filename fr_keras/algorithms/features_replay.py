@@ -128,7 +128,8 @@ class FeaturesReplay(Algorithm):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        if config["delay_policy"] is not None:
+        # (Of models that were saved before there was one, too.)
+        if config.get("delay_policy") is not None:
             config["delay_policy"] = keras.saving.deserialize_keras_object(
                 config["delay_policy"], custom_objects=custom_objects
             )
