@@ -1,5 +1,8 @@
 """What modules do about the delay of their gradients."""
 
+import math
+import numbers
+
 import keras
 
 
@@ -48,9 +51,11 @@ class DelayPolicy:
     """
 
     def __init__(self, rate_exponent=1.0):
-        if not rate_exponent >= 0:
+        if not isinstance(rate_exponent, numbers.Real) or not (
+            0 <= rate_exponent < math.inf
+        ):
             raise ValueError(
-                "`rate_exponent` must be at least 0. "
+                "`rate_exponent` must be a finite number, at least 0. "
                 f"Received: {rate_exponent=}"
             )
         self.rate_exponent = rate_exponent
@@ -98,3 +103,28 @@ class DelayPolicy:
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+def factor(policy, method, *args, above=-math.inf):
+    """What a policy says, seen to be a finite number.
+
+    Args:
+        policy: `DelayPolicy`.
+        method: str, "play", "replay" or "learning_rate".
+        *args: of the method.
+        above: float, what it must be more than.
+
+    Returns:
+        float.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    value = getattr(policy, method)(*args)
+    if not isinstance(value, numbers.Real) or not above < value < math.inf:
+        bound = "" if above == -math.inf else f" above {above}"
+        raise ValueError(
+            f"`{method}` of a DelayPolicy must return a finite number{bound}. "
+            f"Received: {value!r} of {type(policy).__name__}.{method}{args}"
+        )
+    return float(value)

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from fr_keras.delay_policy import factor
 from fr_keras.optimizer_copies import leaves
 
 
@@ -125,10 +126,8 @@ class _Leaf:
         self._delay = delay
         momentum = momentum_of(optimizer)
         self._factors = {
-            name: [float(of_policy(n, momentum)) for n in range(delay + 1)]
-            for name, of_policy in (
-                ("play", policy.play), ("replay", policy.replay)
-            )
+            name: [factor(policy, name, n, momentum) for n in range(delay + 1)]
+            for name in ("play", "replay")
         }
 
     def keep(self):
@@ -149,19 +148,19 @@ class _Leaf:
         factors = self._factors[kind]
         if not any(factors):
             return
-        factor = factors[self._delay]
+        ahead = factors[self._delay]
         if self._every > 1:
             # The updates that the delay will have been.
             count = self._optimizer._iterations
             updates = (
                 (count + self._delay) // self._every - count // self._every
             )
-            factor = tf.gather(tf.constant(factors, rate.dtype), updates)
+            ahead = tf.gather(tf.constant(factors, rate.dtype), updates)
         for i, variable in enumerate(self.trained):
             step = self._last_step(i, rate)
             if self._every > 1:
-                factor = tf.cast(factor, step.dtype)
-            yield variable, factor * step
+                ahead = tf.cast(ahead, step.dtype)
+            yield variable, ahead * step
 
     def _last_step(self, i, rate):
         if self._from_slots is not None:

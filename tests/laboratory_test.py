@@ -76,12 +76,25 @@ def test_runs_are_those_of_the_library(
 
 def test_random_layers_are_refused():
     with pytest.raises(ValueError, match="no layers that draw.*dropout"):
-        Laboratory(small_net.net, 2, "sgd", LOSS, [0.1], [0])
+        Laboratory(
+            small_net.net, 2, keras.optimizers.SGD(), LOSS, [0.1], [0]
+        )
+
+
+@pytest.mark.parametrize("optimizer", [
+    keras.optimizers.SGD(gradient_accumulation_steps=2),
+    keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()),
+])
+def test_optimizers_that_would_do_otherwise_are_refused(optimizer):
+    with pytest.raises(ValueError, match="takes one optimizer.*Received"):
+        Laboratory(dense_net, 2, optimizer, LOSS, [0.1], [0])
 
 
 def test_a_seed_for_each_learning_rate():
     with pytest.raises(ValueError, match="a seed for each.*Received"):
-        Laboratory(dense_net, 2, "sgd", LOSS, [0.1, 0.2], [0])
+        Laboratory(
+            dense_net, 2, keras.optimizers.SGD(), LOSS, [0.1, 0.2], [0]
+        )
 
 
 def test_evaluate():

@@ -296,3 +296,29 @@ def test_save_and_load(tmp_path):
 def test_nonsense_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         fr_keras.FeaturesReplay(small_net.net(), 3, **arguments)
+
+
+@pytest.mark.parametrize("name, value, message", [
+    ("play", float("nan"), "`play`.*must return a finite.*Received: nan"),
+    ("replay", None, "`replay`.*Received: None"),
+    ("learning_rate", -1.0, "`learning_rate`.* above 0. Received: -1.0"),
+    ("learning_rate", 0.0, "`learning_rate`.* above 0. Received: 0.0"),
+])
+def test_policies_that_say_nonsense(name, value, message):
+    """Before anything is trained."""
+    policy = Policy()
+    setattr(policy, name, lambda *args: value)
+    model = fr_keras.FeaturesReplay(
+        small_net.net(), 3, weight_prediction=True, delay_policy=policy
+    )
+    model.compile("adam", "mse")
+    before = small_net.values(model)
+    with pytest.raises(ValueError, match=message):
+        small_net.fit(model)
+    small_net.assert_same(small_net.values(model), before)
+
+
+@pytest.mark.parametrize("exponent", [-1, float("nan"), float("inf"), "a"])
+def test_bad_exponent(exponent):
+    with pytest.raises(ValueError, match="finite number, at least 0. Received"):
+        fr_keras.DelayPolicy(exponent)

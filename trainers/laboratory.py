@@ -17,6 +17,7 @@ from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 import fr_keras
 from fr_keras.look_ahead import momentum_of, steps_from_slots
+from fr_keras.optimizer_copies import leaves
 
 
 class Laboratory:
@@ -37,8 +38,9 @@ class Laboratory:
         jit_compile: bool, whether to compile an iteration with XLA.
 
     Raises:
-        ValueError: if there are not as many seeds as learning rates, or the
-            network cannot be split or has random layers.
+        ValueError: if there are not as many seeds as learning rates, the
+            network cannot be split or has random layers, or the optimizer
+            accumulates gradients, scales losses or excludes variables.
 
     Example:
 
@@ -64,6 +66,7 @@ class Laboratory:
                 "There must be a seed for each learning rate. "
                 f"Received: {learning_rates=}, {seeds=}"
             )
+        _check_optimizer(optimizer)
         self.num_runs = len(seeds)
         self.iteration = 0
         self._loss = loss
@@ -366,6 +369,20 @@ class _Module:
         ):
             for variable, value in zip(variables, values):
                 variable.assign(tf.where(is_active, value, variable))
+
+
+def _check_optimizer(optimizer):
+    """Refuses optimizers whose copies would do otherwise."""
+    if leaves(optimizer) != [optimizer] or (
+        optimizer.gradient_accumulation_steps
+        or getattr(optimizer, "_exclude_from_weight_decay", None)
+        or getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+    ):
+        raise ValueError(
+            "The laboratory takes one optimizer for all variables, without "
+            "a loss scale, accumulation and exclusions from weight decay. "
+            f"Received: optimizer={optimizer!r}"
+        )
 
 
 def _stateless(optimizer):

@@ -1,6 +1,5 @@
 """What an algorithm takes as its model, and the copy that it trains."""
 
-
 import keras
 
 from fr_keras import copying, sameness

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from fr_keras import replayable
 from fr_keras.algorithms.base import Algorithm
-from fr_keras.delay_policy import DelayPolicy
+from fr_keras.delay_policy import DelayPolicy, factor
 from fr_keras.forward_backward import record
 from fr_keras.look_ahead import LookAhead
 from fr_keras.recording import Played
@@ -336,8 +336,10 @@ class FeaturesReplay(Algorithm):
     def rates_of(self, k, learning_rate):
         if self._policy is None:
             return learning_rate
-        factor = self._policy.learning_rate(self.delays[k])
-        return [rate * factor for rate in learning_rate]
+        share = factor(
+            self._policy, "learning_rate", self.delays[k], above=0
+        )
+        return [rate * share for rate in learning_rate]
 
     def _shrunk(self, k, delta):
         """β times what module k (from 0) sends down."""

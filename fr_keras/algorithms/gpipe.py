@@ -203,9 +203,7 @@ class GPipe(Algorithm):
     def _backward_microbatch(self, module, passes, kept, delta, total):
         """Backward pass of one micro-batch; adds its gradients to `total`."""
         gradients, sent = (
-            replay(
-                module, kept, delta, loss_weight=self._loss_weight
-            )
+            replay(module, kept, delta, loss_weight=self._loss_weight)
             if self.recompute
             else passes.backward(kept, delta)
         )
