@@ -125,8 +125,6 @@ class Module(WiredSubmodel):
             value)` of all state that moved (moving averages, random number
             generators), to be given to `commit`.
         """
-        # Layers without a seed generator of their own share a global one. Each
-        # module has another in its place, so that it waits for no other.
         state = list(state)
         made, losses, moved = self._run_with(x, state, ahead)
         # What layers assign would no longer be that of today's weights.
@@ -146,7 +144,10 @@ class Module(WiredSubmodel):
 
     def _run_with(self, x, state, ahead):
         """What `forward` returns, of the submodel with other weights."""
-        shared_seed = global_seed_generator().state
+        # Layers without a seed generator of their own share a global one. Each
+        # module has another in its place, so that it waits for no other.
+        with tf.init_scope():  # Keras may have forgotten it, and make it now.
+            shared_seed = global_seed_generator().state
         own = self._seed_generator.state
         known = [(shared_seed, own)] + [
             (shared_seed if variable is own else variable, value)

@@ -231,3 +231,14 @@ def test_averages_move_once_for_a_mini_batch():
     np.testing.assert_allclose(
         norm.moving_mean, 0.01 * np.mean(dense(x), 0), rtol=1e-4
     )
+
+
+def test_random_numbers_that_keras_has_forgotten():
+    """Its generator is made anew outside of the graph that is traced."""
+    network = keras.Sequential([
+        keras.Input((3,)), *(layers.Dense(4) for _ in range(4))
+    ])
+    model = fr_keras.GPipe(network, 2, num_microbatches=2)
+    model.compile("sgd", "mse")
+    keras.src.backend.common.global_state.clear_session()
+    model.fit(np.ones((4, 3)), np.ones((4, 4)), verbose=0)

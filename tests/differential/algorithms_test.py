@@ -181,8 +181,9 @@ def delayed_backprop(models, batches, rate, delays):
 def test_ddg(float64, row, num_modules):
     kind, make = layer_cases.LAYERS[row[0]][row[1]]
     x, y = long_data(kind)
-    model = fr_keras.DDG(network(kind, make()), num_modules)
-    expected = comparison.clones(model.modules)
+    net = network(kind, make())
+    model = fr_keras.DDG(net, num_modules)
+    expected = comparison.clones(net, model.modules)
     rate, batch = 2.0**-6, comparison.BATCH
     batches = [
         keras.tree.map_structure(lambda a, i=i: a[i : i + batch], (x, y))
