@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from fr_keras import placement
-from trainers import digits  # noqa: F401, registers the dataset `digits`.
+from trainers.datasets import digits, patterns  # noqa: F401, register them.
 from trainers.errors import UsageError
 
 _SHUFFLE_BUFFER = 50_000

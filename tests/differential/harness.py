@@ -189,7 +189,7 @@ def train(case, num_modules, models=None):
         # (A MultiOptimizer has no learning rate.)
         rate = getattr(model.optimizer, "learning_rate", None)
         results["optimizer"] = {
-            "iterations": int(model.optimizer.iterations),
+            "iterations": int(_counting(model.optimizer).iterations),
             "learning_rate": None if rate is None else float(rate),
         }
         if num_modules is None:
@@ -204,6 +204,14 @@ def train(case, num_modules, models=None):
                 "to_keras": variables_of([model.to_keras()], metrics=False),
             }
     return Trained(initial, states, results)
+
+
+def _counting(optimizer):
+    """The optimizer that counts what Keras counts."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        # Updates that are skipped do not count there: see docs/fit.md.
+        return getattr(optimizer, "per_module", [optimizer])[-1]
+    return optimizer
 
 
 def fit_evaluate_predict(model, arguments):

@@ -280,12 +280,19 @@ def rows():
             yield name, option
 
 
+def built_first(model, arguments):
+    """Keras, which builds it in a graph, loses what it begins with there."""
+    if isinstance(model.optimizer, optimizers.ScheduleFreeAdamW):
+        model.optimizer.build(model.trainable_variables)
+    return fit_and_call(model, arguments)
+
+
 def trained_with(optimizer, num_modules=NUM_MODULES):
     check(
         Case(
             network,
             compile=lambda: {"optimizer": optimizer(), "loss": "mse"},
-            run=fit_and_call,
+            run=built_first,
             num_modules=num_modules,
         )
     )
