@@ -1,0 +1,43 @@
+"""Python's own reference manual as a text, as a TFDS builder."""
+
+import sys
+
+import tensorflow_datasets as tfds
+
+# Python's help has the topics; its module says nothing else.
+from pydoc_data import topics
+
+
+class PythonManual(tfds.core.GeneratorBasedBuilder):
+    """The topics of Python's `help`, half a million characters.
+
+    Of ten topics, in the order of their names, one is for testing and one for
+    validation. The text, so the dataset's version, is that of the Python that
+    runs.
+    """
+
+    VERSION = tfds.core.Version("{}.{}.{}".format(*sys.version_info))
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.__doc__,
+            features=tfds.features.FeaturesDict(
+                {"topic": tfds.features.Text(), "text": tfds.features.Text()}
+            ),
+            homepage="https://docs.python.org/3/reference",
+        )
+
+    def _split_generators(self, dl_manager):
+        names = sorted(topics.topics)
+        of = {"test": names[::10], "validation": names[1::10]}
+        held_out = {*of["test"], *of["validation"]}
+        of["train"] = [name for name in names if name not in held_out]
+        return {
+            split: self._generate_examples(names)
+            for split, names in of.items()
+        }
+
+    def _generate_examples(self, names):
+        for name in names:
+            yield name, {"topic": name, "text": topics.topics[name]}
