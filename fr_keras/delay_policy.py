@@ -97,6 +97,33 @@ class DelayPolicy:
         """
         return (1 + delay) ** -self.rate_exponent
 
+    def momentum(self, delay, momentum):
+        """The momentum of a module's optimizer, β₁ for Adam and its kin.
+
+        Args:
+            delay: as for `learning_rate`.
+            momentum: float, that of the optimizer given to `compile`.
+
+        Returns:
+            float, from 0 to below 1.
+        """
+        del delay
+        return momentum
+
+    def clipping(self, delay):
+        """What `clipnorm`, `global_clipnorm` or `clipvalue` is multiplied by.
+
+        Where the optimizer given to `compile` has none, nothing is clipped.
+
+        Args:
+            delay: as for `learning_rate`.
+
+        Returns:
+            float.
+        """
+        del delay
+        return 1.0
+
     def get_config(self):
         return {"rate_exponent": self.rate_exponent}
 
@@ -105,14 +132,18 @@ class DelayPolicy:
         return cls(**config)
 
 
-def factor(policy, method, *args, above=-math.inf):
+def factor(
+    policy, method, *args, above=-math.inf, least=-math.inf, below=math.inf
+):
     """What a policy says, seen to be a finite number.
 
     Args:
         policy: `DelayPolicy`.
-        method: str, "play", "replay" or "learning_rate".
+        method: str, the name of the method that says it.
         *args: of the method.
         above: float, what it must be more than.
+        least: float, what it must be at least.
+        below: float, what it must be less than.
 
     Returns:
         float.
@@ -121,10 +152,16 @@ def factor(policy, method, *args, above=-math.inf):
         ValueError: if it is none.
     """
     value = getattr(policy, method)(*args)
-    if not isinstance(value, numbers.Real) or not above < value < math.inf:
-        bound = "" if above == -math.inf else f" above {above}"
+    if not isinstance(value, numbers.Real) or not (
+        above < value < below and value >= least
+    ):
+        bounds = "".join(
+            f" {what} {bound}" for what, bound in
+            (("above", above), ("at least", least), ("below", below))
+            if abs(bound) < math.inf
+        )
         raise ValueError(
-            f"`{method}` of a DelayPolicy must return a finite number{bound}. "
+            f"`{method}` of a DelayPolicy must return a finite number{bounds}. "
             f"Received: {value!r} of {type(policy).__name__}.{method}{args}"
         )
     return float(value)

@@ -6,6 +6,9 @@ import tensorflow as tf
 from fr_keras.delay_policy import factor
 from fr_keras.optimizer_copies import leaves
 
+# What optimizers call μ.
+MOMENTA = ("momentum", "beta_1")
+
 
 class LookAhead:
     """Predicts a module's weights from the last step of its optimizer.
@@ -238,7 +241,7 @@ def momentum_of(optimizer):
     Returns:
         float, 0 if it has none.
     """
-    for name in ("momentum", "beta_1"):
+    for name in MOMENTA:
         value = getattr(optimizer, name, None)
         if value is not None:
             return float(value)

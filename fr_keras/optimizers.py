@@ -39,6 +39,9 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         optimizer: `keras.optimizers.Optimizer` to be copied. If it has
             trained these modules before, its copies are kept with their state.
         modules: list of `fr_keras.module.Module`.
+        adjust: callable `(k, copy, optimizer)` that sets what the copy of
+            module k, from 0, has otherwise than the given optimizer, or
+            `None`.
 
     Attributes:
         shared: the optimizer that was given.
@@ -50,7 +53,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             and for an optimizer that has trained another model.
     """
 
-    def __init__(self, optimizer, modules):
+    def __init__(self, optimizer, modules, adjust=None):
         super().__init__(learning_rate=0.0, name=optimizer.name)
         if not leaves(optimizer):
             raise ValueError(
@@ -73,6 +76,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
                 del vars(self)[name]
         self.per_module = []
         self._modules = modules
+        self._adjust = adjust
         self.shared = optimizer
         self._show_to_tensorflow("shared", optimizer)
         if are_known(optimizer):
@@ -127,7 +131,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         for k, module in enumerate(self._modules, start=1):
             with tf.device(module.device):
                 optimizer = copy_for(module, self.shared, f"_module_{k}")
-                update_copies(module, self.shared)
+                self._update_copy(k - 1, optimizer)
                 if not optimizer.built:
                     optimizer.build(module.trainable_variables)
                     averages += _averages(optimizer)
@@ -141,6 +145,12 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         for k, optimizer in enumerate(self.per_module, start=1):
             self._show_to_tensorflow(f"module_{k}", optimizer)
         self.built = True
+
+    def _update_copy(self, k, optimizer):
+        """Brings what was set in the given optimizer to a module's own."""
+        update_copies(self._modules[k], self.shared)
+        if self._adjust is not None:
+            self._adjust(k, optimizer, self.shared)
 
     def _show_to_tensorflow(self, name, optimizer):
         """Makes an optimizer a part of this one for `tf.train.Checkpoint`.
@@ -218,8 +228,8 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         Returns:
             List of scalar tensors, for `set_learning_rate`.
         """
-        for module in self._modules:
-            update_copies(module, self.shared)
+        for k, optimizer in enumerate(self.per_module):
+            self._update_copy(k, optimizer)
         learning_rate = [
             tf.convert_to_tensor(leaf.learning_rate)
             for leaf in leaves(self.shared)

@@ -7,7 +7,7 @@ import pytest
 import fr_keras
 from tests import small_net
 from tests.agreement import BATCH, convolutional_net, data, dense_net
-from trainers.laboratory import Laboratory
+from trainers.studies.laboratory import Laboratory
 from trainers.learning_rate import WarmUp
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -40,15 +40,24 @@ OPTIMIZERS = {
 def test_runs_are_those_of_the_library(
     float64, num_modules, net, optimizer, policy
 ):
+    check_runs(num_modules, net, optimizer, policy)
+
+
+def check_runs(num_modules, net, optimizer, policy, accumulation=1):
     # Muon makes much of rounding errors.
     scale = 1 / 64 if optimizer == "muon" else 1
     rates = [scale * rate for rate in RATES]
     optimizer = OPTIMIZERS[optimizer]
     laboratory = Laboratory(
         net, num_modules, optimizer(), LOSS, rates, SEEDS, schedule, policy,
-        gradient_shrink=0.75, jit_compile=False,
+        gradient_shrink=0.75, accumulation=accumulation, jit_compile=False,
     )
     batches = batches_of(net())
+    # Of an earlier training nothing must be left.
+    laboratory.restart(rates[::-1], [8, 9, 3])
+    for x, y in batches[:5]:
+        laboratory.train(np.stack([x] * 3), np.stack([y] * 3))
+    laboratory.restart(rates, SEEDS)
     losses = [laboratory.train(
         np.stack([x] * len(SEEDS)), np.stack([y] * len(SEEDS))
     ) for x, y in batches]
@@ -61,6 +70,8 @@ def test_runs_are_those_of_the_library(
         )
         trained = optimizer()
         trained.learning_rate = WarmUp(rate, 4)
+        if accumulation > 1:
+            trained.gradient_accumulation_steps = accumulation
         model.compile(trained, LOSS)
         for t, (x, y) in enumerate(batches):
             loss = model.train_on_batch(x, y)
@@ -71,6 +82,25 @@ def test_runs_are_those_of_the_library(
         ]
         for a, b in zip(laboratory.weights(run), of_library, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-10)
+
+
+def test_accumulation(float64):
+    check_runs(3, dense_net, "adam", None, accumulation=2)
+
+
+class ByDelay(fr_keras.DelayPolicy):
+    def momentum(self, delay, momentum):
+        return momentum**(1 + delay)
+
+    def clipping(self, delay):
+        return 1 / (1 + delay)
+
+
+def test_a_policy_of_momentum_and_clipping(float64):
+    OPTIMIZERS["clipped"] = lambda: keras.optimizers.SGD(
+        momentum=0.875, global_clipnorm=1.0
+    )
+    check_runs(3, dense_net, "clipped", ByDelay())
 
 
 def test_random_layers_are_refused():

@@ -81,9 +81,18 @@ class ModuleCompiler(ModuleFitter):
             )
         if self.optimizer is not None:
             self.optimizer = ModuleOptimizers(
-                self.optimizer, self.modules_at_work
+                self.optimizer, self.modules_at_work, self.adjust_optimizer
             )
         self.begin_anew()
+
+    def adjust_optimizer(self, k, optimizer, given):
+        """Sets what a module's optimizer has otherwise than others (hook).
+
+        Args:
+            k: int, the number of the module, from 0.
+            optimizer: the module's `keras.optimizers.Optimizer`, a copy.
+            given: the optimizer that was given to `compile`.
+        """
 
     def begin_anew(self):
         """Forgets the training so far; called by `compile` (hook)."""

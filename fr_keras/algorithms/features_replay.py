@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from fr_keras import replayable
 from fr_keras.algorithms.base import Algorithm
+from fr_keras.delay_adjustment import adjust
 from fr_keras.delay_policy import DelayPolicy, factor
 from fr_keras.forward_backward import record
 from fr_keras.look_ahead import LookAhead
@@ -340,6 +341,10 @@ class FeaturesReplay(Algorithm):
             self._policy, "learning_rate", self.delays[k], above=0
         )
         return [rate * share for rate in learning_rate]
+
+    def adjust_optimizer(self, k, optimizer, given):
+        if self._policy is not None:
+            adjust(optimizer, given, self._policy, self.delays[k])
 
     def _shrunk(self, k, delta):
         """β times what module k (from 0) sends down."""

@@ -1,0 +1,1 @@
+"""Studies of what delays do to trainings, on one device."""

@@ -1,0 +1,198 @@
+"""A module of many networks at once."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+from fr_keras.delay_adjustment import adjust
+from fr_keras.look_ahead import momentum_of, steps_from_slots
+
+
+class Module:
+    """A module of all runs: variables with a first dimension of runs.
+
+    Args:
+        submodel: `keras.Model`.
+        optimizer: as of `Laboratory`.
+        policy: `fr_keras.DelayPolicy` or `None`.
+        delay: int, s.
+        accumulation: int, M, of how many gradients an update is.
+        initial: list with the pair of lists of arrays for each run, weights
+            and other variables.
+    """
+
+    def __init__(
+        self, submodel, optimizer, policy, delay, accumulation, initial
+    ):
+        self.submodel = submodel
+        self.delay = delay
+        self._every = accumulation
+        self._optimizer = _stateless(optimizer)
+        if policy is not None:
+            adjust(self._optimizer, optimizer, policy, delay)
+        self._optimizer.build(submodel.trainable_variables)
+        self.weights, self.state = (
+            [tf.Variable(np.stack(runs)) for runs in zip(*of_kind)]
+            for of_kind in zip(*initial)
+        )
+        num_runs = len(initial)
+        self._slots = [
+            tf.Variable(np.stack([v.numpy()] * num_runs))
+            for v in self._optimizer.variables
+        ]
+        self._rate = next(
+            i for i, v in enumerate(self._optimizer.variables)
+            if v is self._optimizer._learning_rate
+        )
+        self._changes, self._sums = (
+            [tf.Variable(tf.zeros_like(w)) for w in self.weights]
+            for _ in range(2)
+        )
+        momentum = momentum_of(self._optimizer)
+        self._factors = policy and {
+            "play": policy.play(delay, momentum),
+            "replay": policy.replay(delay, momentum),
+        }
+
+    def restart(self, initial):
+        """Begins anew, with weights of the same shapes.
+
+        Args:
+            initial: as at first.
+        """
+        for of_kind, variables in zip(zip(*initial), (self.weights, self.state)):
+            for variable, runs in zip(variables, zip(*of_kind)):
+                variable.assign(np.stack(runs))
+        for slot, fresh in zip(self._slots, self._optimizer.variables):
+            slot.assign(np.stack([fresh.numpy()] * len(initial)))
+        for variable in [*self._changes, *self._sums]:
+            variable.assign(tf.zeros_like(variable))
+
+    def ahead(self, name, rate):
+        """The weights of all runs, as far ahead as the policy says."""
+        weights = [weight.read_value() for weight in self.weights]
+        if not self._factors or not self._factors[name]:
+            return weights
+        slots = [slot.read_value() for slot in self._slots]
+        changes = [change.read_value() for change in self._changes]
+        steps = vectorized(self._steps, slots, changes, rate)
+        return [w + self._factors[name] * d for w, d in zip(weights, steps)]
+
+    def _steps(self, slots, changes, rate):
+        """The last steps of one run, as `fr_keras.look_ahead` has them."""
+        from_slots = steps_from_slots(self._optimizer)
+        if from_slots is None:
+            last = tf.cast(slots[self._rate], rate.dtype)
+            ratio = tf.math.divide_no_nan(rate, last)
+            return [tf.cast(ratio, d.dtype) * d for d in changes]
+        mapping = list(zip(self._optimizer.variables, slots))
+        with keras.StatelessScope(mapping):
+            return [
+                from_slots(self._optimizer, i, rate)
+                for i in range(len(changes))
+            ]
+
+    def move(self, state):
+        for variable, value in zip(self.state, state):
+            variable.assign(value)
+
+    # One run each; `vectorized` makes it all.
+
+    def call(self, x, state, weights):
+        return self.submodel.stateless_call(weights, state, x, training=True)
+
+    def replay(self, x, state, weights, delta):
+        outputs, losses, _, tape = self._record(x, state, weights)
+        return tape([*keras.tree.flatten(outputs), *losses], [
+            *keras.tree.flatten(delta), *map(tf.ones_like, losses)
+        ])
+
+    def learn(self, loss, x, state, weights, y):
+        outputs, losses, moved, tape = self._record(
+            x, state, weights, lambda outputs: loss(y, outputs)
+        )
+        return (
+            losses[0], moved, *tape(losses, [*map(tf.ones_like, losses)])
+        )
+
+    def _record(self, x, state, weights, loss=None):
+        with tf.GradientTape() as tape:
+            inputs = [
+                t for t in keras.tree.flatten(x) if t.dtype.is_floating
+            ]
+            tape.watch((weights, inputs))
+            outputs, moved, losses = self.submodel.stateless_call(
+                weights, state, x, training=True, return_losses=True
+            )
+            if loss is not None:
+                losses = [loss(outputs), *losses]
+
+        def gradients(targets, output_gradients):
+            of_weights, of_inputs = tape.gradient(
+                targets, (weights, inputs), output_gradients,
+                unconnected_gradients="zero",
+            )
+            if len(inputs) < len(keras.tree.flatten(x)):
+                return of_weights, 0.0  # Of data, which nobody needs.
+            return of_weights, keras.tree.pack_sequence_as(x, of_inputs)
+
+        return outputs, losses, moved, gradients
+
+    def update(self, gradients, rate, count):
+        """Updates all runs, if it is time.
+
+        Args:
+            gradients: list of tensors.
+            rate: tensor, the learning rate of each run.
+            count: scalar tensor, how many gradients there were before, which
+                is below 0 during warm-up.
+        """
+        is_active = count >= 0
+        if self._every > 1:
+            is_active &= (count + 1) % self._every == 0
+            gradients = [
+                tf.where(count >= 0, g + kept, kept)
+                for g, kept in zip(gradients, self._sums)
+            ]
+            for kept, g in zip(self._sums, gradients):
+                kept.assign(tf.where(is_active, tf.zeros_like(g), g))
+            gradients = [g / self._every for g in gradients]
+        slots = [slot.read_value() for slot in self._slots]
+        slots[self._rate] = tf.cast(rate, slots[self._rate].dtype)
+        before = [weight.read_value() for weight in self.weights]
+        weights, slots = vectorized(
+            self._optimizer.stateless_apply, slots, gradients, before
+        )
+        for variables, values in (
+            (self._changes, [b - a for a, b in zip(before, weights)]),
+            (self.weights, weights), (self._slots, slots),
+        ):
+            for variable, value in zip(variables, values):
+                variable.assign(tf.where(is_active, value, variable))
+
+
+def _stateless(optimizer):
+    """A copy of an optimizer that assigns nothing.
+
+    On TensorFlow, Keras' optimizers can do no `stateless_apply`, since they
+    assign by `tf.distribute`. As they are written for all backends they can.
+    """
+    names = (
+        "stateless_apply", "assign", "assign_add", "assign_sub", "_var_key",
+        "_apply_weight_decay", "_backend_update_step",
+    )
+    kind = type(optimizer.__class__.__name__, (optimizer.__class__,), {
+        name: getattr(BaseOptimizer, name) for name in names
+    })
+    return kind.from_config(optimizer.get_config())
+
+
+def vectorized(function, *args):
+    """A function of one run, for all runs at once.
+
+    Convolutions, of which TensorFlow knows no such form, run after run.
+    """
+    return tf.vectorized_map(
+        lambda each: function(*each), args, warn=False
+    )
