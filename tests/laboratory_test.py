@@ -7,8 +7,8 @@ import pytest
 import fr_keras
 from tests import small_net
 from tests.agreement import BATCH, convolutional_net, data, dense_net
-from trainers.studies.laboratory import Laboratory
 from trainers.learning_rate import WarmUp
+from trainers.studies.laboratory import Laboratory
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 RATES, SEEDS = [0.25, 0.125, 0.25], [3, 3, 4]

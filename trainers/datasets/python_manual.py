@@ -1,11 +1,9 @@
 """Python's own reference manual as a text, as a TFDS builder."""
 
 import sys
+from pydoc_data import topics
 
 import tensorflow_datasets as tfds
-
-# Python's help has the topics; its module says nothing else.
-from pydoc_data import topics
 
 
 class PythonManual(tfds.core.GeneratorBasedBuilder):

@@ -61,7 +61,8 @@ class Module:
         Args:
             initial: as at first.
         """
-        for of_kind, variables in zip(zip(*initial), (self.weights, self.state)):
+        ours = self.weights, self.state
+        for of_kind, variables in zip(zip(*initial), ours):
             for variable, runs in zip(variables, zip(*of_kind)):
                 variable.assign(np.stack(runs))
         for slot, fresh in zip(self._slots, self._optimizer.variables):
