@@ -88,6 +88,9 @@ class Laboratory:
         self._step = tf.function(
             self._iterate, autograph=False, jit_compile=jit_compile
         )
+        self._exact_step = tf.function(
+            self._backpropagate, autograph=False, jit_compile=jit_compile
+        )
         self._evaluate = tf.function(
             functools.partial(vectorized, self._outputs), autograph=False,
             jit_compile=jit_compile,
@@ -150,12 +153,14 @@ class Laboratory:
             for m in self._submodels
         ]
 
-    def train(self, x, y):
+    def train(self, x, y, exact=False):
         """One iteration of all runs.
 
         Args:
             x: nest of arrays of shape (R, batch, ...), a mini-batch for each.
             y: array of shape (R, batch, ...).
+            exact: bool, whether it is one of back-propagation, at the weights
+                of today; what waits for late error gradients is left waiting.
 
         Returns:
             Array of shape (R,), the losses.
@@ -169,14 +174,17 @@ class Laboratory:
              (1, max(module.delay, 1))]
             for module in self._modules
         ]
+        rates = tf.constant(np.array(rates))
+        counts = tf.constant([t - module.delay for module in self._modules])
+        self.iteration += 1
+        if exact:
+            return self._exact_step(x, y, rates, counts).numpy()
         loss, made, self._deltas = self._step(
             x, y, [queue.popleft() for queue in self._queues], self._deltas,
-            tf.constant(np.array(rates)),
-            tf.constant([t - module.delay for module in self._modules]),
+            rates, counts,
         )
         for queue, kept in zip(self._queues, made):
             queue.append(kept)
-        self.iteration += 1
         return loss.numpy()
 
     def _mean_rate(self, t, module, horizon):
@@ -231,6 +239,30 @@ class Laboratory:
         return loss, made, keras.tree.map_structure(
             lambda e: self._shrink * e, sent
         )
+
+    def _backpropagate(self, x, y, rates, counts):
+        kept, features = [], x
+        for module in self._modules[:-1]:
+            state = [v.read_value() for v in module.state]
+            kept.append((features, state))
+            features, moved = vectorized(
+                module.call, features, state, module.today()
+            )
+            module.move(moved)
+        last = self._modules[-1]
+        loss, moved, *learned = vectorized(
+            functools.partial(last.learn, self._loss), features,
+            [v.read_value() for v in last.state], last.today(), y,
+        )
+        last.move(moved)
+        found = [learned]
+        for module, of_module in zip(self._modules[-2::-1], kept[::-1]):
+            found.append(vectorized(
+                module.replay, *of_module, module.today(), found[-1][1]
+            ))
+        for k, (gradients, _) in enumerate(reversed(found)):
+            self._modules[k].update(gradients, rates[k][0], counts[k])
+        return loss
 
     def evaluate(self, x, y, batch_size=250):
         """The loss and the accuracy of all runs.

@@ -72,13 +72,17 @@ class Module:
 
     def ahead(self, name, rate):
         """The weights of all runs, as far ahead as the policy says."""
-        weights = [weight.read_value() for weight in self.weights]
+        weights = self.today()
         if not self._factors or not self._factors[name]:
             return weights
         slots = [slot.read_value() for slot in self._slots]
         changes = [change.read_value() for change in self._changes]
         steps = vectorized(self._steps, slots, changes, rate)
         return [w + self._factors[name] * d for w, d in zip(weights, steps)]
+
+    def today(self):
+        """The weights of all runs."""
+        return [weight.read_value() for weight in self.weights]
 
     def _steps(self, slots, changes, rate):
         """The last steps of one run, as `fr_keras.look_ahead` has them."""
@@ -161,7 +165,7 @@ class Module:
             gradients = [g / self._every for g in gradients]
         slots = [slot.read_value() for slot in self._slots]
         slots[self._rate] = tf.cast(rate, slots[self._rate].dtype)
-        before = [weight.read_value() for weight in self.weights]
+        before = self.today()
         weights, slots = vectorized(
             self._optimizer.stateless_apply, slots, gradients, before
         )

@@ -1,0 +1,217 @@
+"""Cases of a study: a task, an optimizer, a method and K."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import math
+import os
+
+import keras
+import numpy as np
+
+from trainers import workdir
+from trainers.studies.laboratory import Laboratory
+from trainers.studies.methods import METHODS, OPTIMIZERS
+from trainers.studies.tasks import TASKS
+
+_LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+# Learning rates that are tried first, as shares of the task's own, and then
+# around the best of these.
+_COARSE = (1 / 64, 1 / 16, 1 / 4, 1, 4, 16)
+_FINE = (1 / 2, 1, 2)
+# Losses are kept as means of so many iterations.
+WINDOW = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What all cases of a study have in common.
+
+    Attributes:
+        num_steps: int, iterations of a training.
+        warmup_share: float, of the iterations, in which the learning rate
+            rises; after them it falls to 0 like half a wave of a cosine.
+        data_dir: str, where prepared datasets lie, or `None`.
+    """
+
+    num_steps: int
+    warmup_share: float
+    data_dir: str | None = None
+
+
+# Six runs go through a laboratory at once, in all three rounds.
+NUM_RUNS = len(_COARSE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One way to train one network.
+
+    Attributes:
+        task: str, one of `tasks.TASKS`.
+        optimizer: str, one of `methods.OPTIMIZERS`.
+        method: str, one of `methods.METHODS`.
+        num_modules: int, K; 1 for back-propagation.
+    """
+
+    task: str
+    optimizer: str
+    method: str
+    num_modules: int
+
+    @property
+    def name(self):
+        return f"{self.task}_{self.optimizer}_{self.method}_k{self.num_modules}"
+
+    def path(self, folder):
+        return os.path.join(folder, f"{self.name}.json")
+
+    def results(self, folder):
+        """What `run` has found, or `None` if it has not been run.
+
+        Args:
+            folder: str, the directory of the study.
+
+        Returns:
+            dict with "learning_rate"; "tuning", pairs of learning rates and
+            validation losses; and for each seed, in the order of "seeds",
+            "test_loss", "test_accuracy" and "losses", means of `WINDOW`
+            iterations. A number is `None` if a training diverged.
+        """
+        try:
+            with open(self.path(folder)) as file:
+                return json.load(file)
+        except FileNotFoundError:
+            return None
+
+    @contextlib.contextmanager
+    def claimed(self, folder):
+        """Keeps other processes off this case.
+
+        Yields:
+            bool, whether the case is to be run here: no other process is at
+            it, and there are no results.
+        """
+        path = os.path.join(folder, f"part_of_{self.name}.lock")
+        with open(path, "a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield not os.path.exists(self.path(folder))
+            os.remove(path)
+
+    def run(self, folder, settings, data):
+        """Tunes the learning rate, trains with it, and writes the results.
+
+        The learning rate is that of the least loss on the validation set: of
+        six that are 4 apart, with one seed, and then of three around the best
+        of them that are 2 apart, with two seeds. Six others train the networks
+        that are tested.
+
+        Args:
+            folder: str.
+            settings: `Settings`.
+            data: `tasks.Data`.
+        """
+        training = _Training(self, settings, data)
+        base = TASKS[self.task].learning_rates[self.optimizer]
+        coarse = [base * factor for factor in _COARSE]
+        losses, _, _ = training.run(coarse, [100] * NUM_RUNS)
+        tuning = [*zip(coarse, losses)]
+        centre = coarse[int(np.argmin(losses))]
+        fine = [centre * factor for factor in _FINE]
+        losses, _, _ = training.run(
+            fine * 2, [101] * len(fine) + [102] * len(fine)
+        )
+        losses = np.mean(np.reshape(losses, (2, -1)), axis=0)
+        tuning += [*zip(fine, losses)]
+        best = fine[int(np.argmin(losses))]
+        seeds = list(range(NUM_RUNS))
+        loss, accuracy, curves = training.run(
+            [best] * NUM_RUNS, seeds, on=data.test
+        )
+        results = {
+            **dataclasses.asdict(self), "num_steps": settings.num_steps,
+            "learning_rate": best, "tuning": tuning, "seeds": seeds,
+            "test_loss": loss, "test_accuracy": accuracy, "losses": curves,
+        }
+        with workdir.whole_file(self.path(folder)) as part:
+            with open(part, "w") as file:
+                json.dump(_plain(results), file)
+
+
+class _Training:
+    """Trains a network of a case as often as wanted, compiled once."""
+
+    def __init__(self, case, settings, data):
+        self._task = TASKS[case.task]
+        self._method = METHODS[case.method]
+        self._case = case
+        self._settings = settings
+        self._data = data
+        self._laboratory = None
+
+    def run(self, learning_rates, seeds, on=None):
+        """Trains all runs, and evaluates them.
+
+        Args:
+            learning_rates: list of floats.
+            seeds: list of ints, of the initial weights and mini-batches.
+            on: tuple of arrays, on what to evaluate; `None` for the
+                validation set.
+
+        Returns:
+            Tuple of lists: losses, accuracies, and training losses of each
+            run. What is not finite is infinite.
+        """
+        if self._laboratory is None:
+            self._laboratory = Laboratory(
+                self._task.make, self._case.num_modules,
+                OPTIMIZERS[self._case.optimizer](**self._method.optimizer),
+                _LOSS, learning_rates, seeds, self._schedule,
+                self._method.policy, self._method.gradient_shrink,
+                self._method.accumulation,
+            )
+        else:
+            self._laboratory.restart(learning_rates, seeds)
+        drawing = {seed: np.random.default_rng([2, seed]) for seed in seeds}
+        losses = []
+        steps = self._settings.num_steps
+        for t in range(steps):
+            drawn = {
+                seed: self._data.draw(random, self._task.batch_size)
+                for seed, random in drawing.items()
+            }
+            losses.append(self._laboratory.train(
+                *(np.stack(parts) for parts in
+                  zip(*(drawn[seed] for seed in seeds))),
+                exact=t >= steps * (1 - self._method.exact_share),
+            ))
+        curves = np.reshape(losses, (-1, WINDOW, len(seeds))).mean(1).T
+        of_all = *self._laboratory.evaluate(*(on or self._data.validation)),
+        return [
+            np.where(np.isfinite(found), found, np.inf).tolist()
+            for found in (*of_all, curves)
+        ]
+
+    def _schedule(self, t):
+        steps = self._settings.num_steps
+        share = 0.5 * (1 + math.cos(math.pi * min(t / steps, 1)))
+        if not self._method.warms_up:
+            return share
+        warmup = max(1, round(self._settings.warmup_share * steps))
+        return min(1, (t + 1) / warmup) * share
+
+
+def _plain(value):
+    """What JSON can say: numbers that are not finite become `None`."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return value

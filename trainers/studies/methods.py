@@ -1,0 +1,122 @@
+"""Ways to train with late gradients that are compared."""
+
+import dataclasses
+
+import keras
+
+import fr_keras
+
+OPTIMIZERS = {
+    "sgd": lambda **kwargs: keras.optimizers.SGD(momentum=0.9, **kwargs),
+    "adam": keras.optimizers.Adam,
+    "muon": keras.optimizers.Muon,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One way to train.
+
+    Attributes:
+        title: str, for tables.
+        policy: `fr_keras.DelayPolicy`, or `None` for the paper's algorithm.
+        gradient_shrink: float, β.
+        accumulation: int, M: the mean of so many mini-batches' gradients is an
+            update. There are as many examples, so fewer updates.
+        optimizer: dict of arguments of the optimizer.
+        warms_up: bool, whether the learning rate rises at first.
+        exact_share: float, the share of the iterations, the last ones, that
+            are back-propagation.
+    """
+
+    title: str
+    policy: fr_keras.DelayPolicy | None = None
+    gradient_shrink: float = 1.0
+    accumulation: int = 1
+    optimizer: dict = dataclasses.field(default_factory=dict)
+    warms_up: bool = True
+    exact_share: float = 0.0
+
+
+class RatesOnly(fr_keras.DelayPolicy):
+    """Learning rates by delay, at the weights of today."""
+
+    def play(self, delay, momentum):
+        return 0.0
+
+    replay = play
+
+
+class LessMomentum(RatesOnly):
+    """The momentum that is left of a gradient after 1 + s updates."""
+
+    def momentum(self, delay, momentum):
+        return momentum ** (1 + delay)
+
+
+class MoreMomentum(fr_keras.DelayPolicy):
+    """0.95 for 0.9: a look-ahead gains the more, the more momentum there is."""
+
+    def momentum(self, delay, momentum):
+        return (1 + momentum) / 2
+
+
+class Clipped(fr_keras.DelayPolicy):
+    """Clipping to a norm that falls with the delay."""
+
+    def clipping(self, delay):
+        return (1 + delay) ** -0.5
+
+
+class ClippedOnly(RatesOnly, Clipped):
+    """Clipping by delay, at the weights of today."""
+
+
+_CLIPPED = {"global_clipnorm": 1.0}
+
+METHODS = {
+    "backprop": Method("back-propagation"),
+    "paper": Method("the paper's Features Replay"),
+    "look_ahead": Method("look-ahead", fr_keras.DelayPolicy(0.0)),
+    "look_ahead_half": Method(
+        "look-ahead, γ/√(1+s)", fr_keras.DelayPolicy(0.5)
+    ),
+    "look_ahead_full": Method(
+        "look-ahead, γ/(1+s)", fr_keras.DelayPolicy(1.0)
+    ),
+    "look_ahead_momentum": Method(
+        "look-ahead, γ/√(1+s), μ = 0.95", MoreMomentum(0.5)
+    ),
+    "look_ahead_clipped": Method(
+        "look-ahead, γ/√(1+s), clipped to 1/√(1+s)", Clipped(0.5),
+        optimizer=_CLIPPED,
+    ),
+    "rates_half": Method("γ/√(1+s)", RatesOnly(0.5)),
+    "rates_full": Method("γ/(1+s)", RatesOnly(1.0)),
+    "momentum": Method("momentum μ^(1+s)", LessMomentum(0.0)),
+    "clipped": Method(
+        "clipped to 1/√(1+s)", ClippedOnly(0.0), optimizer=_CLIPPED
+    ),
+    "shrink": Method("gradients halved at each hop", gradient_shrink=0.5),
+    "accumulation": Method("4 gradients for an update", accumulation=4),
+    "no_warmup": Method("no warm-up", warms_up=False),
+    "finish": Method("the last tenth by back-propagation", exact_share=0.1),
+    "backprop_clipped": Method(
+        "back-propagation, clipped to 1", optimizer=_CLIPPED
+    ),
+    "backprop_accumulation": Method(
+        "back-propagation, 4 gradients for an update", accumulation=4
+    ),
+    "backprop_no_warmup": Method(
+        "back-propagation, no warm-up", warms_up=False
+    ),
+}
+
+
+def is_exact(name):
+    """Whether a method is back-propagation, which has one module.
+
+    Args:
+        name: str, one of `METHODS`.
+    """
+    return name.startswith("backprop")

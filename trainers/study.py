@@ -1,0 +1,159 @@
+r"""Studies what delays do to trainings, and what helps, on one device.
+
+    python -m trainers.study --flagfile=configs/study.cfg --workdir=runs/study
+
+Every task is trained by every optimizer and method, cut into every number of
+modules: all delays are those of Features Replay, but everything is computed on
+one core, six trainings at once. The learning rate is tuned for each on a
+validation set, with the same number of trainings (15); six more are tested.
+
+The same command goes on where it was stopped, with what is not there yet, and
+several of them share the work. The working directory gets:
+
+    TASK_OPTIMIZER_METHOD_kK.json   what was found
+    tables.md                       means, standard deviations, paired tests
+    TASK.png                        losses against iterations, and against time
+    study.cfg                       what all have in common
+"""
+
+import os
+import time
+
+import tensorflow as tf
+from absl import flags
+
+from trainers import errors, sweep, workdir
+from trainers.studies import pictures, tables
+from trainers.studies.cases import WINDOW, Case, Settings
+from trainers.studies.methods import METHODS, OPTIMIZERS, is_exact
+from trainers.studies.tasks import TASKS
+from trainers.validation import is_positive
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string(
+    "workdir", None,
+    "Directory for the results; new, empty, or that of the same study. "
+    "Required.",
+    required=True,
+)
+for _name, _choices in (
+    ("tasks", TASKS), ("optimizers", OPTIMIZERS), ("methods", METHODS)
+):
+    flags.DEFINE_list(
+        _name, list(_choices), f"Of {', '.join(_choices)}."
+    )
+    flags.register_validator(
+        _name,
+        lambda names, choices=_choices: names
+        and len({*names}) == len(names)
+        and all(name in choices for name in names),
+        f"must be different ones of {', '.join(_choices)}",
+    )
+flags.DEFINE_integer(
+    "num_steps", 400, f"Iterations of a training, a multiple of {WINDOW}.",
+    lower_bound=WINDOW, upper_bound=1_000_000,
+)
+flags.register_validator(
+    "num_steps", lambda number: number % WINDOW == 0,
+    f"must be a multiple of {WINDOW}",
+)
+flags.DEFINE_float(
+    "warmup_share", 0.05,
+    "The share of the iterations in which the learning rate rises.",
+)
+flags.register_validator(
+    "warmup_share", lambda share: is_positive(share) and share < 1,
+    "must be above 0 and below 1",
+)
+flags.DEFINE_string(
+    "data_dir", None,
+    "Where prepared datasets lie. Default: ~/tensorflow_datasets.",
+)
+flags.declare_key_flag("numbers_of_modules")
+
+
+def main():
+    FLAGS.workdir = os.path.expanduser(FLAGS.workdir)
+    # Of several commands that share the work, each has a core.
+    tf.config.set_visible_devices([], "GPU")
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    take_workdir()
+    settings = Settings(FLAGS.num_steps, FLAGS.warmup_share, FLAGS.data_dir)
+    data = {}
+    wanted = cases()
+    for number, case in enumerate(wanted, start=1):
+        with case.claimed(FLAGS.workdir) as is_ours:
+            if not is_ours:
+                continue
+            if case.task not in data:
+                data[case.task] = TASKS[case.task].data(FLAGS.data_dir)
+            start = time.monotonic()
+            case.run(FLAGS.workdir, settings, data[case.task])
+            tell(number, len(wanted), case, time.monotonic() - start)
+    found = [
+        results for case in wanted
+        if (results := case.results(FLAGS.workdir)) is not None
+    ]
+    path = os.path.join(FLAGS.workdir, "tables.md")
+    with workdir.whole_file(path) as part, open(part, "w") as file:
+        file.write(tables.text(found))
+    pictures.write(FLAGS.workdir, found)
+    print(f"Tables and pictures are in {FLAGS.workdir}")
+
+
+def cases():
+    """The cases that the flags describe, small numbers of modules first."""
+    return [
+        Case(task, optimizer, method, num_modules)
+        for num_modules in (1, *sweep.numbers_of_modules())
+        for task in FLAGS.tasks
+        for optimizer in FLAGS.optimizers
+        for method in FLAGS.methods
+        if is_exact(method) == (num_modules == 1)
+    ]
+
+
+def take_workdir():
+    """Refuses a directory that is not of a study with the same settings."""
+    path = os.path.join(FLAGS.workdir, "study.cfg")
+    lines = [FLAGS[name].serialize() for name in ("num_steps", "warmup_share")]
+    try:
+        os.makedirs(FLAGS.workdir, exist_ok=True)
+        if not os.path.exists(path):
+            if os.listdir(FLAGS.workdir):
+                raise errors.UsageError(
+                    "--workdir must be new, or that of a study. Received: "
+                    f"{FLAGS.workdir}"
+                )
+            with workdir.whole_file(path) as part, open(part, "w") as file:
+                file.write("\n".join(lines) + "\n")
+        with open(path) as file:
+            before = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.UsageError(
+            f"--workdir cannot be used: {error}"
+        ) from error
+    if before != lines:
+        changed = sorted({*before} ^ {*lines})
+        raise errors.UsageError(
+            f"--workdir holds a study with other flags, see {path}. "
+            f"Received: {', '.join(changed)}"
+        )
+
+
+def tell(number, of, case, seconds):
+    """Says what came of a case, in one line."""
+    results = case.results(FLAGS.workdir)
+    good = [loss for loss in results["test_loss"] if loss is not None]
+    loss = f"{sum(good) / len(good):.4f}" if good else "none"
+    print(
+        f"[{number}/{of}] {case.name}: learning rate "
+        f"{results['learning_rate']:.3g}, test loss {loss}, {seconds:.0f} s",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    errors.run(main)
