@@ -72,11 +72,13 @@ def data(net):
     return x, rng.integers(0, 4, EXAMPLES)
 
 
+def loss():
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
 def train(model, x, y, optimizer, steps_per_execution=1, epochs=EPOCHS):
     model.compile(
-        optimizer,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        steps_per_execution=steps_per_execution,
+        optimizer, loss(), steps_per_execution=steps_per_execution,
     )
     return model.fit(
         x, y, batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0

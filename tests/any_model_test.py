@@ -19,7 +19,11 @@ def data(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=(BATCH * BATCHES, *shape))
 
 
-def test_random_layers_replay_their_numbers(float64):
+AHEAD = pytest.mark.parametrize("ahead", [False, True])
+
+
+@AHEAD
+def test_random_layers_replay_their_numbers(float64, ahead):
     network = keras.Sequential(
         [
             keras.Input((6,)),
@@ -34,10 +38,13 @@ def test_random_layers_replay_their_numbers(float64):
         ]
     )
     y = data(3)
-    check(network, data(6), (y,), squares, loss="mse", fit={"y": y})
+    check(
+        network, data(6), (y,), squares, ahead=ahead, loss="mse", fit={"y": y}
+    )
 
 
-def test_losses_of_layers(float64):
+@AHEAD
+def test_losses_of_layers(float64, ahead):
     """Regularizers, activity regularizers and `add_loss`."""
 
     class Penalized(layers.Layer):
@@ -63,10 +70,14 @@ def test_losses_of_layers(float64):
         ]
     )
     y = data(3)
-    check(network, data(6), (y,), squares, loss="mse", fit={"y": y})
+    check(
+        network, data(6), (y,), squares, ahead=ahead, rate=2.0**-6, loss="mse",
+        fit={"y": y},
+    )
 
 
-def test_only_losses_of_layers(float64):
+@AHEAD
+def test_only_losses_of_layers(float64, ahead):
     """An autoencoder that needs neither labels nor a loss of `compile`."""
 
     class Reconstruction(layers.Layer):
@@ -78,7 +89,7 @@ def test_only_losses_of_layers(float64):
     code = layers.Dense(3, activation="tanh")(layers.Dense(5)(inputs))
     decoded = layers.Dense(6)(layers.Dense(5, activation="tanh")(code))
     network = keras.Model(inputs, Reconstruction()(inputs, decoded))
-    check(network, data(6), (), lambda outputs: 0.0, fit={})
+    check(network, data(6), (), lambda outputs: 0.0, ahead=ahead, fit={})
 
 
 def unet():
@@ -96,14 +107,18 @@ def unet():
     return keras.Model(inputs, layers.Conv2D(1, 1)(x))
 
 
-def test_unet(float64):
+@AHEAD
+def test_unet(float64, ahead):
     """Skips from the first modules to the last."""
     y = data(8, 8, 1)
 
     def loss(outputs, y):
         return tf.reduce_mean((outputs - y) ** 2)
 
-    check(unet(), data(8, 8, 2), (y,), loss, 4, loss="mse", fit={"y": y})
+    check(
+        unet(), data(8, 8, 2), (y,), loss, 4, ahead=ahead, loss="mse",
+        fit={"y": y},
+    )
 
 
 def skips():

@@ -26,9 +26,22 @@ def clones(network, modules):
     return copies
 
 
+class Ahead(fr_keras.DelayPolicy):
+    """Factors that are exact in binary, so that float64 agrees."""
+
+    def play(self, delay, momentum):
+        return 0.5 * delay + momentum
+
+    def replay(self, delay, momentum):
+        return 2.0 + 0.125 * delay
+
+    def learning_rate(self, delay):
+        return 2.0**-delay
+
+
 def check(
     network, x, more, plain_loss, num_modules=3, rtol=1e-10, steps=4, fit=None,
-    rate=RATE, **compiled,
+    rate=RATE, ahead=False, **compiled,
 ):
     """Trains by the library and by the reference, and compares all state.
 
@@ -43,9 +56,14 @@ def check(
         steps: int, iterations in one call.
         fit: arguments of `fit` besides x.
         rate: float, the learning rate.
+        ahead: bool, whether weights are predicted, as `Ahead` says.
         **compiled: arguments of `compile`.
     """
-    model = fr_keras.FeaturesReplay(network, num_modules)
+    policy = Ahead()
+    model = fr_keras.FeaturesReplay(
+        network, num_modules, weight_prediction=ahead,
+        delay_policy=policy if ahead else None,
+    )
     expected = clones(network, model.modules)
     num_examples = len(keras.tree.flatten(x)[0])
     places = [slice(i, i + BATCH) for i in range(0, num_examples, BATCH)]
@@ -56,6 +74,11 @@ def check(
     losses = reference.features_replay_of_models(
         expected, lambda: reference.SGD(MOMENTUM, nesterov=False),
         lambda t: rate, batches, plain_loss,
+        **{
+            "play_ahead": lambda delay: policy.play(delay, MOMENTUM),
+            "replay_ahead": lambda delay: policy.replay(delay, MOMENTUM),
+            "rate_factor": policy.learning_rate,
+        } if ahead else {},
     )
     model.compile(
         keras.optimizers.SGD(rate, MOMENTUM), steps_per_execution=steps,

@@ -69,6 +69,56 @@ def test_ddg_agrees_with_reference(float64, num_modules, optimizer, steps):
     )
 
 
+class ByDelay(Policy):
+    """Momentum and clipping by delay, too."""
+
+    def momentum(self, delay, momentum):
+        return momentum * 2.0**-delay
+
+    def clipping(self, delay):
+        return 2.0**-delay
+
+
+class ClippedSGD(reference.SGD):
+    """Clips each element of the gradient."""
+
+    def __init__(self, momentum, most):
+        super().__init__(momentum, nesterov=False)
+        self.most = most
+
+    def __call__(self, key, w, g, rate):
+        return super().__call__(key, w, np.clip(g, -self.most, self.most), rate)
+
+
+def test_momentum_and_clipping_by_delay(float64, monkeypatch):
+    policy = ByDelay()
+    momentum = {s: policy.momentum(s, 0.5) for s in (0, 1, 2)}
+    rules = [ClippedSGD(momentum[s], 2.0**-6 * 2.0**-s) for s in (2, 1, 0)]
+    monkeypatch.setitem(agreement.OPTIMIZERS, "clipped", (
+        lambda: keras.optimizers.SGD(0.125, 0.5, clipvalue=2**-6),
+        functools.partial(next, iter(rules)), lambda t: 0.125,
+    ))
+    model = agreement.check(
+        fr_keras.FeaturesReplay,
+        functools.partial(
+            reference.features_replay,
+            play_ahead=lambda s: policy.play(s, momentum[s]),
+            replay_ahead=lambda s: policy.replay(s, momentum[s]),
+            rate_factor=policy.learning_rate,
+        ),
+        3, convolutional_net, "clipped", 5, weight_prediction=True,
+        delay_policy=policy,
+    )
+    # It is all computed from what was given, however often.
+    model.optimizer.clipvalue = 1.0
+    model.optimizer.momentum = 0.25
+    model.compile(model.optimizer, agreement.loss())
+    model.fit(*agreement.data(model), verbose=0)
+    assert [
+        (o.clipvalue, o.momentum) for o in model.optimizer.per_module
+    ] == [(0.25, 0.0625), (0.5, 0.125), (1.0, 0.25)]
+
+
 def trained(weight_prediction, num_modules=3, **options):
     keras.utils.set_random_seed(0)
     net = small_net.net()
@@ -303,6 +353,8 @@ def test_nonsense_is_refused(arguments, message):
     ("replay", None, "`replay`.*Received: None"),
     ("learning_rate", -1.0, "`learning_rate`.* above 0. Received: -1.0"),
     ("learning_rate", 0.0, "`learning_rate`.* above 0. Received: 0.0"),
+    ("momentum", 1.0, "`momentum`.* at least 0 below 1. Received: 1.0"),
+    ("clipping", 0, "`clipping`.* above 0. Received: 0 of Policy.clipping"),
 ])
 def test_policies_that_say_nonsense(name, value, message):
     """Before anything is trained."""
@@ -311,7 +363,7 @@ def test_policies_that_say_nonsense(name, value, message):
     model = fr_keras.FeaturesReplay(
         small_net.net(), 3, weight_prediction=True, delay_policy=policy
     )
-    model.compile("adam", "mse")
+    model.compile(keras.optimizers.Adam(clipnorm=1.0), "mse")
     before = small_net.values(model)
     with pytest.raises(ValueError, match=message):
         small_net.fit(model)

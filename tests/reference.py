@@ -6,6 +6,7 @@ formulas and derivatives are TensorFlow's elementary operations.
 """
 
 import collections
+import contextlib
 
 import keras
 import numpy as np
@@ -324,7 +325,8 @@ def features_replay(
 
 
 def features_replay_of_models(
-    models, optimizer, learning_rate, batches, loss
+    models, optimizer, learning_rate, batches, loss, play_ahead=None,
+    replay_ahead=None, rate_factor=lambda delay: 1.0,
 ):
     """The same algorithm for any Keras models, run eagerly.
 
@@ -338,12 +340,29 @@ def features_replay_of_models(
         learning_rate: as for `features_replay`.
         batches: list of `(x, *more)`, x being a nest of arrays.
         loss: function `(outputs, *more) -> scalar tensor`.
+        play_ahead: as for `features_replay`; rules must know their last step.
+        replay_ahead: as for `features_replay`.
+        rate_factor: as for `features_replay`.
 
     Returns:
-        List of the losses, those of layers included.
+        List of the losses that are minimized, those of layers included.
     """
     K = len(models)
     rules = [optimizer() for _ in models]
+
+    @contextlib.contextmanager
+    def ahead(k, factor):
+        """Module k, from 1, at w + f Δ."""
+        variables = models[k - 1].trainable_variables
+        before = [variable.numpy() for variable in variables]
+        for i, (variable, w) in enumerate(zip(variables, before)):
+            if factor is not None:
+                step = rules[k - 1].last_step(i, None)
+                variable.assign(w + factor(K - k) * step)
+        yield
+        for variable, w in zip(variables, before):
+            variable.assign(w)
+
     queues = [collections.deque(maxlen=K - k + 1) for k in range(1, K + 1)]
     delta = [None] * (K + 1)
     losses = []
@@ -354,8 +373,11 @@ def features_replay_of_models(
         for k, model in enumerate(models, start=1):
             state = [v.numpy() for v in model.non_trainable_variables]
             queues[k - 1].append((h, _masks(h), state))
-            h = model(h, training=True)
-            total += sum(model.losses)
+            # The last module's is the pass in which it learns.
+            factor = play_ahead if k < K else replay_ahead
+            with ahead(k, factor):
+                h = model(h, training=True)
+                total += sum(model.losses)
         losses.append(float(total + loss(h, *more)))
         played_state = [
             [v.numpy() for v in model.non_trainable_variables]
@@ -373,25 +395,26 @@ def features_replay_of_models(
                 tensor._keras_mask = mask
             for variable, value in zip(model.non_trainable_variables, state):
                 variable.assign(value)
-            weights = [v.value for v in model.trainable_variables]
-            inputs = keras.tree.flatten(x_replayed)
-            with tf.GradientTape() as tape:
-                tape.watch(inputs)
-                # 2. Replay, 3. backward: <h̃_k, δ_k> has the right gradient.
-                h = model(x_replayed, training=True)
-                if k == K:
-                    terms = [tf.convert_to_tensor(loss(h, *more))]
-                else:
-                    terms = [
-                        tf.reduce_sum(tensor * of_tensor)
-                        for tensor, of_tensor in zip(
-                            keras.tree.flatten(h), delta[k]
-                        )
-                        if of_tensor is not None
-                    ]
-                terms += model.losses
-            # The gradient of the sum; of nothing, there is none.
-            g, e = tape.gradient(terms, [weights, inputs])
+            with ahead(k, replay_ahead):
+                weights = [v.value for v in model.trainable_variables]
+                inputs = keras.tree.flatten(x_replayed)
+                with tf.GradientTape() as tape:
+                    tape.watch(inputs)
+                    # 2. Replay, 3. backward: <h̃_k, δ_k> has the right gradient.
+                    h = model(x_replayed, training=True)
+                    if k == K:
+                        terms = [tf.convert_to_tensor(loss(h, *more))]
+                    else:
+                        terms = [
+                            tf.reduce_sum(tensor * of_tensor)
+                            for tensor, of_tensor in zip(
+                                keras.tree.flatten(h), delta[k]
+                            )
+                            if of_tensor is not None
+                        ]
+                    terms += model.losses
+                # The gradient of the sum; of nothing, there is none.
+                g, e = tape.gradient(terms, [weights, inputs])
             updates.append((k, g))
             next_delta[k - 1] = e
         for model, state in zip(models, played_state):
@@ -404,7 +427,8 @@ def features_replay_of_models(
                     gradient = tf.convert_to_tensor(g[i]).numpy()
                     variable.assign(
                         rules[k - 1](
-                            i, variable.numpy(), gradient, learning_rate(t)
+                            i, variable.numpy(), gradient,
+                            learning_rate(t) * rate_factor(K - k),
                         )
                     )
         # 5. Send.

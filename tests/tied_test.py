@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import fr_keras
 from fr_keras.nested import in_order
+from tests import comparison
 from tests.reference import SGD
 
 layers = keras.layers
@@ -59,9 +60,14 @@ def assert_close(actual, expected, rtol=1e-10):
         assert error <= rtol * np.max(np.abs(value)), (name, error)
 
 
-def test_features_replay_is_the_reference(float64):
+@pytest.mark.parametrize("ahead", [False, True])
+def test_features_replay_is_the_reference(float64, ahead):
     """Two modules by hand: the table is a feature with an error gradient."""
-    model = fr_keras.FeaturesReplay(language_model(), 2)
+    policy = comparison.Ahead()
+    model = fr_keras.FeaturesReplay(
+        language_model(), 2, weight_prediction=ahead,
+        delay_policy=policy if ahead else None,
+    )
     table, first, second = (
         model.get_layer(name).weights[0].numpy()
         for name in ("table", "dense_0", "dense_1")
@@ -70,10 +76,20 @@ def test_features_replay_is_the_reference(float64):
     x = np.split(tokens(), STEPS)
     y = np.split(tokens(1), STEPS)
     delta, losses = None, []
+
+    def at(k, weights, factor):
+        """The weights of module k, from 0, as far ahead as is said."""
+        factor = factor(1 - k, MOMENTUM) if ahead else 0.0
+        return [
+            tf.constant(w + factor * rules[k].last_step(i, None))
+            for i, w in enumerate(weights)
+        ]
+
     for t in range(STEPS):
         # Play of module 1, which sends the table as it is now.
-        h = tf.tanh(tf.gather(table, x[t]) @ first)
-        sent, head = tf.constant(table), tf.constant(second)
+        sent, weight = at(0, (table, first), policy.play)
+        h = tf.tanh(tf.gather(sent, x[t]) @ weight)
+        (head,) = at(1, (second,), policy.replay)
         with tf.GradientTape() as tape:
             tape.watch([h, sent, head])
             logits = tf.tanh(h @ head) @ tf.transpose(sent)
@@ -84,7 +100,7 @@ def test_features_replay_is_the_reference(float64):
         of_head, *next_delta = tape.gradient(loss_of_batch, [head, h, sent])
         if delta is not None:
             # Replay of the input before, with the weights of today.
-            own, weight = tf.constant(table), tf.constant(first)
+            own, weight = at(0, (table, first), policy.replay)
             with tf.GradientTape() as tape:
                 tape.watch([own, weight])
                 h = tf.tanh(tf.gather(own, x[t - 1]) @ weight)
@@ -95,7 +111,7 @@ def test_features_replay_is_the_reference(float64):
                 objective, [own, weight]
             ))
             table, first = (
-                rules[0](i, w, g.numpy(), RATE)
+                rules[0](i, w, g.numpy(), RATE / 2 if ahead else RATE)
                 for i, (w, g) in enumerate(zip((table, first), g))
             )
         second = rules[1](0, second, of_head.numpy(), RATE)

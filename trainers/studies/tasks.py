@@ -144,6 +144,24 @@ def _residual_cnn(blocks=16, width=12):
     return keras.Model(inputs, layers.Dense(8)(x))
 
 
+def _transformer(blocks=8, width=16):
+    """A decoder-only Transformer, normalized before each of its parts."""
+    tokens = keras.Input((_LENGTH,), dtype="int32")
+    x = layers.Embedding(_VOCABULARY, width)(tokens)
+    x = fr_keras.layers.PositionEmbedding()(x)
+    for _ in range(blocks):
+        y = layers.LayerNormalization()(x)
+        y = layers.MultiHeadAttention(2, width // 2)(
+            y, y, use_causal_mask=True
+        )
+        x = layers.Add()([x, y])
+        y = layers.LayerNormalization()(x)
+        y = layers.Dense(width)(layers.Dense(4 * width, "gelu")(y))
+        x = layers.Add()([x, y])
+    x = layers.LayerNormalization()(x)
+    return keras.Model(tokens, layers.Dense(_VOCABULARY)(x))
+
+
 def _last(blocks):
     """The initializer of what ends a block, the smaller the more there are."""
     return keras.initializers.VarianceScaling(2 / blocks)
@@ -224,9 +242,7 @@ TASKS = {
     ),
     "text": Task(
         "Transformer on Python's manual",
-        functools.partial(
-            fr_keras.models.transformer, 8, 16, 2, _VOCABULARY, _LENGTH
-        ),
+        _transformer,
         _text,
         batch_size=16,
         learning_rates={"sgd": 0.3, "adam": 0.015, "muon": 0.015},
