@@ -230,10 +230,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         """
         for k, optimizer in enumerate(self.per_module):
             self._update_copy(k, optimizer)
-        learning_rate = [
-            tf.convert_to_tensor(leaf.learning_rate)
-            for leaf in leaves(self.shared)
-        ]
+        learning_rate = self.learning_rates()
         for optimizer in nested(self.shared):
             # (A loss scale counts nothing, nor does what has no variables.)
             if any(
@@ -244,6 +241,17 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             ):
                 optimizer._iterations.assign_add(1)
         return learning_rate
+
+    def learning_rates(self):
+        """γ_t, without moving on.
+
+        Returns:
+            List of scalar tensors, for `set_learning_rate`.
+        """
+        return [
+            tf.convert_to_tensor(leaf.learning_rate)
+            for leaf in leaves(self.shared)
+        ]
 
     def coming_learning_rates(self, horizons):
         """The mean learning rates of the next iterations.

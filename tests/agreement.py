@@ -1,10 +1,15 @@
 """Training by an algorithm against its plain reference, in float64."""
 
+import functools
+
 import keras
 import numpy as np
 
 import fr_keras
 from tests import reference
+
+# The algorithm as it is written in the paper.
+paper = functools.partial(fr_keras.FeaturesReplay, weight_prediction=False)
 
 BATCH, EXAMPLES, EPOCHS = 8, 53, 4  # 7 batches, the last of 5; 28 iterations.
 

@@ -9,7 +9,13 @@ from absl import flags
 from absl.testing import flagsaver
 
 import fr_keras
-from trainers import errors, experiment, observation, reliability
+from trainers import (
+    errors,
+    experiment,
+    experiment_flags,
+    observation,
+    reliability,
+)
 
 FLAGS = flags.FLAGS
 
@@ -39,6 +45,8 @@ NONSENSE = [
     "--learning_rate_drops=5,3", "--learning_rate_drops=a",
     "--learning_rate_drops=0",
     "--warmup_epochs=-1", "--warmup_epochs=nan", "--warmup_epochs=inf",
+    "--finish_with=backprop", "--finish_with=backprop:0",
+    "--finish_with=ddg:5", "--finish_with=backprop:5:5",
     "--learning_rate_factor=0", "--learning_rate_factor=-1",
     "--learning_rate_factor=nan", "--learning_rate_factor=2",
     "--gradient_shrink=0", "--gradient_shrink=2", "--gradient_shrink=nan",
@@ -72,7 +80,7 @@ def test_every_flag_is_tried_with_nonsense():
     tried = {flag.lstrip("-").split("=")[0] for flag in NONSENSE}
     flags_of = FLAGS.flags_by_module_dict()
     names = {
-        flag.name for module in (experiment, observation, reliability)
+        flag.name for module in (experiment_flags, observation, reliability)
         for flag in flags_of[module.__name__]
     }
     assert tried | FREE_TEXT == names
@@ -104,11 +112,11 @@ def test_binary_flag_file_is_refused(tmp_path):
         parse(f"--flagfile={tmp_path / 'binary.cfg'}")
 
 
-OF_ALGORITHMS = set().union(*experiment.ALGORITHM_FLAGS.values())
+OF_ALGORITHMS = set().union(*experiment_flags.ALGORITHM_FLAGS.values())
 
 
 @pytest.mark.parametrize(
-    "name", sorted({*experiment.EXPERIMENT_FLAGS} - OF_ALGORITHMS)
+    "name", sorted({*experiment_flags.EXPERIMENT_FLAGS} - OF_ALGORITHMS)
 )
 def test_every_flag_is_read(name):
     trainers = pathlib.Path(experiment.__file__).parent
@@ -137,15 +145,16 @@ def built(*arguments):
 
 
 def test_flags_of_algorithms():
-    for algorithm in ("features_replay", "ddg"):
-        model = built(
-            f"--algorithm={algorithm}", "--gradient_shrink=0.5",
-            "--weight_prediction",
-        )
+    for algorithm, predicts in (("features_replay", True), ("ddg", False)):
+        FLAGS.weight_prediction = None
+        model = built(f"--algorithm={algorithm}", "--gradient_shrink=0.5")
         assert type(model) is fr_keras.ALGORITHMS[algorithm]
         assert model.gradient_shrink == 0.5
-        assert model.weight_prediction is True
-    parse("--gradient_shrink=1", "--noweight_prediction")
+        assert model.weight_prediction is predicts
+        model = built(f"--{'no' * predicts}weight_prediction")
+        assert model.weight_prediction is not predicts
+    parse("--gradient_shrink=1")
+    FLAGS.weight_prediction = None
     model = built(
         "--algorithm=gpipe", "--num_microbatches=7", "--norecompute"
     )

@@ -1,5 +1,6 @@
 """The algorithm against the plain reference of `reference.py`."""
 
+import functools
 import itertools
 
 import keras
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 
 import fr_keras
-from fr_keras.algorithms.features_replay import replay
 from fr_keras.features import Features
 from fr_keras.module import Module
+from fr_keras.playing import replay
 from tests import agreement, reference
 from tests.agreement import (
     BATCH,
@@ -42,9 +43,39 @@ def cases():
 )
 def test_agrees_with_reference(float64, num_modules, net, optimizer, steps):
     agreement.check(
-        fr_keras.FeaturesReplay, reference.features_replay, num_modules, net,
+        agreement.paper, reference.features_replay, num_modules, net,
         optimizer, steps,
     )
+
+
+@pytest.mark.parametrize("num_modules, num_batches", [(4, 6), (4, 2), (1, 3)])
+@pytest.mark.parametrize("algorithm", [agreement.paper, fr_keras.DDG])
+def test_drain(float64, algorithm, num_modules, num_batches):
+    """All modules have learned from all batches; then it begins anew."""
+    net = dense_net()
+    x, y = (a[:num_batches * BATCH] for a in data(net))
+    batches = [*zip(*(np.split(a, num_batches) for a in (x, y)))]
+    model = algorithm(net, num_modules)
+    plain = [reference.PlainModule(m.layers) for m in model.modules]
+    optimizer, rule, rate = agreement.OPTIMIZERS["nesterov"]
+    rules = [rule() for _ in plain]
+    train = reference.features_replay
+    if algorithm is fr_keras.DDG:
+        delays = [num_modules - k for k in range(1, num_modules + 1)]
+        train = functools.partial(reference.delayed_backprop, delays=delays)
+    for _ in range(2):
+        train(
+            plain, functools.partial(next, iter(rules)), rate, batches,
+            drained=True,
+        )
+    model.compile(optimizer(), agreement.loss())
+    for _ in range(2):
+        model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+        model.drain()
+    for module, expected in zip(model.modules, plain):
+        agreement.assert_close(
+            module.trainable_variables, sum(expected.weights, [])
+        )
 
 
 @pytest.mark.parametrize("num_modules", [1, 2, 4])
@@ -53,7 +84,7 @@ def test_gradient_shrink(float64, num_modules):
         return reference.features_replay(*args, gradient_shrink=0.75)
 
     agreement.check(
-        fr_keras.FeaturesReplay, shrunk, num_modules, convolutional_net,
+        agreement.paper, shrunk, num_modules, convolutional_net,
         "nesterov", steps=5, gradient_shrink=0.75,
     )
 
@@ -125,7 +156,8 @@ def test_update_does_not_overtake_error_gradient(repetition):
         ]
     )
     model = fr_keras.FeaturesReplay(
-        [submodel, keras.Sequential([layers.Flatten(), layers.Dense(2)])]
+        [submodel, keras.Sequential([layers.Flatten(), layers.Dense(2)])],
+        weight_prediction=False,
     )
     rng = np.random.default_rng(repetition)
     x = rng.normal(size=(8, 5, 5, 4)).astype("float32")

@@ -7,7 +7,7 @@ import pytest
 import fr_keras
 from fr_keras import diagnostics
 from fr_keras.diagnostics.probe import Measured, ModuleProbe
-from tests import diagnostics_reference, small_net
+from tests import agreement, diagnostics_reference, small_net
 from tests.agreement import BATCH, convolutional_net, data, dense_net
 from tests.reference import PlainModule
 
@@ -44,7 +44,10 @@ def batches_of(net):
 
 
 def compiled(net, num_modules, rate=RATE, algorithm="features_replay", **how):
-    model = fr_keras.ALGORITHMS[algorithm](net, num_modules)
+    make = fr_keras.ALGORITHMS[algorithm]
+    if algorithm == "features_replay":
+        make = agreement.paper
+    model = make(net, num_modules)
     model.compile(
         keras.optimizers.SGD(rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -208,6 +208,7 @@ class Ahead:
 def delayed_backprop(
     modules, optimizer, learning_rate, batches, delays,
     play_ahead=None, replay_ahead=None, rate_factor=lambda delay: 1.0,
+    drained=False,
 ):
     """Back-propagation through the whole network, applied late.
 
@@ -223,6 +224,7 @@ def delayed_backprop(
         play_ahead: as for `features_replay`, as is the next.
         replay_ahead: function, for the last module.
         rate_factor: as for `features_replay`.
+        drained: bool, whether what is late at the end is applied then.
 
     Returns:
         List of the losses.
@@ -251,12 +253,17 @@ def delayed_backprop(
             if t >= delays[k]:
                 g = gradients[t - delays[k]][k]
                 ahead.update(k + 1, g, t)
+    for t in range(len(batches), len(batches) + max(delays) * drained):
+        for k, delay in enumerate(delays):
+            if 0 <= t - delay < len(batches):
+                ahead.update(k + 1, gradients[t - delay][k], t)
     return losses
 
 
 def features_replay(
     modules, optimizer, learning_rate, batches, gradient_shrink=1.0,
     play_ahead=None, replay_ahead=None, rate_factor=lambda delay: 1.0,
+    drained=False,
 ):
     """Runs the algorithm; the modules hold the trained weights afterwards.
 
@@ -271,6 +278,8 @@ def features_replay(
             `None` for w.
         replay_ahead: the same for replays and the last module's gradient.
         rate_factor: function of the delay, what γ_t is multiplied by.
+        drained: bool, whether K - 1 iterations follow in which nothing new is
+            played, and modules learn from what is left in their queues.
 
     Returns:
         List of the losses f(h_K^t, y^t), where the last module computes its
@@ -283,28 +292,32 @@ def features_replay(
     queues = [collections.deque(maxlen=K - k + 1) for k in range(1, K + 1)]
     delta = [None] * (K + 1)
     losses = []
-    for t, (x, y) in enumerate(batches):
+    last = len(batches)
+    for t, (x, y) in enumerate(batches + [(None, None)] * (K - 1) * drained):
         # 1. Play.
-        h = tf.constant(x)
-        for k in range(1, K + 1):
+        h = tf.constant(x) if t < last else None
+        for k in range(1, K + 1) if t < last else ():
             queues[k - 1].append(h)
             weights = (
                 ahead(k, t, play_ahead, K - k) if k < K
                 else ahead(k, t, replay_ahead, 1)
             )
             h = modules[k - 1].forward(weights, h, move_statistics=True)
-        losses.append(float(cross_entropy(y, h)))
+        if t < last:
+            losses.append(float(cross_entropy(y, h)))
 
         next_delta = [None] * (K + 1)
         updates = []
         for k in range(1, K + 1):
-            if t < K - k:
+            if t < K - k or t >= last + K - k:
                 continue
             module = modules[k - 1]
             weights = ahead(k, t, replay_ahead, 1)
             flat = sum(weights, [])
             # 2. Replay of h_{k-1}^{t-(K-k)}, the oldest input.
             x_replayed = queues[k - 1][0]
+            if t >= last - 1:
+                queues[k - 1].popleft()  # Nothing will push it out.
             with tf.GradientTape() as tape:
                 tape.watch([x_replayed, *flat])
                 h = module.forward(weights, x_replayed, False)

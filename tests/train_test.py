@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing import event_accumulator
 import fr_keras
 from tests import survival
 from tests.command_line import ROOT, command, complaint, finish, start
-from trainers import experiment
+from trainers import experiment_flags
 
 JOB = [
     "--flagfile=configs/digits_fr.cfg", "--epochs=2", "--batch_size=300",
@@ -427,7 +427,7 @@ def test_help_reads_well():
         "checkpoint_steps", "checkpoint_minutes", "checkpoint_epochs",
         "keep_checkpoints", "on_nan",
     )
-    for flag in ("workdir", *experiment.EXPERIMENT_FLAGS, *survival):
+    for flag in ("workdir", *experiment_flags.EXPERIMENT_FLAGS, *survival):
         # In the overview, and with its description.
         mentions = re.findall(rf"--(?:\[no\])?{flag}\b", done.stdout)
         assert len(mentions) >= 2, flag

@@ -32,7 +32,7 @@ from trainers import (
     comparison,
     comparison_plots,
     errors,
-    experiment,
+    experiment_flags,
     sweep,
     workdir,
 )
@@ -48,7 +48,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds.")
 flags.adopt_module_key_flags(sweep)
-for name in experiment.EXPERIMENT_FLAGS:
+for name in experiment_flags.EXPERIMENT_FLAGS:
     if name not in ("algorithm", "num_modules", "seed"):
         flags.declare_key_flag(name)
 
@@ -89,10 +89,15 @@ def main():
 
 
 def check_flags_of_algorithms():
-    """Refuses flags that none of the algorithms reads."""
+    """Refuses flags that none of the algorithms reads, and last epochs."""
+    if FLAGS.finish_with:
+        raise errors.UsageError(
+            "--finish_with is not for comparisons: each run has one "
+            f"algorithm. Received: --finish_with={FLAGS.finish_with}"
+        )
     read, readable = (
-        set().union(*(experiment.ALGORITHM_FLAGS[name] for name in names))
-        for names in (FLAGS.algorithms, experiment.ALGORITHM_FLAGS)
+        set().union(*(experiment_flags.ALGORITHM_FLAGS[name] for name in names))
+        for names in (FLAGS.algorithms, experiment_flags.ALGORITHM_FLAGS)
     )
     for name in sorted(readable - read):
         if FLAGS[name].value != FLAGS[name].default:
@@ -114,16 +119,17 @@ def check_balance():
 
 def of_algorithm(name):
     """Serialized flags that only an algorithm reads."""
-    return serialized(experiment.ALGORITHM_FLAGS[name])
+    return serialized(experiment_flags.ALGORITHM_FLAGS[name])
 
 
 def in_common():
     """Serialized flags that all runs have in common."""
     special = {"algorithm", "num_modules", "seed"}.union(
-        *experiment.ALGORITHM_FLAGS.values()
+        *experiment_flags.ALGORITHM_FLAGS.values()
     )
     return serialized(
-        name for name in experiment.EXPERIMENT_FLAGS if name not in special
+        name for name in experiment_flags.EXPERIMENT_FLAGS
+        if name not in special
     )
 
 

@@ -5,7 +5,7 @@ import os
 import numpy as np
 from absl import flags
 
-from trainers import errors, experiment, workdir
+from trainers import errors, experiment_flags, workdir
 
 FLAGS = flags.FLAGS
 
@@ -43,7 +43,7 @@ def _lines():
     """From the names of flags to the flags as they are given."""
     return {
         name: FLAGS[name].serialize()
-        for name in experiment.EXPERIMENT_FLAGS
+        for name in experiment_flags.EXPERIMENT_FLAGS
         if FLAGS[name].value not in (None, [], "")
     }
 

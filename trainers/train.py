@@ -16,7 +16,7 @@ configs/ holds the experiments. Flags that come later override earlier ones:
     the training    --batch_size --drop_remainder --epochs --seed --optimizer
                     --momentum --nesterov --weight_decay --learning_rate
                     --learning_rate_drops --learning_rate_factor
-                    --warmup_epochs
+                    --warmup_epochs --finish_with
                     --deterministic --restore_weights_from
     what is seen    --diagnostics_every --exact_gradient --histograms --graph
                     --profile_steps
@@ -37,6 +37,7 @@ its working directory:
     model.keras          the trained network, one plain Keras model
     history.csv          loss, accuracy and speed of every epoch
     results.json         accuracy, losses, time and memory
+    finish/              (--finish_with) the same of the last epochs
 """
 
 import contextlib
@@ -60,6 +61,8 @@ from trainers import (
     cluster,
     errors,
     experiment,
+    experiment_flags,
+    finishing,
     flag_file,
     input_pipeline,
     observation,
@@ -83,7 +86,7 @@ flags.DEFINE_string(
     "then goes on. Required.",
     required=True,
 )
-flags.adopt_module_key_flags(experiment)
+flags.adopt_module_key_flags(experiment_flags)
 flags.adopt_module_key_flags(observation)
 flags.adopt_module_key_flags(reliability)
 flags.adopt_module_key_flags(cluster)
@@ -91,6 +94,7 @@ flags.adopt_module_key_flags(cluster)
 
 def main():
     FLAGS.workdir = os.path.expanduser(FLAGS.workdir)
+    finishing.first_epochs()
     with workdir.taken(FLAGS.workdir) as goes_on:
         if goes_on:
             # What the data say is checked later.
@@ -100,6 +104,13 @@ def main():
         experiment.start(elsewhere=cluster.is_wanted())
         with cluster.connected():
             run(goes_on)
+            if FLAGS.finish_with:
+                with (
+                    finishing.flags_of_last_epochs(),
+                    workdir.taken(FLAGS.workdir) as goes_on,
+                ):
+                    keras.backend.clear_session()
+                    run(goes_on)
 
 
 def run(goes_on):
@@ -148,7 +159,7 @@ def run(goes_on):
             model.fit(
                 train_batches,
                 validation_data=test_batches,
-                epochs=FLAGS.epochs,
+                epochs=finishing.first_epochs(),
                 shuffle=False,  # The dataset does it.
                 verbose=0,
                 callbacks=[
@@ -156,6 +167,7 @@ def run(goes_on):
                     *observation.callbacks(
                         FLAGS.workdir, model, data, examples
                     ),
+                    finishing.Drain(),
                     history,
                     keras.callbacks.LambdaCallback(
                         on_train_begin=lambda logs: tell_checkpoint(kept),
@@ -354,10 +366,11 @@ def peak_memory(devices):
 
 def print_epoch(epoch, logs):
     """Prints a line for about twenty epochs of a run, the last included."""
-    if (epoch + 1) % max(1, FLAGS.epochs // 20) and epoch + 1 != FLAGS.epochs:
+    number = finishing.first_epochs()
+    if (epoch + 1) % max(1, number // 20) and epoch + 1 != number:
         return
     print(
-        f"epoch {epoch + 1:3d}/{FLAGS.epochs}: loss {logs['loss']:.4f}, "
+        f"epoch {epoch + 1:3d}/{number}: loss {logs['loss']:.4f}, "
         f"accuracy {logs['accuracy']:.2%}, test loss {logs['val_loss']:.4f}, "
         f"test accuracy {logs['val_accuracy']:.2%}, "
         f"{logs['examples_per_second']:,.0f} images/s",

@@ -33,7 +33,7 @@ class DDG(FeaturesReplay):
     4. Send e_k^t down: δ_{k-1}^{t+1} = e_k^t.
 
     Warm-up, schedule, arguments, attributes and errors are those of
-    `FeaturesReplay`.
+    `FeaturesReplay`, but that weights are predicted on demand only.
 
     Example:
 
@@ -50,6 +50,15 @@ class DDG(FeaturesReplay):
     """
 
     replays = False
+
+    def __init__(
+        self, model, num_modules=None, devices=None, gradient_shrink=1.0,
+        weight_prediction=False, delay_policy=None, **kwargs,
+    ):
+        super().__init__(
+            model, num_modules, devices, gradient_shrink, weight_prediction,
+            delay_policy, **kwargs,
+        )
 
     def make_state(self):
         super().make_state()

@@ -11,6 +11,7 @@ from fr_keras.delay_adjustment import adjust
 from fr_keras.delay_policy import DelayPolicy, factor
 from fr_keras.forward_backward import record
 from fr_keras.look_ahead import LookAhead
+from fr_keras.playing import play, replay
 from fr_keras.recording import Played
 from fr_keras.replay_queue import ReplayQueue
 
@@ -58,11 +59,12 @@ class FeaturesReplay(Algorithm):
             β^(K - k). Below 1 it is *gradient shrinking* ([Zhuang et al.](
             https://arxiv.org/abs/1906.09108), against delays; with 1 the
             algorithm is that of the paper.
-        weight_prediction: bool, whether modules look ahead: play, replay and
-            the last module's pass then take place at predicted weights, by
-            `fr_keras.DelayPolicy` unless there is a `delay_policy`. `False` is
-            the algorithm of the paper.
-        delay_policy: `fr_keras.DelayPolicy` that says how far, or `None`.
+        weight_prediction: bool, whether modules look ahead, as they do by
+            default: play, replay and the last module's pass then take place
+            at predicted weights, and learning rates fall with the delay.
+            `False` is the algorithm of the paper, as it is written above.
+        delay_policy: `fr_keras.DelayPolicy` that says how far they look ahead
+            and what else depends on the delay, or `None` for its defaults.
 
     Example:
 
@@ -88,7 +90,7 @@ class FeaturesReplay(Algorithm):
 
     def __init__(
         self, model, num_modules=None, devices=None, gradient_shrink=1.0,
-        weight_prediction=False, delay_policy=None, **kwargs,
+        weight_prediction=True, delay_policy=None, **kwargs,
     ):
         if not 0 < gradient_shrink <= 1:
             raise ValueError(
@@ -128,8 +130,8 @@ class FeaturesReplay(Algorithm):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        # (Of models that were saved before there was one, too.)
+        # Models that were saved before there were predictions have none.
+        config = {"weight_prediction": False, **config}
         if config.get("delay_policy") is not None:
             config["delay_policy"] = keras.saving.deserialize_keras_object(
                 config["delay_policy"], custom_objects=custom_objects
@@ -210,13 +212,7 @@ class FeaturesReplay(Algorithm):
         return range(self.num_modules - 1)
 
     def train_steps(self, batches, age):
-        queues = [
-            queue.load(min(age, queue.length)) for queue in self._replay_queues
-        ]
-        deltas = [
-            self._deltas[k].load(1)[0] if self._has_delta(k, age) else None
-            for k in self._all_but_last
-        ]
+        queues, deltas = self._load(age)
         plays = []
         for i, batch in enumerate(batches):
             deltas, played = self._iteration(age + i, batch, queues, deltas)
@@ -226,6 +222,47 @@ class FeaturesReplay(Algorithm):
             if deltas[k] is not None:
                 self._deltas[k].store([deltas[k]])
         return plays
+
+    def _load(self, age):
+        """What is kept after so many iterations: inputs, and δ_k."""
+        return [
+            queue.load(min(age, queue.length)) for queue in self._replay_queues
+        ], [
+            self._deltas[k].load(1)[0] if self._has_delta(k, age) else None
+            for k in self._all_but_last
+        ]
+
+    def drain(self):
+        """Lets late modules learn from all mini-batches that they have kept.
+
+        Module k has not learned yet from the last K - k mini-batches. Here
+        K - 1 iterations go without a new one, at the learning rate of now, so
+        that all modules have learned from the same; what trains on begins
+        with empty queues. To be called between calls of `fit`, before another
+        method goes on with the weights.
+        """
+        age = min(self.age, self.num_warmup_steps)
+        if age:
+            run = self._drain
+            if not self.run_eagerly:
+                run = tf.function(run, autograph=False)
+            run(age)
+            self.age_variable.assign(0)
+
+    def _drain(self, age):
+        queues, deltas = self._load(age)
+        _, replays_at = self._rates_ahead()
+        learning_rate = self.optimizer.learning_rates()
+        for _ in self._all_but_last:
+            gradients = [None] * self.num_modules
+            sent = [None] * self.num_modules
+            for k in self._all_but_last:
+                if deltas[k] is not None and queues[k]:
+                    gradients[k], sent[k] = self._backward(
+                        k, queues[k].popleft(), deltas[k], replays_at[k]
+                    )
+            self.update(gradients, learning_rate)
+            deltas = self._shrunk(sent)
 
     def next_update(self, k):
         """What a module will be updated with in the next iteration.
@@ -297,24 +334,37 @@ class FeaturesReplay(Algorithm):
         sent = [None] * self.num_modules
         for k in self._all_but_last:
             if self._has_delta(k, t):
-                kept = queues[k].popleft()
-                if not modules[k].learns:
-                    continue
-                delta = modules[k].rescaled(deltas[k])
                 # Others wait for this module's play, nobody for its replay.
                 with tf.control_dependencies(features[k + 1].tensors):
-                    gradients[k], own = self._replay[k](
-                        kept, modules[k].received(delta), *replays_at[k]
+                    gradients[k], sent[k] = self._backward(
+                        k, queues[k].popleft(), deltas[k], replays_at[k]
                     )
-                sent[k] = modules[k].sent(own, delta)
         gradients[-1], sent[-1], state = self.learn(
             features[-1], y, sample_weight, losses, *replays_at[-1]
         )
         played.add(None, state)
         self.update(gradients, learning_rate)
-        return [
-            self._shrunk(k, delta) for k, delta in enumerate(sent)
-        ][1:], played
+        return self._shrunk(sent), played
+
+    def _backward(self, k, kept, delta, rates):
+        """Replay and backward pass of module k (from 0).
+
+        Args:
+            k: int.
+            kept: what its play kept.
+            delta: `ErrorGradient`, δ_k.
+            rates: list of the learning rates with which it looks ahead.
+
+        Returns:
+            Tuple of g_k, a list of tensors, and the `ErrorGradient` to be
+            sent down; of `None` if the module has nothing to learn.
+        """
+        module = self.modules_at_work[k]
+        if not module.learns:
+            return None, None
+        delta = module.rescaled(delta)
+        gradients, own = self._replay[k](kept, module.received(delta), *rates)
+        return gradients, module.sent(own, delta)
 
     def _rates_ahead(self):
         """The learning rates with which modules look ahead, if they do.
@@ -346,58 +396,18 @@ class FeaturesReplay(Algorithm):
         if self._policy is not None:
             adjust(optimizer, given, self._policy, self.delays[k])
 
-    def _shrunk(self, k, delta):
-        """β times what module k (from 0) sends down."""
-        if delta is None or self.gradient_shrink == 1:
-            return delta
-        with tf.device(self.devices[k]):
-            return delta._replace(tensors=[
-                None if tensor is None else tensor * self.gradient_shrink
-                for tensor in delta.tensors
-            ])
-
-
-def play(module, x, *rates):
-    """Forward pass of a new mini-batch: h_k = F_k(h_{k-1}; w_k).
-
-    Moves the module's state: moving averages, random number generators.
-
-    Args:
-        module: `fr_keras.module.Module`.
-        x: `fr_keras.features.Features`, the used part of h_{k-1}.
-        *rates: the learning rates with which the module looks ahead, if it
-            does: see `fr_keras.look_ahead.LookAhead.play`.
-
-    Returns:
-        Tuple `(made, kept, losses, state)`: `Features`, what the module makes
-        of h_k; what a replay needs, `x` and the state from which it was played
-        (a list of tensors); the losses of its layers; and that state.
-    """
-    ahead = functools.partial(module.look_ahead.play, *rates) if rates else None
-    made, losses, moved = module.forward(x, (), ahead)
-    state = module.commit(moved)
-    return made, (x, state), losses, state
-
-
-def replay(module, kept, delta, *rates, loss_weight=1.0):
-    """Replay of a stored input and backward pass from δ_k.
-
-    The module's state stays as it is: it moved when the input was played.
-
-    Args:
-        module: `fr_keras.module.Module`.
-        kept: tuple `(x, state)`, as `play` returned it.
-        delta: list of tensors, δ_k as `Module.received` returns it.
-        *rates: as for `play`.
-        loss_weight: float, the weight of the losses of the module's layers.
-
-    Returns:
-        Tuple `(gradients, sent)`: g_k, a list of tensors, and the
-        `fr_keras.features.ErrorGradient` of `x`.
-    """
-    x, state = kept
-    ahead = (
-        functools.partial(module.look_ahead.replay, *rates) if rates else None
-    )
-    _, _, _, backward = record(module, x, loss_weight, state, ahead)
-    return backward(delta)
+    def _shrunk(self, sent):
+        """β times what modules send down, δ_k for all but the last."""
+        if self.gradient_shrink == 1:
+            return sent[1:]
+        deltas = []
+        for device, delta in zip(self.devices[1:], sent[1:]):
+            if delta is not None:
+                with tf.device(device):
+                    delta = delta._replace(tensors=[
+                        None if tensor is None
+                        else tensor * self.gradient_shrink
+                        for tensor in delta.tensors
+                    ])
+            deltas.append(delta)
+        return deltas

@@ -8,10 +8,10 @@ import tensorflow as tf
 from fr_keras import replayable
 from fr_keras.algorithms.base import Algorithm
 from fr_keras.algorithms.evaluator import given
-from fr_keras.algorithms.features_replay import replay
 from fr_keras.device_function import DeviceFunction
 from fr_keras.features import Features
 from fr_keras.forward_backward import ForwardBackward
+from fr_keras.playing import replay
 
 
 @keras.saving.register_keras_serializable("fr_keras")

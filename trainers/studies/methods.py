@@ -85,10 +85,10 @@ METHODS = {
         "look-ahead, γ/(1+s)", fr_keras.DelayPolicy(1.0)
     ),
     "look_ahead_momentum": Method(
-        "look-ahead, γ/√(1+s), μ = 0.95", MoreMomentum(0.5)
+        "look-ahead, γ/(1+s), μ = 0.95", MoreMomentum(1.0)
     ),
     "look_ahead_clipped": Method(
-        "look-ahead, γ/√(1+s), clipped to 1/√(1+s)", Clipped(0.5),
+        "look-ahead, γ/(1+s), clipped to 1/√(1+s)", Clipped(1.0),
         optimizer=_CLIPPED,
     ),
     "rates_half": Method("γ/√(1+s)", RatesOnly(0.5)),

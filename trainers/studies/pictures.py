@@ -37,10 +37,9 @@ def write(folder, found):
         losses(task, cases).savefig(
             os.path.join(folder, f"{task}.png"), dpi=120
         )
-    if any(results["method"] == "backprop" for results in found):
-        time_to_loss(found).savefig(
-            os.path.join(folder, "time_to_loss.png"), dpi=120
-        )
+    figure = time_to_loss(found)
+    if figure is not None:
+        figure.savefig(os.path.join(folder, "time_to_loss.png"), dpi=120)
 
 
 def losses(task, cases):
@@ -116,23 +115,25 @@ def time_to_loss(found):
         found: list of dicts, as of `cases.Case.results`.
 
     Returns:
-        `matplotlib.figure.Figure`, with axes for each task and optimizer.
+        `matplotlib.figure.Figure`, with axes for each task and optimizer, or
+        `None` if there is nothing to compare.
     """
     groups = {}
     for results in found:
         group = groups.setdefault((results["task"], results["optimizer"]), {})
         group[results["method"], results["num_modules"]] = results
     groups = {
-        key: group for key, group in groups.items() if ("backprop", 1) in group
+        key: group for key, group in groups.items()
+        if ("backprop", 1) in group and len(group) > 1
     }
+    if not groups:
+        return None
     tasks, optimizers = (list(dict.fromkeys(of)) for of in zip(*groups))
     figure = matplotlib.figure.Figure(
         (1.6 + 3 * len(optimizers), 0.9 + 2.3 * len(tasks)),
         layout="constrained",
     )
-    axes = figure.subplots(
-        len(tasks), len(optimizers), squeeze=False, sharex=True
-    )
+    axes = figure.subplots(len(tasks), len(optimizers), squeeze=False)
     for row, task in zip(axes, tasks):
         row[0].set_ylabel(f"{TASKS[task].title}\ntime to loss, Kτ", size=8)
         for ax, optimizer in zip(row, optimizers):
@@ -140,6 +141,8 @@ def time_to_loss(found):
             ax.grid(alpha=0.3)
             if (task, optimizer) in groups:
                 _draw_times(ax, groups[task, optimizer])
+            else:
+                ax.set_visible(False)
     for ax in axes[-1]:
         ax.set_xlabel("K")
     _legend(figure, axes.flat)

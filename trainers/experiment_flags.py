@@ -1,0 +1,271 @@
+"""The flags that describe an experiment."""
+
+import re
+
+import numpy as np
+from absl import flags
+
+import fr_keras
+
+MODELS = {"resnet": fr_keras.models.resnet}
+
+# More than anyone means, so that a slip is told before it costs anything.
+_MANY = 1_000_000
+
+flags.DEFINE_enum(
+    "algorithm", "features_replay", sorted(fr_keras.ALGORITHMS),
+    "Training algorithm.",
+)
+flags.DEFINE_float(
+    "gradient_shrink", 1.0,
+    "What error gradients are multiplied by at each hop down; for "
+    "features_replay and ddg.",
+)
+flags.DEFINE_bool(
+    "weight_prediction", None,
+    "Whether modules compute with weights predicted by their last updates, "
+    "against the delay of gradients; for features_replay, which does unless "
+    "--noweight_prediction is given, as in the paper, and for ddg, which does "
+    "not.",
+)
+flags.DEFINE_integer(
+    "num_microbatches", 4,
+    "Micro-batches in a batch, which must be divisible by it; for gpipe.",
+    lower_bound=1, upper_bound=_MANY,
+)
+flags.DEFINE_bool(
+    "recompute", True,
+    "Whether to recompute activations instead of keeping them; for gpipe.",
+)
+flags.DEFINE_integer(
+    "synthesizer_width", None,
+    "Channels of the synthesizers of error gradients; for dni. Default: those "
+    "of the features.",
+    lower_bound=1, upper_bound=_MANY,
+)
+flags.DEFINE_float(
+    "synthesizer_learning_rate", 1e-4,
+    "Learning rate of Adam, which trains the synthesizers; for dni.",
+)
+flags.DEFINE_enum("model", "resnet", sorted(MODELS), "Family of networks.")
+flags.DEFINE_integer(
+    "depth", 20,
+    "Layers of the network: "
+    f"{', '.join(map(str, fr_keras.models.RESNET_DEPTHS))}.",
+)
+flags.DEFINE_float(
+    "dropout", 0.0,
+    "Rate of dropout before the last convolution of each block.",
+)
+flags.DEFINE_integer(
+    "num_modules", 4, "K, the number of modules the network is cut into.",
+    lower_bound=1, upper_bound=1000,
+)
+flags.DEFINE_list(
+    "devices", None,
+    "Devices of the modules, for example GPU:0,GPU:1 or CPU:0,CPU:1; shared "
+    "round-robin if there are fewer than modules. Default: all GPUs, or else "
+    "one logical CPU device for each module.",
+)
+flags.DEFINE_enum(
+    "balance", "estimated", ["estimated", "measured"],
+    "By what the modules are balanced: estimated multiply-adds, or the time "
+    "of each layer, measured on the first device as the program starts.",
+)
+flags.DEFINE_string(
+    "dataset", "digits",
+    "Image classification set: digits (prepared without a network) or any "
+    "set of TensorFlow Datasets, like cifar10 or cifar10:3.0.2.",
+)
+flags.DEFINE_string(
+    "data_dir", None,
+    "Where prepared datasets lie. Default: ~/tensorflow_datasets.",
+)
+flags.DEFINE_list(
+    "mean", None,
+    "Mean of every channel, pixels being 0 to 255, for example "
+    "125.3,123.0,113.9. Default: measured on the training set.",
+)
+flags.DEFINE_list(
+    "std", None, "Standard deviation of every channel, like --mean."
+)
+flags.DEFINE_integer(
+    "crop_padding", 0,
+    "Augmentation: pad by so many pixels and crop at a random place.",
+    lower_bound=0,
+)
+flags.DEFINE_bool("flip", False, "Augmentation: flip at random, left-right.")
+flags.DEFINE_integer(
+    "batch_size", 128, "Examples per iteration.", lower_bound=1,
+    upper_bound=_MANY,
+)
+flags.DEFINE_bool(
+    "drop_remainder", False,
+    "Leave out the last batch of an epoch if it is smaller than the others.",
+)
+flags.DEFINE_integer(
+    "epochs", 300, "Passes over the training set.", lower_bound=1,
+    upper_bound=_MANY,
+)
+flags.DEFINE_string(
+    "finish_with", "",
+    "An exact algorithm and the number of the last epochs that it trains, for "
+    "example backprop:10; the weights are kept, momentum begins anew.",
+)
+flags.DEFINE_float("learning_rate", 0.01, "Initial learning rate.")
+flags.DEFINE_list(
+    "learning_rate_drops", [],
+    "Epochs after which the learning rate drops, for example 150,225.",
+)
+flags.DEFINE_float(
+    "learning_rate_factor", 0.1,
+    "What the learning rate is multiplied by at each drop, at most 1.",
+)
+flags.DEFINE_float(
+    "warmup_epochs", 0.0,
+    "Epochs over which the learning rate rises from 0; parts of an epoch too.",
+)
+flags.DEFINE_enum(
+    "optimizer", "sgd", ["sgd", "adam"],
+    "Optimizer; --momentum and --nesterov are for sgd.",
+)
+flags.DEFINE_float("momentum", 0.9, "Momentum of SGD, from 0 to below 1.")
+flags.DEFINE_bool("nesterov", True, "Nesterov momentum.")
+flags.DEFINE_float(
+    "weight_decay", 5e-4,
+    "Weight decay: with sgd added to the gradient before momentum, as in the "
+    "paper; with adam beside it, as in AdamW.",
+)
+flags.DEFINE_integer(
+    "steps_per_execution", 8,
+    "Iterations in one graph; with several, they overlap across modules.",
+    lower_bound=1, upper_bound=_MANY,
+)
+flags.DEFINE_integer(
+    "seed", 0, "Seed of initialization, shuffling and augmentation.",
+    lower_bound=0, upper_bound=2**31 - 1,
+)
+
+flags.DEFINE_bool(
+    "deterministic", False,
+    "Let TensorFlow compute the same numbers every time, bit for bit, which "
+    "may be slower.",
+)
+flags.DEFINE_string(
+    "restore_weights_from", None,
+    "Working directory of another run, which may be of another algorithm or "
+    "number of modules: begin with the weights of its newest checkpoint.",
+)
+
+# The flags that only some algorithms read.
+ALGORITHM_FLAGS = {
+    "backprop": (),
+    "ddg": ("gradient_shrink", "weight_prediction"),
+    "dni": ("synthesizer_width", "synthesizer_learning_rate"),
+    "features_replay": ("gradient_shrink", "weight_prediction"),
+    "gpipe": ("num_microbatches", "recompute"),
+}
+
+EXPERIMENT_FLAGS = (
+    "algorithm", "gradient_shrink", "weight_prediction", "num_microbatches",
+    "recompute", "synthesizer_width", "synthesizer_learning_rate", "model",
+    "depth", "dropout", "num_modules", "devices", "balance", "dataset",
+    "data_dir", "mean", "std", "crop_padding", "flip", "batch_size",
+    "drop_remainder", "epochs", "finish_with", "learning_rate",
+    "learning_rate_drops",
+    "learning_rate_factor", "warmup_epochs", "optimizer", "momentum",
+    "nesterov", "weight_decay", "steps_per_execution", "seed", "deterministic",
+    "restore_weights_from",
+)
+
+
+def _validate(name, is_valid, message):
+    # (absl puts the flag and its value before the message.)
+    flags.register_validator(name, is_valid, message)
+
+
+def _are_numbers(values, above):
+    """Whether all are finite float32 numbers above a bound."""
+    try:
+        # A number too large for float32 becomes inf, without a warning.
+        with np.errstate(over="ignore"):
+            numbers = [np.float32(value) for value in values or []]
+    except ValueError:
+        return False
+    return all(above < number < float("inf") for number in numbers)
+
+
+def _are_increasing_epochs(drops):
+    try:
+        drops = [int(epoch) for epoch in drops]
+    except ValueError:
+        return False
+    return all(a < b for a, b in zip([0, *drops], drops))
+
+
+# Written so that nan, which compares as false, is refused.
+_validate(
+    "gradient_shrink",
+    lambda shrink: 0 < shrink <= 1,
+    "must be above 0 and at most 1",
+)
+_validate(
+    "synthesizer_learning_rate",
+    lambda rate: 0 < rate < float("inf"),
+    "must be positive and finite",
+)
+_validate(
+    "dropout",
+    lambda rate: 0 <= rate < 1,
+    "must be at least 0 and less than 1",
+)
+_validate(
+    "depth",
+    lambda depth: depth in fr_keras.models.RESNET_DEPTHS,
+    f"must be one of {fr_keras.models.RESNET_DEPTHS}",
+)
+_validate(
+    "mean",
+    lambda mean: _are_numbers(mean, above=-float("inf")),
+    "must be numbers, one for each channel",
+)
+_validate(
+    "std",
+    lambda std: _are_numbers(std, above=0),
+    "must be positive numbers, one for each channel",
+)
+_validate(
+    "learning_rate",
+    lambda rate: 0 < rate < float("inf"),
+    "must be positive and finite",
+)
+_validate(
+    "learning_rate_drops",
+    _are_increasing_epochs,
+    "must be increasing epochs, like 150,225",
+)
+_validate(
+    "warmup_epochs",
+    lambda epochs: 0 <= epochs <= _MANY,
+    "must be at least 0 and finite",
+)
+_validate(
+    "finish_with",
+    lambda text: re.fullmatch("((backprop|gpipe):[1-9][0-9]{0,5})?", text),
+    "must be backprop or gpipe and a number of epochs, like backprop:10",
+)
+_validate(
+    "learning_rate_factor",
+    lambda factor: 0 < factor <= 1,
+    "must be positive and at most 1",
+)
+_validate(
+    "momentum",
+    lambda momentum: 0 <= momentum < 1,
+    "must be at least 0 and less than 1",
+)
+_validate(
+    "weight_decay",
+    lambda decay: 0 <= decay < float("inf"),
+    "must be at least 0 and finite",
+)
