@@ -25,6 +25,7 @@ REQUIREMENTS = [
     "matplotlib>=3.8,<4",
     "numpy>=1.26,<3",
     "scikit-learn>=1.5,<2",
+    "scipy>=1.11,<2",
     "tensorboard>=2.20,<2.22",
     f"tensorflow{TENSORFLOW_VERSIONS}",
     "tensorflow-datasets>=4.9.9,<4.10",

@@ -8,7 +8,7 @@ import keras
 
 @keras.saving.register_keras_serializable("fr_keras")
 class DelayPolicy:
-    """Says by the delay of a module how far it looks ahead, and how fast.
+    """Says by the delay of a module how far it looks ahead, and how fast it goes.
 
     The gradient of module k comes s = K − k iterations late. For a quadratic
     of curvature λ, with momentum μ,
@@ -44,9 +44,7 @@ class DelayPolicy:
         def play(self, delay, momentum):
             return delay  # As many steps like the last.
 
-    model = fr_keras.FeaturesReplay(
-        network, 4, weight_prediction=True, delay_policy=Linear(0.5)
-    )
+    model = fr_keras.FeaturesReplay(network, 4, delay_policy=Linear(0.5))
     ```
     """
 

@@ -210,6 +210,26 @@ def steps_from_slots(optimizer):
     return None
 
 
+def last_steps(module):
+    """What the last update of a module has changed, if its optimizer tells.
+
+    Args:
+        module: `fr_keras.module.Module` with its optimizer, built.
+
+    Returns:
+        List of tensors, one for each trainable variable, or `None`.
+    """
+    steps = {}
+    for leaf in leaves(module.optimizer):
+        from_slots = steps_from_slots(leaf)
+        if from_slots is None:
+            return None
+        rate = tf.convert_to_tensor(leaf.learning_rate)
+        for i, variable in enumerate(leaf._trainable_variables):
+            steps[id(variable)] = from_slots(leaf, i, rate)
+    return [steps.get(id(v)) for v in module.trainable_variables]
+
+
 def _step_of_sgd(optimizer, i, rate):
     del rate  # What was gathered at other learning rates goes on.
     return tf.convert_to_tensor(optimizer.momentums[i])

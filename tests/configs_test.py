@@ -26,11 +26,12 @@ for file in sys.argv[1:]:
 
 def program_of(file):
     prefix = file.name.split("_")[0]
-    return prefix if prefix in ("compare", "benchmark", "plan") else "train"
+    others = ("compare", "benchmark", "plan", "study")
+    return prefix if prefix in others else "train"
 
 
 @pytest.mark.parametrize(
-    "program", ["train", "compare", "benchmark", "plan"]
+    "program", ["train", "compare", "benchmark", "plan", "study"]
 )
 def test_files_are_read(program):
     files = [

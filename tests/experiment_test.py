@@ -2,6 +2,8 @@
 
 import pathlib
 import re
+import subprocess
+import sys
 
 import keras
 import pytest
@@ -9,6 +11,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 import fr_keras
+from tests.command_line import ROOT
 from trainers import (
     errors,
     experiment,
@@ -261,3 +264,19 @@ def test_drops_beyond_the_last_epoch_do_not_matter():
         model.optimizer.iterations.assign(iteration)
         rates.append(float(model.optimizer.learning_rate))
     assert rates == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
+
+
+def test_warnings_are_told_in_one_line():
+    """Of Python's `warnings` as of the library's logger."""
+    code = (
+        "import logging, warnings\n"
+        "from trainers import errors\n"
+        "def main():\n"
+        "    warnings.warn('two\\nlines')\n"
+        "    logging.getLogger('fr_keras').warning('logged')\n"
+        "errors.run(main)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+    )
+    assert done.stderr.splitlines()[-2:] == ["-c: two lines", "-c: logged"]

@@ -103,6 +103,22 @@ def test_a_policy_of_momentum_and_clipping(float64):
     check_runs(3, dense_net, "clipped", ByDelay())
 
 
+def test_exact_iterations(float64):
+    """Those of modules are those of the network, whatever came before."""
+    def laboratory(num_modules):
+        return Laboratory(
+            convolutional_net, num_modules, OPTIMIZERS["momentum"](), LOSS,
+            RATES, SEEDS, jit_compile=False,
+        )
+
+    one, several = laboratory(1), laboratory(3)
+    for x, y in batches_of(convolutional_net())[:4]:
+        batch = np.stack([x] * len(SEEDS)), np.stack([y] * len(SEEDS))
+        np.testing.assert_allclose(
+            several.train(*batch, exact=True), one.train(*batch), rtol=1e-10
+        )
+
+
 def test_random_layers_are_refused():
     with pytest.raises(ValueError, match="no layers that draw.*dropout"):
         Laboratory(

@@ -3,6 +3,7 @@
 import logging as python_logging
 import signal
 import sys
+import warnings
 
 import tensorflow_datasets as tfds
 from absl import app, flags, logging
@@ -98,6 +99,11 @@ def _tell_warnings():
     logger.addHandler(handler)
     logger.setLevel(python_logging.WARNING)
     logger.propagate = False
+    warnings.formatwarning = _in_one_line
+
+
+def _in_one_line(message, *_, **__):
+    return f"{_name()}: {' '.join(str(message).split())}\n"
 
 
 def _name():

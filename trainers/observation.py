@@ -112,6 +112,7 @@ def probes(data, writer):
     found = [
         diagnostics.DeltaResidual(**options),
         diagnostics.FeatureDrift(**options),
+        diagnostics.DownhillSteps(**options),
     ]
     dataset = None
     if FLAGS.exact_gradient:

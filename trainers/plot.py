@@ -6,7 +6,8 @@ reads `history.csv` of a run of `trainers.train`, which may still be going on,
 and writes into its directory, as far as the run has what they show:
 
     losses.png       loss and accuracy, of training and test
-    sigma.png        the sufficient direction constant of each module
+    sigma.png        the sufficient direction constant of each module, and how
+                     many of its steps go downhill
     residuals.png    how stale the error gradients and features are
     norms.png        gradients, and updates to weights, of each module
     bound.png        the convergence bound, and what it bounds
@@ -39,7 +40,10 @@ _PLOTS = {
         ("loss", ["loss", "val_loss"], True),
         ("accuracy", ["accuracy", "val_accuracy"], False),
     ],
-    "sigma.png": [("sufficient direction constant", ["sigma/"], False)],
+    "sigma.png": [
+        ("sufficient direction constant", ["sigma/"], False),
+        ("share of steps that go downhill", ["downhill/"], False),
+    ],
     "residuals.png": [
         ("relative residual of δ", ["relative_residual/"], True),
         ("feature drift", ["feature_drift/"], True),

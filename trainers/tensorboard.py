@@ -21,6 +21,7 @@ _LAYOUT = {
     },
     "Direction: 1 is back-propagation's, below 0 is uphill": {
         "sufficient direction constant by module": ["^sigma/", "^sigma_line/"],
+        "share of steps that go downhill": ["^downhill/"],
     },
     "Staleness": {
         "residual of δ, relative": ["^relative_residual/"],

@@ -3,6 +3,7 @@
 from fr_keras.diagnostics.busy_shares import BusyShares
 from fr_keras.diagnostics.convergence_bound import ConvergenceBound
 from fr_keras.diagnostics.delta_residual import DeltaResidual
+from fr_keras.diagnostics.downhill_steps import DownhillSteps
 from fr_keras.diagnostics.feature_drift import FeatureDrift
 from fr_keras.diagnostics.gradient_norm import GradientNorm
 from fr_keras.diagnostics.replay_queues import ReplayQueues
@@ -14,6 +15,7 @@ __all__ = [
     "BusyShares",
     "ConvergenceBound",
     "DeltaResidual",
+    "DownhillSteps",
     "FeatureDrift",
     "GradientNorm",
     "ReplayQueues",

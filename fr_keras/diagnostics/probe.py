@@ -30,6 +30,7 @@ from fr_keras.diagnostics.true_gradient import (
     function_of,
     unscaled,
 )
+from fr_keras.look_ahead import last_steps
 from fr_keras.recording import Recorder, Selection, attach, detach
 
 
@@ -46,6 +47,8 @@ class ModuleProbe:
         drift: float, ‖h̃_k - h_k‖², how far the features of the replay are
             from those of the play; NaN where nothing is replayed.
         features: float, ‖h_k‖², or NaN.
+        step: float, ⟨∇_k f, Δ_k⟩ with the last step Δ_k of the optimizer; NaN
+            if that does not tell it.
     """
 
     inner_product: float
@@ -55,6 +58,7 @@ class ModuleProbe:
     true_delta: float = math.nan
     drift: float = 0.0
     features: float = math.nan
+    step: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -330,6 +334,11 @@ class Probe(Recorder):
                     module.differentiated(replayed),
                     module.differentiated(made),
                 )
+            steps = last_steps(module)
+            numbers.append(
+                tf.constant(math.nan, tf.float64) if steps is None
+                else dot(true, steps)
+            )
             found[k] = tf.stack(numbers)
         return loss, found
 

@@ -61,6 +61,7 @@ def prepare(job, num_modules, on):
         diagnostics.SufficientDirection(EVERY),
         diagnostics.DeltaResidual(EVERY),
         diagnostics.FeatureDrift(EVERY),
+        diagnostics.DownhillSteps(EVERY),
         diagnostics.GradientNorm(),
         diagnostics.UpdateRatio(),
         diagnostics.ReplayQueues(),
