@@ -8,7 +8,7 @@ import keras
 
 @keras.saving.register_keras_serializable("fr_keras")
 class DelayPolicy:
-    """Says by the delay of a module how far it looks ahead, and how fast it goes.
+    """Sets by the delay of a module its look-ahead, learning rate and momentum.
 
     The gradient of module k comes s = K − k iterations late. For a quadratic
     of curvature λ, with momentum μ,
