@@ -3,7 +3,7 @@ r"""Measures how fast and how lean training is, on this machine.
     python -m trainers.benchmark --flagfile=configs/benchmark_schedule.cfg \
         --workdir=runs/benchmark_schedule
 
-One of seven things is measured, --measure:
+One of eight things is measured, --measure:
 
     schedule    modules that only sleep: what the schedule alone takes, for any
                 K on any machine, and a timeline picture
@@ -13,6 +13,7 @@ One of seven things is measured, --measure:
     memory      ResNets: bytes that an iteration allocates
     tracing     ResNets: seconds until training has begun
     diagnostics ResNets: what it costs to look at the training
+    prediction  ResNets: what it costs to predict weights
     workers     ResNets: workers on loopback beside one process, and the bytes
                 that are sent (Linux)
     recovery    the digits on workers on loopback: how long a run stands still
@@ -47,6 +48,7 @@ from trainers.benchmarks import (
     memory,
     on_workers,
     overhead,
+    prediction,
     processes,
     recovery,
     schedule,
@@ -60,8 +62,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum(
     "measure", None,
     [
-        "schedule", "compute", "memory", "tracing", "diagnostics", "workers",
-        "recovery",
+        "schedule", "compute", "memory", "tracing", "diagnostics",
+        "prediction", "workers", "recovery",
     ],
     "What to measure. Required.", required=True,
 )
@@ -128,7 +130,9 @@ flags.register_validator(
 def main():
     numbers = sweep.numbers_of_modules()
     num_cores = len(cores.available())
-    most = num_cores if FLAGS.measure in ("compute", "workers") else 100
+    most = num_cores if FLAGS.measure in (
+        "compute", "prediction", "workers"
+    ) else 100
     if max(numbers) > most:
         raise errors.UsageError(
             f"--numbers_of_modules must be at most {most}"
@@ -147,6 +151,7 @@ def main():
         "memory": measure_memory,
         "tracing": measure_tracing,
         "diagnostics": measure_diagnostics,
+        "prediction": measure_prediction,
         "workers": measure_workers,
         "recovery": measure_recovery,
     }[FLAGS.measure]
@@ -214,6 +219,15 @@ def measure_tracing(numbers, job):
 def measure_diagnostics(numbers, job):
     return tables.overhead(
         job, overhead.EVERY, overhead.measure(job, numbers, FLAGS.rounds, show)
+    )
+
+
+def measure_prediction(numbers, job):
+    return "\n\n".join(
+        tables.prediction(
+            job, k, prediction.measure(job, k, FLAGS.rounds, show)
+        )
+        for k in numbers
     )
 
 

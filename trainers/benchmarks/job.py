@@ -31,9 +31,9 @@ class Job:
     steps_per_execution: int
     costs: dict | None = None
 
-    def algorithm(self, name, num_modules):
+    def algorithm(self, name, num_modules, **options):
         return fr_keras.ALGORITHMS[name](
-            self.network(), num_modules, costs=self.costs
+            self.network(), num_modules, costs=self.costs, **options
         )
 
     def network(self):
@@ -49,9 +49,9 @@ class Job:
             tf.constant(rng.integers(0, _NUM_CLASSES, self.batch_size)),
         )
 
-    def compile(self, model, **options):
+    def compile(self, model, optimizer=None, **options):
         model.compile(
-            keras.optimizers.SGD(
+            optimizer or keras.optimizers.SGD(
                 0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
             ),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),

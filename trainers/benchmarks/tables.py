@@ -161,6 +161,37 @@ def overhead(job, every, found):
     )
 
 
+def prediction(job, num_modules, found):
+    """Table of what weight prediction costs.
+
+    Args:
+        job: `benchmarks.job.Job`.
+        num_modules: int, K.
+        found: as `benchmarks.prediction.measure` returns it.
+
+    Returns:
+        str.
+    """
+    return (
+        f"Features Replay, K = {num_modules}, ResNet-{job.depth}, "
+        f"{job.batch_size} images of 32x32, {job.steps_per_execution} "
+        "iterations per call, seconds per iteration:\n\n"
+        + _table(
+            (
+                "optimizer", "the paper's", "predicted",
+                "throughput that is left",
+            ),
+            [
+                (
+                    optimizer, samples[False].text(4), samples[True].text(4),
+                    samples[True].ratio(samples[False]).text(3),
+                )
+                for optimizer, samples in found.items()
+            ],
+        )
+    )
+
+
 def on_workers(job, found):
     """Tables of workers beside one process.
 
