@@ -25,9 +25,10 @@ class DelayPolicy:
       momentum up to 0.95 is within 4 % of what the best factor has.
     - *Gradients* are computed where momentum would carry the weights in the
       end, w + μ / (1 − μ) Δ. This point moves by −γ / (1 − μ) times the
-      gradient *there*, as by gradient descent without momentum. So the last
-      module, which is not late, does not oscillate either: the error gradients
-      that it sends are used when it would be on its way back.
+      gradient *there*, as by gradient descent without momentum. The last
+      module, which is not late, must not oscillate either, since the error
+      gradients that it sends are used when it would be on its way back. So it
+      is stable to γ λ / (1 − μ) = 2.0, like the others, and no longer to 38.
     - *Learning rates* fall like what is stable, about as 1 / (1 + s).
 
     Updates are always those of the true weights. Subclass it to choose

@@ -25,7 +25,7 @@ for file in sys.argv[1:]:
 
 
 def program_of(file):
-    prefix = file.name.split("_")[0]
+    prefix = file.stem.split("_")[0]
     others = ("compare", "benchmark", "plan", "study")
     return prefix if prefix in others else "train"
 

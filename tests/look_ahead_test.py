@@ -289,6 +289,9 @@ def test_factors_of_the_policy():
         factor = policy.play(delay, 0.9)
         assert is_stable(0.98 * stable, delay, 0.9, factor)
         assert not is_stable(1.02 * stable, delay, 0.9, factor)
+    # The last module's gradient is ahead, and not late.
+    assert is_stable(0.98 * 2.0, 0, 0.9, policy.replay(0, 0.9))
+    assert not is_stable(1.02 * 2.0, 0, 0.9, policy.replay(0, 0.9))
 
 
 def is_stable(step, delay, momentum, factor):
@@ -339,7 +342,8 @@ def test_save_and_load(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ({"delay_policy": Policy()}, "needs `weight_prediction=True`. Received"),
+    ({"weight_prediction": False, "delay_policy": Policy()},
+     "needs `weight_prediction=True`. Received"),
     ({"weight_prediction": True, "delay_policy": 2}, "must be a fr_keras.Del"),
     ({"weight_prediction": 2}, "must be True or False. Received: .*=2"),
 ])

@@ -55,7 +55,7 @@ def build(algorithm="FeaturesReplay", modules=None, steps=4, optimizer=None):
     options = {"num_microbatches": 2} if algorithm == "GPipe" else {}
     model = getattr(fr_keras, algorithm)(modules or network(), **options)
     model.compile(
-        optimizer or keras.optimizers.SGD(0.05, 0.9, nesterov=True), "mse",
+        optimizer or keras.optimizers.SGD(0.02, 0.9, nesterov=True), "mse",
         steps_per_execution=steps,
     )
     return model
@@ -90,7 +90,7 @@ def test_skipping_is_training_without_the_batch(algorithm, steps):
     others = np.delete(np.arange(120), slice(10 * SPOILED, 10 * SPOILED + 10))
     (plain,) = whole()
     plain.compile(
-        keras.optimizers.SGD(0.05, 0.9, nesterov=True), "mse",
+        keras.optimizers.SGD(0.02, 0.9, nesterov=True), "mse",
         jit_compile=False,
     )
     expected = plain.fit(

@@ -47,7 +47,7 @@ def test_sequences_of_varying_length(make, steps):
 
     model = fr_keras.FeaturesReplay(make(), 3)
     model.compile(
-        keras.optimizers.Adam(0.02),
+        keras.optimizers.Adam(0.01),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         steps_per_execution=steps,
     )
@@ -55,6 +55,6 @@ def test_sequences_of_varying_length(make, steps):
         batches, output_signature=(tf.TensorSpec([None, None], tf.int32),) * 2
     )
     losses = model.fit(
-        dataset, epochs=4, verbose=0, shuffle=False
+        dataset, epochs=6, verbose=0, shuffle=False
     ).history["loss"]
     assert losses[-1] < 0.1 * losses[0], losses

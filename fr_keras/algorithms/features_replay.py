@@ -258,7 +258,7 @@ class FeaturesReplay(Algorithm):
             sent = [None] * self.num_modules
             for k in self._all_but_last:
                 if deltas[k] is not None and queues[k]:
-                    gradients[k], sent[k] = self._backward(
+                    gradients[k], sent[k] = self._late_gradients(
                         k, queues[k].popleft(), deltas[k], replays_at[k]
                     )
             self.update(gradients, learning_rate)
@@ -336,7 +336,7 @@ class FeaturesReplay(Algorithm):
             if self._has_delta(k, t):
                 # Others wait for this module's play, nobody for its replay.
                 with tf.control_dependencies(features[k + 1].tensors):
-                    gradients[k], sent[k] = self._backward(
+                    gradients[k], sent[k] = self._late_gradients(
                         k, queues[k].popleft(), deltas[k], replays_at[k]
                     )
         gradients[-1], sent[-1], state = self.learn(
@@ -346,7 +346,7 @@ class FeaturesReplay(Algorithm):
         self.update(gradients, learning_rate)
         return self._shrunk(sent), played
 
-    def _backward(self, k, kept, delta, rates):
+    def _late_gradients(self, k, kept, delta, rates):
         """Replay and backward pass of module k (from 0).
 
         Args:
