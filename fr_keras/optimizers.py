@@ -193,7 +193,10 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         Unlike `iterations`, which Keras divides by
         `gradient_accumulation_steps`, this counts mini-batches.
         """
-        return int(self.shared._iterations)
+        counting = self.shared
+        while isinstance(counting, keras.optimizers.LossScaleOptimizer):
+            counting = counting.inner_optimizer  # The scale counts nothing.
+        return int(counting._iterations)
 
     @property
     def variables(self):

@@ -228,7 +228,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize(
-    "optimizer", some(OPTIMIZERS, "schedule", "accumulation")
+    "optimizer", some(OPTIMIZERS, "scaled", "accumulation")
 )
 def test_state_of_optimizers_goes_on(optimizer, tmp_path, deterministic):
     make = functools.partial(build, optimizer=OPTIMIZERS[optimizer])
@@ -306,7 +306,7 @@ def test_queues_of_sequences_go_on(algorithm, tmp_path, deterministic):
 @pytest.mark.parametrize(
     "data, steps",
     some(
-        itertools.product(DATA, [1, 4]), ("dataset", 4), ("repeated", 4)
+        itertools.product(DATA, [1, 4]), ("unknown length", 4), ("repeated", 4)
     ),
 )
 def test_goes_on_in_validation(data, steps, tmp_path, deterministic):

@@ -75,6 +75,12 @@ class DataPosition:
                 over and num_batches and begin + over >= num_batches
             ):
                 continue
+            if over and not num_batches:
+                # The call was short since the data were over, perhaps: Keras,
+                # which counts by whole calls, must find their end as late.
+                iterator = _unless_over(iterator)
+                if iterator is None:
+                    continue
             yield begin + over, end, iterator
 
 
@@ -110,6 +116,13 @@ class _CountedIterator:
         batch = draw(self._iterator)
         self._counted.drawn += 1
         return batch
+
+
+def _unless_over(iterator):
+    """An iterator over the same, or `None` if nothing is left."""
+    for first in iterator:
+        return itertools.chain([first], iterator)
+    return None
 
 
 def _drop(iterator, count):
