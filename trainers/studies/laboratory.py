@@ -175,7 +175,9 @@ class Laboratory:
             for module in self._modules
         ]
         rates = tf.constant(np.array(rates))
-        counts = tf.constant([t - module.delay for module in self._modules])
+        counts = tf.constant([
+            t if exact else t - module.delay for module in self._modules
+        ])
         self.iteration += 1
         if exact:
             return self._exact_step(x, y, rates, counts).numpy()
