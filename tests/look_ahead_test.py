@@ -9,24 +9,15 @@ import tensorflow as tf
 
 import fr_keras
 from fr_keras.look_ahead import LookAhead
-from tests import agreement, reference, small_net
+from tests import agreement, comparison, reference, small_net
 from tests.agreement import convolutional_net
 
 layers = keras.layers
 
 
 @keras.saving.register_keras_serializable("look_ahead_test")
-class Policy(fr_keras.DelayPolicy):
+class Policy(comparison.Ahead):
     """Factors that are exact in binary, so that float64 agrees."""
-
-    def play(self, delay, momentum):
-        return 0.5 * delay + momentum
-
-    def replay(self, delay, momentum):
-        return 2.0 + 0.125 * delay
-
-    def learning_rate(self, delay):
-        return 2.0**-delay
 
 
 MOMENTUM = {"sgd": 0.0, "nesterov": 0.875, "adam": 0.875, "schedule": 0.875}
