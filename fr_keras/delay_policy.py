@@ -29,14 +29,18 @@ class DelayPolicy:
       module, which is not late, must not oscillate either, since the error
       gradients that it sends are used when it would be on its way back. So it
       is stable to γ λ / (1 − μ) = 2.0, like the others, and no longer to 38.
-    - *Learning rates* fall like what is stable, about as 1 / (1 + s).
+    - *Learning rates* fall like what is stable, about as 1 / (1 + s), where
+      that of the optimizer is the highest until now. What is stable does not
+      change when a schedule lowers it, so that late modules then lose less,
+      1 / √(1 + s) in the end.
 
     Updates are always those of the true weights. Subclass it to choose
     otherwise.
 
     Args:
         rate_exponent: float, p: the learning rate of a module is divided by
-            (1 + s)^p. 0 leaves all learning rates as they are.
+            (1 + s)^p where it is highest, and by (1 + s)^(p/2) where it has
+            fallen to 0. 0 leaves all learning rates as they are.
 
     Example:
 
@@ -86,7 +90,7 @@ class DelayPolicy:
         return momentum / (1 - momentum) if momentum < 1 else 0.0
 
     def learning_rate(self, delay):
-        """What the learning rate of a module is multiplied by.
+        """What the highest learning rate of a module is multiplied by.
 
         Args:
             delay: int, s, by how many iterations its gradient is late.
@@ -95,6 +99,20 @@ class DelayPolicy:
             float.
         """
         return (1 + delay) ** -self.rate_exponent
+
+    def decayed_learning_rate(self, delay):
+        """What it is multiplied by when it has all but decayed.
+
+        In between, at a share r of the highest until now, the factor is
+        `learning_rate(s)`^r times `decayed_learning_rate(s)`^(1 - r).
+
+        Args:
+            delay: as for `learning_rate`.
+
+        Returns:
+            float.
+        """
+        return self.learning_rate(delay) ** 0.5
 
     def momentum(self, delay, momentum):
         """The momentum of a module's optimizer, β₁ for Adam and its kin.

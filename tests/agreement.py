@@ -66,7 +66,8 @@ OPTIMIZERS = {
             0.875, 1 - 2**-7, 2**-20,
         ),
         lambda: reference.Adam(0.875, 1 - 2**-7, 2**-20),
-        lambda t: 2**-5 if t <= 2 else 2**-6 if t <= 12 else 2**-8,
+        # (Of float32, as Keras' schedules return them.)
+        lambda t: np.float32(2**-5 if t <= 2 else 2**-6 if t <= 12 else 2**-8),
     ),
 }
 

@@ -38,6 +38,13 @@ class Ahead(fr_keras.DelayPolicy):
     def learning_rate(self, delay):
         return 2.0**-delay
 
+    def decayed_learning_rate(self, delay):
+        return 1.5 * 2.0**-delay
+
+    def rate_factor(self, delay, share):
+        """The factor at a share of the highest learning rate, as documented."""
+        return 2.0**-delay * 1.5 ** (1 - share)
+
 
 def check(
     network, x, more, plain_loss, num_modules=3, rtol=1e-10, steps=4, fit=None,
@@ -77,7 +84,7 @@ def check(
         **{
             "play_ahead": lambda delay: policy.play(delay, MOMENTUM),
             "replay_ahead": lambda delay: policy.replay(delay, MOMENTUM),
-            "rate_factor": policy.learning_rate,
+            "rate_factor": policy.rate_factor,
         } if ahead else {},
     )
     model.compile(

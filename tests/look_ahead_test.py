@@ -28,7 +28,7 @@ def ahead(optimizer):
     return {
         "play_ahead": lambda delay: policy.play(delay, momentum),
         "replay_ahead": lambda delay: policy.replay(delay, momentum),
-        "rate_factor": policy.learning_rate,
+        "rate_factor": policy.rate_factor,
     }
 
 
@@ -95,7 +95,7 @@ def test_momentum_and_clipping_by_delay(float64, monkeypatch):
             reference.features_replay,
             play_ahead=lambda s: policy.play(s, momentum[s]),
             replay_ahead=lambda s: policy.replay(s, momentum[s]),
-            rate_factor=policy.learning_rate,
+            rate_factor=policy.rate_factor,
         ),
         3, convolutional_net, "clipped", 5, weight_prediction=True,
         delay_policy=policy,
@@ -275,6 +275,7 @@ def test_factors_of_the_policy():
     assert policy.replay(0, 0.5) == policy.replay(3, 0.5) == 1.0
     assert policy.play(3, 0.0) == policy.replay(3, 0.0) == 0
     assert [policy.learning_rate(s) for s in (0, 1, 3)] == [1, 1 / 2, 1 / 4]
+    assert [policy.decayed_learning_rate(s) for s in (0, 3)] == [1, 1 / 2]
     # By its definition: the largest stable step of the recurrence.
     for delay, stable in ((1, 3.0), (3, 0.72), (7, 0.24)):
         factor = policy.play(delay, 0.9)

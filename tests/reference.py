@@ -144,7 +144,8 @@ class Ahead:
         modules: list of `PlainModule`, k = 1 … K.
         rules: list of their optimizers' rules.
         learning_rate: function `t -> γ_t`.
-        rate_factor: function of the delay, what γ_t is multiplied by.
+        rate_factor: function of the delay, and of the share that γ_t is of the
+            highest learning rate until now, what γ_t is multiplied by.
     """
 
     def __init__(self, modules, rules, learning_rate, rate_factor):
@@ -171,9 +172,9 @@ class Ahead:
         if factor is None:
             return weights
         delay = len(self._modules) - k
-        rate = self._rate_factor(delay) * np.mean([
+        rate = self._late(delay, t, np.mean([
             self._learning_rate(t + i) for i in range(max(horizon, 1))
-        ])
+        ]))
         return [
             [
                 w + factor(delay) * self._step(k - 1, i, j, rate)
@@ -181,6 +182,14 @@ class Ahead:
             ]
             for i, of_layer in enumerate(weights)
         ]
+
+    def _late(self, delay, t, rate):
+        """What a learning rate at iteration t is for a module that is late."""
+        highest = max(rate, *(self._learning_rate(i) for i in range(t + 1)))
+        # Rates have the precision that they are given in.
+        return type(rate)(
+            float(rate) * self._rate_factor(delay, float(rate) / float(highest))
+        )
 
     def _step(self, k, i, j, rate):
         step = self._rules[k].last_step((i, j), rate)
@@ -195,9 +204,7 @@ class Ahead:
         """Updates module k, from 1, at iteration t."""
         module = self._modules[k - 1]
         before = [list(of_layer) for of_layer in module.weights]
-        rate = self._learning_rate(t) * self._rate_factor(
-            len(self._modules) - k
-        )
+        rate = self._late(len(self._modules) - k, t, self._learning_rate(t))
         update(module, self._rules[k - 1], gradients, rate)
         self._changes[k - 1] = rate, [
             [b - a for a, b in zip(*of_layer)]
@@ -207,7 +214,7 @@ class Ahead:
 
 def delayed_backprop(
     modules, optimizer, learning_rate, batches, delays,
-    play_ahead=None, replay_ahead=None, rate_factor=lambda delay: 1.0,
+    play_ahead=None, replay_ahead=None, rate_factor=lambda delay, share: 1.0,
     drained=False,
 ):
     """Back-propagation through the whole network, applied late.
@@ -262,7 +269,7 @@ def delayed_backprop(
 
 def features_replay(
     modules, optimizer, learning_rate, batches, gradient_shrink=1.0,
-    play_ahead=None, replay_ahead=None, rate_factor=lambda delay: 1.0,
+    play_ahead=None, replay_ahead=None, rate_factor=lambda delay, share: 1.0,
     drained=False,
 ):
     """Runs the algorithm; the modules hold the trained weights afterwards.
@@ -277,7 +284,8 @@ def features_replay(
         play_ahead: function `s -> f`: module k plays at w + f Δ, s = K - k, or
             `None` for w.
         replay_ahead: the same for replays and the last module's gradient.
-        rate_factor: function of the delay, what γ_t is multiplied by.
+        rate_factor: function of the delay, and of the share that γ_t is of the
+            highest learning rate until now, what γ_t is multiplied by.
         drained: bool, whether K - 1 iterations follow in which nothing new is
             played, and modules learn from what is left in their queues.
 
@@ -339,7 +347,7 @@ def features_replay(
 
 def features_replay_of_models(
     models, optimizer, learning_rate, batches, loss, play_ahead=None,
-    replay_ahead=None, rate_factor=lambda delay: 1.0,
+    replay_ahead=None, rate_factor=lambda delay, share: 1.0,
 ):
     """The same algorithm for any Keras models, run eagerly.
 
@@ -434,6 +442,7 @@ def features_replay_of_models(
             for variable, value in zip(model.non_trainable_variables, state):
                 variable.assign(value)
         # 4. Update.
+        share = learning_rate(t) / max(map(learning_rate, range(t + 1)))
         for k, g in updates:
             for i, variable in enumerate(models[k - 1].trainable_variables):
                 if g[i] is not None:
@@ -441,7 +450,7 @@ def features_replay_of_models(
                     variable.assign(
                         rules[k - 1](
                             i, variable.numpy(), gradient,
-                            learning_rate(t) * rate_factor(K - k),
+                            learning_rate(t) * rate_factor(K - k, share),
                         )
                     )
         # 5. Send.

@@ -8,7 +8,8 @@ import tensorflow as tf
 from fr_keras import replayable
 from fr_keras.algorithms.base import Algorithm
 from fr_keras.delay_adjustment import adjust
-from fr_keras.delay_policy import DelayPolicy, factor
+from fr_keras.delay_policy import DelayPolicy
+from fr_keras.delayed_rates import DelayedRates
 from fr_keras.forward_backward import record
 from fr_keras.look_ahead import LookAhead
 from fr_keras.playing import play, replay
@@ -174,10 +175,13 @@ class FeaturesReplay(Algorithm):
         policy = self._policy
         for module, delay in zip(self.modules_at_work, self.delays):
             module.look_ahead = policy and LookAhead(module, policy, delay)
+        self._rates = policy and DelayedRates(
+            policy, self.delays, self.optimizer
+        )
 
     def state_variables(self):
         keeping = [
-            *self._replay_queues, *self._deltas,
+            *self._replay_queues, *self._deltas, self._rates,
             *(module.look_ahead for module in self.modules_at_work),
         ]
         return [
@@ -318,6 +322,8 @@ class FeaturesReplay(Algorithm):
         """
         x, y, sample_weight = batch
         modules = self.modules_at_work
+        if self._rates is not None:
+            self._rates.note()
         plays_at, replays_at = self._rates_ahead()
         learning_rate = self.optimizer.next_learning_rate()
 
@@ -373,24 +379,14 @@ class FeaturesReplay(Algorithm):
             Tuple of two lists with one list for each module: what plays and
             what replays take.
         """
-        if self._policy is None:
+        if self._rates is None:
             return [[[]] * self.num_modules] * 2
-        return [
-            [
-                [self.rates_of(k, rates)] for k, rates in enumerate(
-                    self.optimizer.coming_learning_rates(horizons)
-                )
-            ]
-            for horizons in (self.delays, [1] * self.num_modules)
-        ]
+        return self._rates.ahead()
 
     def rates_of(self, k, learning_rate):
-        if self._policy is None:
+        if self._rates is None:
             return learning_rate
-        share = factor(
-            self._policy, "learning_rate", self.delays[k], above=0
-        )
-        return [rate * share for rate in learning_rate]
+        return self._rates.of_module(k, learning_rate)
 
     def adjust_optimizer(self, k, optimizer, given):
         if self._policy is not None:

@@ -121,6 +121,7 @@ class Laboratory:
             )
         self.iteration = 0
         self._rates = np.array(learning_rates, "float32")
+        self._highest = np.zeros_like(self._rates)  # Until now, of each.
         # Inputs and states that wait for their error gradients, and these.
         self._queues = [
             collections.deque() for _ in range(self._num_modules - 1)
@@ -169,6 +170,9 @@ class Laboratory:
         x, y = keras.tree.map_structure(tf.convert_to_tensor, (x, y))
         if self._deltas is None:
             self._fill(x)
+        self._highest = np.maximum(
+            self._highest, self._rates * np.float32(self._schedule(t))
+        )
         rates = [
             [self._mean_rate(t, module, horizon) for horizon in
              (1, max(module.delay, 1))]
@@ -197,7 +201,15 @@ class Laboratory:
         ], axis=0)
         if self._policy is None:
             return rates
-        return rates * np.float32(self._policy.learning_rate(module.delay))
+        high, low = (
+            self._policy.learning_rate(module.delay),
+            self._policy.decayed_learning_rate(module.delay),
+        )
+        share = np.divide(
+            rates, np.maximum(rates, self._highest), dtype="float64",
+            out=np.zeros(len(rates)), where=rates > 0,
+        )
+        return np.float32(rates * high**share * low**(1 - share))
 
     def _fill(self, x):
         """Fills queues with what has the right shapes; nothing is learned."""
