@@ -5,17 +5,27 @@ r"""Studies what delays do to trainings, and what helps, on one device.
 Every task is trained by every optimizer and method, cut into every number of
 modules: all delays are those of Features Replay, but everything is computed on
 one core, six trainings at once. The learning rate is tuned for each on a
-validation set, with the same number of trainings (15); six more are tested.
+validation set, with the same number of trainings (12); six more are tested.
 
 The same command goes on where it was stopped, with what is not there yet, and
 several of them share the work. The working directory gets:
 
     TASK_OPTIMIZER_METHOD_kK.json   what was found
     tables.md                       means, standard deviations, paired tests
-    TASK.png                        losses against iterations, and against time
+    TASK.png                        losses against iterations
+    time_to_loss.png                time until a loss is reached
     study.cfg                       what all have in common
+
+With --close_ups the library itself trains each once more, at the learning rate
+that was found, and its modules are looked at: σ, steps downhill, and learning
+rate times curvature beside what their delays bear.
+
+    close_up_TASK_OPTIMIZER_METHOD_kK.json
+    steps.md                        a table of the last
+    TASK_OPTIMIZER_modules.png      all three
 """
 
+import itertools
 import os
 import time
 
@@ -23,8 +33,9 @@ import tensorflow as tf
 from absl import flags
 
 from trainers import errors, sweep, workdir
-from trainers.studies import pictures, tables
+from trainers.studies import close_up_tables, pictures, tables
 from trainers.studies.cases import WINDOW, Case, Settings
+from trainers.studies.close_up import METHODS_SEEN, OPTIMIZERS_SEEN, CloseUp
 from trainers.studies.methods import METHODS, OPTIMIZERS, is_exact
 from trainers.studies.tasks import TASKS
 from trainers.validation import is_positive
@@ -66,6 +77,11 @@ flags.register_validator(
     "warmup_share", lambda share: is_positive(share) and share < 1,
     "must be above 0 and below 1",
 )
+flags.DEFINE_bool(
+    "close_ups", False,
+    "Look at the modules of back-propagation, the paper's algorithm and the "
+    "default, with SGD and Adam.",
+)
 flags.DEFINE_string(
     "data_dir", None,
     "Where prepared datasets lie. Default: ~/tensorflow_datasets.",
@@ -100,6 +116,8 @@ def main():
     with workdir.whole_file(path) as part, open(part, "w") as file:
         file.write(tables.text(found))
     pictures.write(FLAGS.workdir, found)
+    if FLAGS.close_ups:
+        close_up_tables.write(FLAGS.workdir, look_closely(settings, data))
     print(f"Tables and pictures are in {FLAGS.workdir}")
 
 
@@ -113,6 +131,34 @@ def cases():
         for method in FLAGS.methods
         if is_exact(method) == (num_modules == 1)
     ]
+
+
+def look_closely(settings, data):
+    """Runs the close-ups of what has results, and returns what they found."""
+    found = []
+    for task, optimizer, num_modules in itertools.product(
+        FLAGS.tasks, FLAGS.optimizers, sweep.numbers_of_modules()
+    ):
+        for method in METHODS_SEEN:
+            case = Case(
+                task, optimizer, method, 1 if is_exact(method) else num_modules
+            ).results(FLAGS.workdir)
+            if case is None or optimizer not in OPTIMIZERS_SEEN:
+                continue
+            close_up = CloseUp(task, optimizer, method, num_modules)
+            with close_up.claimed(FLAGS.workdir) as is_ours:
+                if is_ours:
+                    if task not in data:
+                        data[task] = TASKS[task].data(FLAGS.data_dir)
+                    close_up.run(
+                        FLAGS.workdir, case["learning_rate"], settings,
+                        data[task],
+                    )
+                    print(f"Looked at {close_up.name}", flush=True)
+            results = close_up.results(FLAGS.workdir)
+            if results is not None:
+                found.append(results)
+    return found
 
 
 def take_workdir():

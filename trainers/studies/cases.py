@@ -1,8 +1,6 @@
 """Cases of a study: a task, an optimizer, a method and K."""
 
-import contextlib
 import dataclasses
-import fcntl
 import json
 import math
 import os
@@ -11,6 +9,7 @@ import keras
 import numpy as np
 
 from trainers import workdir
+from trainers.studies import claims
 from trainers.studies.laboratory import Laboratory
 from trainers.studies.methods import METHODS, OPTIMIZERS
 from trainers.studies.tasks import TASKS
@@ -85,23 +84,8 @@ class Case:
         except FileNotFoundError:
             return None
 
-    @contextlib.contextmanager
     def claimed(self, folder):
-        """Keeps other processes off this case.
-
-        Yields:
-            bool, whether the case is to be run here: no other process is at
-            it, and there are no results.
-        """
-        path = os.path.join(folder, f"part_of_{self.name}.lock")
-        with open(path, "a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield not os.path.exists(self.path(folder))
-            os.remove(path)
+        return claims.claimed(self.path(folder))
 
     def run(self, folder, settings, data):
         """Tunes the learning rate, trains with it, and writes the results.

@@ -27,6 +27,8 @@ class Method:
         warms_up: bool, whether the learning rate rises at first.
         exact_share: float, the share of the iterations, the last ones, that
             are back-propagation.
+        exact: str, the name of the method that is back-propagation with the
+            same optimizer and batches.
     """
 
     title: str
@@ -36,9 +38,17 @@ class Method:
     optimizer: dict = dataclasses.field(default_factory=dict)
     warms_up: bool = True
     exact_share: float = 0.0
+    exact: str = "backprop"
 
 
-class RatesOnly(fr_keras.DelayPolicy):
+class Fixed(fr_keras.DelayPolicy):
+    """Learning rates that fall with the delay alike from first to last."""
+
+    def decayed_learning_rate(self, delay):
+        return self.learning_rate(delay)
+
+
+class RatesOnly(Fixed):
     """Learning rates by delay, at the weights of today."""
 
     def play(self, delay, momentum):
@@ -77,29 +87,30 @@ _CLIPPED = {"global_clipnorm": 1.0}
 METHODS = {
     "backprop": Method("back-propagation"),
     "paper": Method("the paper's Features Replay"),
+    "default": Method("the default", fr_keras.DelayPolicy()),
+    "default_clipped": Method(
+        "the default, clipped to 1/√(1+s)", Clipped(), optimizer=_CLIPPED,
+        exact="backprop_clipped",
+    ),
     "look_ahead": Method("look-ahead", fr_keras.DelayPolicy(0.0)),
-    "look_ahead_half": Method(
-        "look-ahead, γ/√(1+s)", fr_keras.DelayPolicy(0.5)
-    ),
-    "look_ahead_full": Method(
-        "look-ahead, γ/(1+s)", fr_keras.DelayPolicy(1.0)
-    ),
-    "look_ahead_momentum": Method(
-        "look-ahead, γ/(1+s), μ = 0.95", MoreMomentum(1.0)
-    ),
-    "look_ahead_clipped": Method(
-        "look-ahead, γ/(1+s), clipped to 1/√(1+s)", Clipped(1.0),
-        optimizer=_CLIPPED,
-    ),
+    "look_ahead_half": Method("look-ahead, γ/√(1+s)", Fixed(0.5)),
+    "look_ahead_full": Method("look-ahead, γ/(1+s)", Fixed(1.0)),
+    "look_ahead_momentum": Method("the default, μ = 0.95", MoreMomentum()),
     "rates_half": Method("γ/√(1+s)", RatesOnly(0.5)),
     "rates_full": Method("γ/(1+s)", RatesOnly(1.0)),
     "momentum": Method("momentum μ^(1+s)", LessMomentum(0.0)),
     "clipped": Method(
-        "clipped to 1/√(1+s)", ClippedOnly(0.0), optimizer=_CLIPPED
+        "clipped to 1/√(1+s)", ClippedOnly(0.0), optimizer=_CLIPPED,
+        exact="backprop_clipped",
     ),
     "shrink": Method("gradients halved at each hop", gradient_shrink=0.5),
-    "accumulation": Method("4 gradients for an update", accumulation=4),
-    "no_warmup": Method("no warm-up", warms_up=False),
+    "accumulation": Method(
+        "4 gradients for an update", accumulation=4,
+        exact="backprop_accumulation",
+    ),
+    "no_warmup": Method(
+        "no warm-up", warms_up=False, exact="backprop_no_warmup"
+    ),
     "finish": Method("the last tenth by back-propagation", exact_share=0.1),
     "backprop_clipped": Method(
         "back-propagation, clipped to 1", optimizer=_CLIPPED

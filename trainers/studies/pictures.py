@@ -17,7 +17,7 @@ _STYLES = [
         ("#CC79A7", ":"), ("#56B4E9", "-"), ("#E69F00", "--"),
     )
 ]
-_DRAWN = ("paper", "look_ahead_half", "look_ahead_full")
+_DRAWN = ("paper", "default", "default_clipped")
 _EXACT = {"color": "#000000", "linestyle": "-"}
 _IDEAL = {"color": "#000000", "linestyle": ":"}
 

@@ -36,7 +36,7 @@ def _table(task, optimizer, cases):
         "| behind, in σ | p |"
     )
     yield "|---|---|---|---|---|---|---|"
-    (exact,) = [c for c in cases if c["method"] == "backprop"] or [None]
+    by_method = {c["method"]: c for c in cases if is_exact(c["method"])}
     for case in sorted(cases, key=_order):
         yield "| " + " | ".join([
             "–" if is_exact(case["method"]) else str(case["num_modules"]),
@@ -44,9 +44,14 @@ def _table(task, optimizer, cases):
             f"{case['learning_rate']:.2g}",
             _mean_and_std(case["test_loss"], 1, 3),
             _mean_and_std(case["test_accuracy"], 100, 1),
-            *_against(exact, case),
+            *_against(by_method.get(_baseline(case["method"])), case),
         ]) + " |"
     yield ""
+
+
+def _baseline(method):
+    """What a method is compared with; all exact ones with the plain one."""
+    return "backprop" if is_exact(method) else METHODS[method].exact
 
 
 def _order(case):
