@@ -8,7 +8,9 @@ import keras
 
 @keras.saving.register_keras_serializable("fr_keras")
 class DelayPolicy:
-    """Sets by the delay of a module its look-ahead, learning rate and momentum.
+    """Sets what modules do about the delay of their gradients.
+
+    How far they look ahead, and their learning rate, momentum and clipping.
 
     The gradient of module k comes s = K − k iterations late. For a quadratic
     of curvature λ, with momentum μ,
@@ -130,7 +132,8 @@ class DelayPolicy:
     def clipping(self, delay):
         """What `clipnorm`, `global_clipnorm` or `clipvalue` is multiplied by.
 
-        Where the optimizer given to `compile` has none, nothing is clipped.
+        By default 1 / √(1 + s). Where the optimizer given to `compile` has
+        none of them, nothing is clipped.
 
         Args:
             delay: as for `learning_rate`.
@@ -138,8 +141,7 @@ class DelayPolicy:
         Returns:
             float.
         """
-        del delay
-        return 1.0
+        return (1 + delay) ** -0.5
 
     def get_config(self):
         return {"rate_exponent": self.rate_exponent}

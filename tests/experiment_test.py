@@ -56,6 +56,7 @@ NONSENSE = [
     "--num_microbatches=0", "--synthesizer_width=0",
     "--synthesizer_learning_rate=0", "--synthesizer_learning_rate=nan",
     "--momentum=-0.1", "--momentum=1", "--momentum=nan",
+    "--global_clipnorm=0", "--global_clipnorm=nan",
     "--weight_decay=-1", "--weight_decay=nan", "--weight_decay=inf",
     "--steps_per_execution=0", "--steps_per_execution=1000000000000",
     "--seed=-1", "--seed=4294967296",

@@ -276,6 +276,7 @@ def test_factors_of_the_policy():
     assert policy.play(3, 0.0) == policy.replay(3, 0.0) == 0
     assert [policy.learning_rate(s) for s in (0, 1, 3)] == [1, 1 / 2, 1 / 4]
     assert [policy.decayed_learning_rate(s) for s in (0, 3)] == [1, 1 / 2]
+    assert [policy.clipping(s) for s in (0, 3, 15)] == [1, 1 / 2, 1 / 4]
     # By its definition: the largest stable step of the recurrence.
     for delay, stable in ((1, 3.0), (3, 0.72), (7, 0.24)):
         factor = policy.play(delay, 0.9)

@@ -207,6 +207,7 @@ def build_optimizer(learning_rate):
         return CoupledSGD(
             learning_rate, momentum=FLAGS.momentum, nesterov=FLAGS.nesterov,
             coupled_weight_decay=FLAGS.weight_decay,
+            global_clipnorm=FLAGS.global_clipnorm,
         )
     for name in ("momentum", "nesterov"):
         if FLAGS[name].value != FLAGS[name].default:
@@ -215,5 +216,6 @@ def build_optimizer(learning_rate):
                 f"Received: {FLAGS[name].serialize()}"
             )
     return keras.optimizers.AdamW(
-        learning_rate, weight_decay=FLAGS.weight_decay
+        learning_rate, weight_decay=FLAGS.weight_decay,
+        global_clipnorm=FLAGS.global_clipnorm,
     )

@@ -6,6 +6,7 @@ import numpy as np
 from absl import flags
 
 import fr_keras
+from trainers.validation import is_positive
 
 MODELS = {"resnet": fr_keras.models.resnet}
 
@@ -136,6 +137,11 @@ flags.DEFINE_float(
     "Weight decay: with sgd added to the gradient before momentum, as in the "
     "paper; with adam beside it, as in AdamW.",
 )
+flags.DEFINE_float(
+    "global_clipnorm", None,
+    "Norm that the gradient of each module is clipped to; of late ones less "
+    "(docs/delays.md). Default: none.",
+)
 flags.DEFINE_integer(
     "steps_per_execution", 8,
     "Iterations in one graph; with several, they overlap across modules.",
@@ -174,8 +180,8 @@ EXPERIMENT_FLAGS = (
     "drop_remainder", "epochs", "finish_with", "learning_rate",
     "learning_rate_drops",
     "learning_rate_factor", "warmup_epochs", "optimizer", "momentum",
-    "nesterov", "weight_decay", "steps_per_execution", "seed", "deterministic",
-    "restore_weights_from",
+    "nesterov", "weight_decay", "global_clipnorm", "steps_per_execution",
+    "seed", "deterministic", "restore_weights_from",
 )
 
 
@@ -258,6 +264,10 @@ _validate(
     "learning_rate_factor",
     lambda factor: 0 < factor <= 1,
     "must be positive and at most 1",
+)
+_validate(
+    "global_clipnorm", lambda norm: norm is None or is_positive(norm),
+    "must be positive and finite",
 )
 _validate(
     "momentum",

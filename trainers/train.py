@@ -16,7 +16,7 @@ configs/ holds the experiments. Flags that come later override earlier ones:
     the training    --batch_size --drop_remainder --epochs --seed --optimizer
                     --momentum --nesterov --weight_decay --learning_rate
                     --learning_rate_drops --learning_rate_factor
-                    --warmup_epochs --finish_with
+                    --warmup_epochs --global_clipnorm --finish_with
                     --deterministic --restore_weights_from
     what is seen    --diagnostics_every --exact_gradient --histograms --graph
                     --profile_steps

@@ -82,9 +82,10 @@ class DownhillSteps(ProbeDiagnostic):
             "probed steps went downhill. Its gradients are "
             f"{self.model.delays[k]} iterations late, too much for its "
             "learning rate and momentum: predict weights "
-            "(`weight_prediction=True`), warm the learning rate up or lower "
-            "it, choose fewer modules, or an exact pipeline (fr_keras.GPipe). "
-            "See docs/delays.md."
+            "(`weight_prediction=True`), clip gradients (`global_clipnorm` of "
+            "the optimizer), warm the learning rate up or lower it, choose "
+            "fewer modules, or an exact pipeline (fr_keras.GPipe). See "
+            "docs/delays.md."
         )
 
 

@@ -71,17 +71,6 @@ class MoreMomentum(fr_keras.DelayPolicy):
         return (1 + momentum) / 2
 
 
-class Clipped(fr_keras.DelayPolicy):
-    """Clipping to a norm that falls with the delay."""
-
-    def clipping(self, delay):
-        return (1 + delay) ** -0.5
-
-
-class ClippedOnly(RatesOnly, Clipped):
-    """Clipping by delay, at the weights of today."""
-
-
 _CLIPPED = {"global_clipnorm": 1.0}
 
 METHODS = {
@@ -89,8 +78,8 @@ METHODS = {
     "paper": Method("the paper's Features Replay"),
     "default": Method("the default", fr_keras.DelayPolicy()),
     "default_clipped": Method(
-        "the default, clipped to 1/√(1+s)", Clipped(), optimizer=_CLIPPED,
-        exact="backprop_clipped",
+        "the default, clipped to 1", fr_keras.DelayPolicy(),
+        optimizer=_CLIPPED, exact="backprop_clipped",
     ),
     "look_ahead": Method("look-ahead", fr_keras.DelayPolicy(0.0)),
     "look_ahead_half": Method("look-ahead, γ/√(1+s)", Fixed(0.5)),
@@ -100,7 +89,7 @@ METHODS = {
     "rates_full": Method("γ/(1+s)", RatesOnly(1.0)),
     "momentum": Method("momentum μ^(1+s)", LessMomentum(0.0)),
     "clipped": Method(
-        "clipped to 1/√(1+s)", ClippedOnly(0.0), optimizer=_CLIPPED,
+        "clipped to 1/√(1+s)", RatesOnly(0.0), optimizer=_CLIPPED,
         exact="backprop_clipped",
     ),
     "shrink": Method("gradients halved at each hop", gradient_shrink=0.5),
