@@ -1,5 +1,6 @@
 """The schedule alone: modules that only sleep, measured and simulated."""
 
+import functools
 import time
 
 import tensorflow as tf
@@ -76,25 +77,33 @@ def measure(num_modules, tau, steps_per_execution, num_steps, rounds, show):
     K, U = num_modules, steps_per_execution
     same, best = equal(K, tau), best_cut(K, tau)
     cases = {
-        "back-propagation": ("backprop", same, 1),
-        "Features Replay, 1 iteration per call": ("features_replay", same, 1),
-        f"Features Replay, {U} per call": ("features_replay", same, U),
-        f"Features Replay, {U} per call, best cut": (
-            "features_replay", best, U
+        "back-propagation": ("backprop", same, 1, {}),
+        "Features Replay, 1 iteration per call": (
+            "features_replay", same, 1, {}
         ),
-        f"DDG, {U} per call": ("ddg", same, U),
+        f"Features Replay, {U} per call": ("features_replay", same, U, {}),
+        f"Features Replay, {U} per call, no weight prediction": (
+            "features_replay", same, U, {"weight_prediction": False}
+        ),
+        f"Features Replay, {U} per call, best cut": (
+            "features_replay", best, U, {}
+        ),
+        f"DDG, {U} per call": ("ddg", same, U, {}),
     }
     contestants = {}
-    for name, (algorithm, times, per_call) in cases.items():
+    for name, (algorithm, times, per_call, options) in cases.items():
         show(f"K={K}: preparing {name}")
-        contestants[name] = _timed(algorithm, times, per_call, num_steps)
+        contestants[name] = _timed(
+            functools.partial(fr_keras.ALGORITHMS[algorithm], **options),
+            times, per_call, num_steps,
+        )
     measured = turns.take(contestants, rounds, show)
     rows = [
         (
             name, measured[name],
             simulation.seconds_per_step(algorithm, times, per_call),
         )
-        for name, (algorithm, times, per_call) in cases.items()
+        for name, (algorithm, times, per_call, _) in cases.items()
     ]
     simulated = {
         "Features Replay, all meet after play and backward (the paper)": (
@@ -137,9 +146,7 @@ def draw(path, num_modules, tau, num_steps=8):
 def _timed(algorithm, times, steps_per_execution, num_steps):
     """A contestant: seconds per iteration of `fit`, all of it."""
     num_steps = -(-num_steps // steps_per_execution) * steps_per_execution
-    run = sleeping.prepare(
-        fr_keras.ALGORITHMS[algorithm], times, steps_per_execution, num_steps
-    )
+    run = sleeping.prepare(algorithm, times, steps_per_execution, num_steps)
 
     def seconds():
         start = time.perf_counter()

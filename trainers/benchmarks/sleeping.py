@@ -124,7 +124,11 @@ def prepare(algorithm, times, steps_per_execution, num_steps, batch_size=1):
         keras.Sequential([keras.Input((1,)), SleepingLayer(k, mine, recorder)])
         for k, mine in enumerate(times)
     ])
-    model.compile("sgd", "mse", steps_per_execution=steps_per_execution)
+    model.compile(
+        # With momentum, so that there is something to predict.
+        keras.optimizers.SGD(0.01, momentum=0.9), "mse",
+        steps_per_execution=steps_per_execution,
+    )
     batch = tf.ones([batch_size, 1])
     data = batches.repeated((batch, batch))
 
