@@ -24,6 +24,7 @@ REQUIREMENTS = [
     "keras>=3.12,<3.16",
     "matplotlib>=3.8,<4",
     "numpy>=1.26,<3",
+    "psutil>=6,<8",
     "scikit-learn>=1.5,<2",
     "scipy>=1.11,<2",
     "tensorboard>=2.20,<2.22",

@@ -7,6 +7,7 @@ import types
 import pytest
 from absl.testing import flagsaver
 
+from fr_keras.cluster import connection
 from trainers import cluster, errors
 
 
@@ -186,3 +187,29 @@ def test_without_kubernetes(monkeypatch):
     monkeypatch.setitem(sys.modules, "kubernetes", None)
     with pytest.raises(errors.UsageError, match="kubernetes"):
         addresses(cluster="kubernetes")
+
+
+@pytest.mark.parametrize("host, workers, expected", [
+    ("127.0.0.1", ["127.0.0.1:1", "localhost:2", "[::1]:3"], "lo"),
+    ("10.0.0.1", ["10.0.0.2:1", "10.0.0.3:1"], "eth1"),
+    ("fd00::1", ["[fd00::2]:1"], "eth1"),
+    # One of them is on this machine, and comes by loopback.
+    ("10.0.0.1", ["10.0.0.2:1", "10.0.0.1:1"], None),
+    ("10.0.0.1", ["10.0.0.2:1", "127.0.0.1:1"], None),
+    # No address of this machine: forwarded, perhaps.
+    ("10.0.0.9", ["10.0.0.2:1"], None),
+    ("10.0.0.1", ["nowhere.invalid:1"], None),
+])
+def test_interface_of_the_program(
+    host, workers, expected, monkeypatch, caplog
+):
+    def address(text):
+        return types.SimpleNamespace(address=text)
+
+    monkeypatch.setattr(connection.psutil, "net_if_addrs", lambda: {
+        "lo": [address("127.0.0.1"), address("::1")],
+        "eth0": [address("192.168.0.1")],
+        "eth1": [address("10.0.0.1"), address("fd00::1%eth1")],
+    })
+    assert connection._network_of(host, workers) == expected
+    assert ("by all networks" in caplog.text) == (expected is None)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import pickle
 import shutil
 import subprocess
@@ -233,22 +234,19 @@ def test_parts_of_a_killed_process_are_removed(folder):
 def test_no_space_left(folder, trainings, monkeypatch, caplog):
     """Old checkpoints stay, parts of new ones do not, it is told once."""
     failing = iter([True, True, False])
-    save = tf.train.CheckpointManager.save
+    write = tf.train.Checkpoint.write
 
-    def fail(manager, number, **kwargs):
+    def fail(checkpoint, prefix, options):
         if next(failing, False):
-            part = folder / f"ckpt-{number}_temp"
+            part = pathlib.Path(f"{prefix}_temp")
             part.mkdir()
-            (folder / f"ckpt-{number}.data-00000-of-00001").write_bytes(b"")
+            pathlib.Path(f"{prefix}.data-00000-of-00001").write_bytes(b"")
             raise tf.errors.ResourceExhaustedError(
                 None, None, f"{part}; No space left on device"
             )
-        return save(manager, number, **kwargs)
+        return write(checkpoint, prefix, options)
 
-    monkeypatch.setattr(
-        tf.train.CheckpointManager, "save",
-        lambda manager, number, options: fail(manager, number, options=options),
-    )
+    monkeypatch.setattr(tf.train.Checkpoint, "write", fail)
     model, kept = build(), fr_keras.Checkpoints(
         folder, every_steps=4, monitor=None
     )

@@ -42,6 +42,11 @@ flags.DEFINE_string(
     "Address by which workers reach this program, host:port. Default: a free "
     "port of the address by which it reaches the first of them.",
 )
+flags.DEFINE_string(
+    "coordinator_interface", "auto",
+    "Network interface by which workers reach this program: auto for that of "
+    "its address, all for every one.",
+)
 flags.DEFINE_float(
     "wait_for_workers", 60.0, "Seconds to wait for workers that are not there."
 )
@@ -94,7 +99,9 @@ def connected():
     try:
         workers, coordinator = addresses()
         fr_keras.cluster.connect(
-            workers, FLAGS.coordinator or coordinator, FLAGS.wait_for_workers
+            workers, FLAGS.coordinator or coordinator, FLAGS.wait_for_workers,
+            None if FLAGS.coordinator_interface == "all"
+            else FLAGS.coordinator_interface,
         )
         watch = fr_keras.cluster.Watch(workers, FLAGS.worker_patience)
     except ValueError as error:

@@ -8,6 +8,8 @@ import warnings
 import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
+from trainers import output
+
 
 class UsageError(Exception):
     """A mistake of the user, told in one line; exit status 2."""
@@ -57,6 +59,8 @@ def run(main):
     Args:
         main: callable without arguments.
     """
+
+    output.protect()
 
     def parse(argv):
         _told_in_one_line(lambda: parse_flags(argv))

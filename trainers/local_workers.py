@@ -4,8 +4,14 @@ import contextlib
 import subprocess
 import sys
 import threading
+import time
 
 from trainers import cores, errors
+
+# Seconds before one that has died at once is started again, so many times.
+_PAUSES = (0, 1, 2, 4, 8, 16)
+# From when on a worker has not died at once.
+_LONG = 60.0
 
 
 class Worker:
@@ -26,7 +32,8 @@ class Worker:
     def __init__(self, core, deterministic=False):
         self._flags = [f"--cores={core}", f"--deterministic={deterministic}"]
         self._port = 0
-        self._over = False
+        self._over = threading.Event()
+        self._starting = threading.Lock()
         self._start()
         self.address = f"127.0.0.1:{self._port}"
         threading.Thread(target=self._start_again, daemon=True).start()
@@ -48,21 +55,40 @@ class Worker:
         self._port = int(line.partition("port ")[2].partition(",")[0])
 
     def _start_again(self):
+        """Starts it again whenever it dies, but not again and again."""
+        quick_deaths = 0
         while True:
+            begun = time.monotonic()
             self.process.wait()
-            if self._over:
+            if time.monotonic() - begun > _LONG:
+                quick_deaths = 0
+            if self._over.is_set():
+                return
+            pid = self.process.pid
+            if quick_deaths == len(_PAUSES):
+                errors.tell(
+                    f"The worker at {self.address} has died "
+                    f"{quick_deaths + 1} times, each at once; it is not "
+                    "started again"
+                )
                 return
             errors.tell(
-                f"The worker at {self.address} has died (process "
-                f"{self.process.pid}); it is started again"
+                f"The worker at {self.address} has died (process {pid}); it "
+                "is started again"
             )
-            with contextlib.suppress(errors.UsageError):
-                self._start()
+            if self._over.wait(_PAUSES[quick_deaths]):
+                return
+            quick_deaths += 1
+            with self._starting:
+                if not self._over.is_set():
+                    with contextlib.suppress(errors.UsageError):
+                        self._start()
 
     def stop(self):
         """Ends it."""
-        self._over = True
-        self.process.kill()
+        self._over.set()
+        with self._starting:  # What is being started is ended, too.
+            self.process.kill()
         self.process.wait()
 
 

@@ -9,7 +9,7 @@ import keras
 
 from trainers import errors
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # The first one of this process that was noted, for what ends it otherwise.
 _noted = []
@@ -21,7 +21,7 @@ def noted():
 
 
 class Signals:
-    """Notes SIGTERM and SIGINT, and ends the process when a second one comes.
+    """Notes SIGTERM, SIGINT and SIGHUP; a second one ends the process.
 
     Python runs its own handlers only between two calls into TensorFlow. So
     that a second signal ends the process within such a call, a thread of its

@@ -167,6 +167,7 @@ def take_workdir():
     lines = [FLAGS[name].serialize() for name in ("num_steps", "warmup_share")]
     try:
         os.makedirs(FLAGS.workdir, exist_ok=True)
+        workdir.check_links(FLAGS.workdir)
         if not os.path.exists(path):
             if os.listdir(FLAGS.workdir):
                 raise errors.UsageError(

@@ -5,6 +5,7 @@ import fcntl
 import os
 import tempfile
 
+from fr_keras import durable
 from trainers import errors
 
 FLAG_FILE = "flags.cfg"
@@ -12,6 +13,8 @@ CHECKPOINTS = "checkpoints"
 
 # What the names of files begin with that are not written whole yet.
 _PART = "part_of_"
+# Held by the process that has taken the directory.
+_LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -29,21 +32,50 @@ def taken(path):
             to, or another process has taken it.
     """
     try:
-        os.makedirs(path, exist_ok=True)
-        lock = os.open(path, os.O_RDONLY)
+        durable.make_directory(path)
+        check_links(path)
+        _holds_run(path)  # Nothing is left in a directory of something else.
+        lock = os.open(
+            os.path.join(path, _LOCK),
+            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644,
+        )
     except OSError as error:
         raise _unwritable(error) from error
     try:
-        with contextlib.suppress(OSError):  # There are disks without locks.
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise errors.UsageError(
-                    f"--workdir is in use by another process: {path}"
-                ) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.UsageError(
+                f"--workdir is in use by another process: {path}"
+            ) from None
+        except OSError as error:  # There are disks without locks.
+            errors.tell(
+                f"--workdir cannot be locked: {error}. See to it that no "
+                f"other run uses {path}"
+            )
         yield _holds_run(path)
     finally:
         os.close(lock)
+
+
+def check_links(path):
+    """Refuses links in a directory, by which files elsewhere are written.
+
+    Args:
+        path: str, --workdir.
+
+    Raises:
+        UsageError: if there are any.
+    """
+    for folder, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            link = os.path.join(folder, name)
+            if os.path.islink(link):
+                raise errors.UsageError(
+                    "--workdir must hold no symbolic links, since what they "
+                    f"lead to would be overwritten. Received: {link} -> "
+                    f"{os.readlink(link)}"
+                )
 
 
 def make(path):
@@ -60,7 +92,8 @@ def make(path):
     """
     path = os.path.expanduser(path)
     try:
-        os.makedirs(path, exist_ok=True)
+        durable.make_directory(path)
+        check_links(path)
         names = _names(path)
     except OSError as error:
         raise _unwritable(error) from error
@@ -75,7 +108,10 @@ def make(path):
 def _names(path):
     """What a directory holds; OSError if it cannot be written to."""
     tempfile.TemporaryFile(dir=path).close()
-    return [n for n in os.listdir(path) if not n.startswith(_PART)]
+    return [
+        n for n in os.listdir(path)
+        if not n.startswith(_PART) and n != _LOCK
+    ]
 
 
 def _holds_run(path):
@@ -107,9 +143,14 @@ def replaced(path):
     """
     folder, name = os.path.split(path)
     part = os.path.join(folder, _PART + name)
+    # Of a process that was killed; what a link leads to is left alone.
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(part)
     try:
         yield part
+        durable.sync(part)
         os.replace(part, path)
+        durable.sync(folder or ".")
     except BaseException:
         with contextlib.suppress(OSError):
             os.remove(part)

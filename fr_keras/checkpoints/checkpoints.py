@@ -16,6 +16,7 @@ from fr_keras.checkpoints.callback_state import CallbackState, decoded
 from fr_keras.checkpoints.data_position import DataPosition
 from fr_keras.checkpoints.log_files import LogFiles, check_sizes
 from fr_keras.checkpoints.network import of_network
+from fr_keras.checkpoints.writers import Writers
 from fr_keras.guard import Spoiled
 from fr_keras.recording import check_is_algorithm
 from fr_keras.versions import versions
@@ -144,7 +145,8 @@ class Checkpoints(keras.callbacks.Callback):
         _check_model(model)
         self.restored = self.best = None
         self._others = others
-        self._log_files = LogFiles(self.logs, others)
+        writers = Writers(self._newest.directory)
+        self._log_files = LogFiles(self.logs, others, writers)
         self._manifest = None
         self._position = None
         self._is_testing = False
@@ -154,11 +156,16 @@ class Checkpoints(keras.callbacks.Callback):
         # Now, since callbacks may change the optimizer later.
         self._configured = configuration.of_training(model)
         self.restored = self._restore_newest(model)
-        if self.restored is None:
+        if self.restored is not None:
+            self.best = self._manifest["best"]
+            # Before a callback opens them again.
+            self._log_files.cut_back(self._manifest["logs"])
+        if not self._log_files:
             return
-        self.best = self._manifest["best"]
-        # Before a callback opens them again.
-        self._log_files.cut_back(self._manifest["logs"])
+        try:
+            writers.note()
+        except OSError as error:
+            self._tell_once(self._newest, error)
 
     def _restore_newest(self, model):
         """Restores the newest checkpoint that can be read; returns which.

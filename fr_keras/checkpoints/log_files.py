@@ -6,6 +6,8 @@ import os
 import keras
 import tensorflow as tf
 
+from fr_keras import durable
+
 
 class LogFiles:
     """The files that callbacks append to.
@@ -20,9 +22,12 @@ class LogFiles:
             and CSVLogger write is found by itself, and all writers of
             summaries that callbacks hold are flushed when a checkpoint is
             written.
+        writers: `Writers`, by which the event files of this training are told
+            from others in the same directory.
     """
 
-    def __init__(self, paths, callbacks):
+    def __init__(self, paths, callbacks, writers):
+        self._writers = writers
         self._paths = {
             f"logs_{i}": os.path.abspath(os.fspath(path))
             for i, path in enumerate(paths)
@@ -41,8 +46,11 @@ class LogFiles:
             elif isinstance(callback, keras.callbacks.CSVLogger):
                 self._paths[key] = os.path.abspath(callback.filename)
 
+    def __bool__(self):
+        return bool(self._paths)
+
     def sizes(self):
-        """Flushes all writers, and returns how long the files are.
+        """Has all that was logged on the disk; returns how long the files are.
 
         Returns:
             Dict from what writes to a dict from names of files to bytes.
@@ -50,16 +58,21 @@ class LogFiles:
         for callback in self._callbacks:
             for writer in _writers(callback):
                 writer.flush()
-        return {
-            key: {name: os.path.getsize(file) for name, file in _files(path)}
-            for key, path in self._paths.items()
-        }
+        sizes = {}
+        for key, path in self._paths.items():
+            sizes[key] = {}
+            for name, file in _files(path):
+                if name and not self._writers.have_written(name):
+                    continue
+                sizes[key][name] = os.path.getsize(file)
+                durable.sync(file)
+        return sizes
 
     def cut_back(self, sizes):
         """Makes the files as long as they were.
 
-        Files that were not there then are removed; only those are touched
-        that logs are written to, and were then.
+        Files that this training has made since are removed; only those are
+        touched that logs are written to, and were then.
 
         Args:
             sizes: as `sizes` returned it.
@@ -67,6 +80,10 @@ class LogFiles:
         for key in self._paths.keys() & sizes.keys():
             for name, file in _files(self._paths[key]):
                 size = sizes[key].get(name, 0)
+                if name not in sizes[key] and not (
+                    self._writers.have_written(name)
+                ):
+                    continue  # Another training's.
                 if os.path.getsize(file) <= size:
                     continue
                 if size:
@@ -101,6 +118,8 @@ def _files(path):
     return [
         (name, os.path.join(path, name)) for name in sorted(os.listdir(path))
         if "tfevents" in name and os.path.isfile(os.path.join(path, name))
+        # What it leads to is not this training's.
+        and not os.path.islink(os.path.join(path, name))
     ]
 
 

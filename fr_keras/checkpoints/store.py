@@ -1,6 +1,7 @@
 """The files of checkpoints: written whole, read only if undamaged."""
 
 import contextlib
+import glob
 import json
 import os
 import re
@@ -8,7 +9,7 @@ import shutil
 
 import tensorflow as tf
 
-from fr_keras import placement
+from fr_keras import durable, placement
 
 _NAME = "ckpt"
 _KEY = "{}/.ATTRIBUTES/VARIABLE_VALUE"
@@ -21,9 +22,9 @@ class Damaged(Exception):
 class Store:
     """The checkpoints in a directory, in TensorFlow's format.
 
-    A new checkpoint is complete before an old one is deleted. Which there are
-    is seen from the files themselves: TensorFlow's `checkpoint` file, which
-    lists them, may be missing, damaged or name files elsewhere.
+    A new checkpoint is on the disk before an old one is deleted. Which there
+    are is seen from the files themselves: TensorFlow's `checkpoint` file,
+    which lists them, may be missing, damaged or name files elsewhere.
 
     Args:
         directory: str or path, made when it is needed.
@@ -67,7 +68,7 @@ class Store:
             OSError, tf.errors.OpError: if it cannot be written; all others are
                 still there, and nothing is left of this one.
         """
-        os.makedirs(self.directory, exist_ok=True)
+        durable.make_directory(self.directory)
         with tf.device(placement.this_host()):
             checkpoint = tf.train.Checkpoint(
                 manifest=tf.Variable(json.dumps(manifest)),
@@ -77,33 +78,57 @@ class Store:
                     for name, group in variables.items()
                 },
             )
-        numbers = self._numbers()
-        number = max(numbers, default=0) + 1
+        number = max(self._numbers(), default=0) + 1
+        prefix = os.path.join(self.directory, f"{_NAME}-{number}")
         try:
             self._remove_parts()  # Of a process that was killed.
-            self._tell_manager()
-            manager = tf.train.CheckpointManager(
-                checkpoint, self.directory, self.keep, checkpoint_name=_NAME
-            )
-            return manager.save(number, options=_options())
+            checkpoint.write(prefix, options=_options())
+            self._sync(prefix)
         except (OSError, tf.errors.OpError):
             with contextlib.suppress(OSError):
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(f"{prefix}.index")
                 self._remove_parts()
             raise
+        # It is there, and stays; now the others may go.
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            self._delete(self._numbers()[:-self.keep])
+            self._list_for_tensorflow()
+        return prefix
 
-    def _tell_manager(self):
-        """Has TensorFlow's list name the checkpoints that are there."""
+    def _sync(self, prefix):
+        """Waits until a checkpoint is on the disk."""
+        for path in self._files(int(prefix.rpartition("-")[2])):
+            durable.sync(path)
+        durable.sync(self.directory)
+
+    def _files(self, number):
+        """The files of a checkpoint, the index first."""
+        prefix = os.path.join(self.directory, f"{_NAME}-{number}.")
+        return [
+            f"{prefix}index", *sorted(glob.glob(
+                f"{glob.escape(prefix)}data-*-of-*"
+            )),
+        ]
+
+    def _delete(self, numbers):
+        """Deletes checkpoints, so that no half of one can be taken for one."""
+        for number in numbers:
+            for path in self._files(number):
+                os.remove(path)
+
+    def _list_for_tensorflow(self):
+        """Has TensorFlow's list name the checkpoints that are there.
+
+        For `tf.train.latest_checkpoint`; nobody here reads it.
+        """
         prefixes = self.prefixes()
-        if prefixes:
-            tf.__internal__.train.update_checkpoint_state(
-                self.directory, prefixes[-1], prefixes,
-                # Of none does it matter how old it is.
-                all_model_checkpoint_timestamps=[1.0] * len(prefixes),
-                last_preserved_timestamp=0.0,
-            )
-            return
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(self.directory, "checkpoint"))
+        tf.__internal__.train.update_checkpoint_state(
+            self.directory, prefixes[-1], prefixes,
+            # Of none does it matter how old it is.
+            all_model_checkpoint_timestamps=[1.0] * len(prefixes),
+            last_preserved_timestamp=0.0,
+        )
 
     def _remove_parts(self):
         """Removes what is left of a checkpoint that was not completed."""

@@ -7,6 +7,7 @@ import re
 import socket
 import time
 
+import psutil
 import tensorflow as tf
 
 from fr_keras.cluster import identity, interface
@@ -18,7 +19,7 @@ _logger = logging.getLogger("fr_keras")
 _TIMEOUT = 5.0
 
 
-def connect(workers, coordinator=None, wait=60.0):
+def connect(workers, coordinator=None, wait=60.0, network="auto"):
     """Makes the devices of workers devices of this program.
 
     To be called before TensorFlow does anything else. Waits until all workers
@@ -34,6 +35,11 @@ def connect(workers, coordinator=None, wait=60.0):
         coordinator: str, "host:port" by which workers reach this program; by
             default a free port of the address by which it reaches the first.
         wait: float, how many seconds to wait for workers that are not there.
+        network: str, the network interface by which this program takes
+            connections, which TensorFlow's runtime opens to everyone: `"auto"`
+            for that of `coordinator`'s address (for all, with a warning, if
+            some workers are on this machine and others are not), or `None`
+            for all.
 
     Raises:
         ValueError: if an address is none, or is given twice.
@@ -64,10 +70,11 @@ def connect(workers, coordinator=None, wait=60.0):
         )
         # Now, and not with the first operation: the port is to be listened on.
         tf.config.list_logical_devices()
-        if all(map(_is_loopback, workers)) and hasattr(
-            socket, "SO_BINDTODEVICE"
-        ):
-            interface.restrict(_host_and_port(coordinator)[1], "lo")
+        host, port = _host_and_port(coordinator)
+        if network == "auto":
+            network = _network_of(host, workers)
+        if network is not None and hasattr(socket, "SO_BINDTODEVICE"):
+            interface.restrict(port, network)
     except (tf.errors.OpError, OSError) as error:
         raise WorkerError(
             f"The {len(workers)} workers cannot be connected to, from "
@@ -140,6 +147,44 @@ def _address_towards(worker):
             f"No way leads to the worker at {worker}: {error}"
         ) from error
     return f"[{mine}]:{port}" if ":" in mine else f"{mine}:{port}"
+
+
+def _network_of(host, workers):
+    """The interface by which all workers reach an address of this machine.
+
+    Args:
+        host: str, the address.
+        workers: list of str, "host:port".
+
+    Returns:
+        str, or `None` if there is no such one.
+    """
+    if all(map(_is_loopback, workers)):
+        return "lo"
+    interfaces = {
+        address.address.partition("%")[0]: name
+        for name, addresses in psutil.net_if_addrs().items()
+        for address in addresses
+    }
+    own = {_resolved(_host_and_port(worker)[0]) for worker in workers}
+    network = interfaces.get(_resolved(host))
+    # (What comes from this machine comes by loopback, whatever its address.)
+    if network is None or own & {*interfaces, None}:
+        _logger.warning(
+            "this program takes connections by all networks of this machine, "
+            "and whoever connects can have it compute anything; "
+            "`network` keeps it to one (docs/scaling.md)"
+        )
+        return None
+    return network
+
+
+def _resolved(host):
+    """The IP address of a host, or `None`."""
+    try:
+        return socket.getaddrinfo(host, None)[0][4][0].partition("%")[0]
+    except OSError:
+        return None
 
 
 def _is_loopback(address):

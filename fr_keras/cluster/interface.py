@@ -10,9 +10,13 @@ import os
 import socket
 import time
 
+import psutil
+
 
 def restrict(port, interface):
     """Has a port of this process take connections by one interface only.
+
+    Linux lets every user bind a socket that is bound to no interface yet.
 
     Args:
         port: int, on which this process listens.
@@ -23,47 +27,44 @@ def restrict(port, interface):
     """
     if not hasattr(socket, "SO_BINDTODEVICE"):
         raise OSError("only Linux can keep a port to one interface")
-    with contextlib.ExitStack() as stack:
-        found = [stack.enter_context(s) for s in _with_port(port)]
-        listening = [s for s in found if _listens(s)]
-        if not listening:
-            raise OSError(f"nobody listens on port {port}")
-        for each in listening:
-            each.setsockopt(
-                socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode()
-            )
+    found = 0
+    for listening in _sockets(port, psutil.CONN_LISTEN):
+        with listening:
+            _bind(listening, interface)
+            found += 1
+    if not found:
+        raise OSError(f"nobody listens on port {port}")
     # Who was quick enough to connect before, and what was still in the queue.
     for _ in range(2):
-        for connected in _with_port(port):
+        for connected in _sockets(port, psutil.CONN_ESTABLISHED):
             with connected, contextlib.suppress(OSError):
-                if not _listens(connected) and not _may_stay(
-                    connected, interface
-                ):
+                if not _may_stay(connected, interface):
                     connected.shutdown(socket.SHUT_RDWR)
         time.sleep(0.05)
 
 
-def _with_port(port):
+def _bind(listening, interface):
+    name = interface.encode()
+    bound = listening.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+    if bound.rstrip(b"\0") == name:
+        return
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
+    except PermissionError as error:
+        raise OSError(
+            f"this user may not keep a port to the interface '{interface}', "
+            "which Linux 5.7 and newer allow"
+        ) from error
+
+
+def _sockets(port, status):
     """Copies of the sockets of this process with a port of their own."""
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # What is no socket, or closed.
-            copy = os.dup(int(name))
-            try:
-                candidate = socket.socket(fileno=copy)
-            except OSError:
-                os.close(copy)
-                raise
-            with contextlib.suppress(OSError, IndexError, TypeError):
-                if candidate.getsockname()[1] == port:
-                    yield candidate
-                    continue
-            candidate.close()
-
-
-def _listens(candidate):
-    return bool(
-        candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    )
+    for connection in psutil.Process().net_connections("tcp"):
+        if connection.status == status and connection.laddr.port == port:
+            # (It may have been closed meanwhile.)
+            with contextlib.suppress(OSError):
+                copy = socket.socket(fileno=os.dup(connection.fd))
+                yield copy
 
 
 def _may_stay(connected, interface):

@@ -1,0 +1,153 @@
+"""A power cut, after which a disk holds only what was made to stay."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from fr_keras import durable
+from fr_keras.checkpoints import store
+from tests.command_line import ROOT, command, start
+from trainers import workdir
+
+
+def test_nothing_is_deleted_before_the_new_one_stays(tmp_path, monkeypatch):
+    """Every file of a checkpoint, then its directory, then deletions."""
+    done = []
+    sync, remove = durable.sync, os.remove
+    monkeypatch.setattr(
+        durable, "sync",
+        lambda path: (sync(path), done.append(("sync", str(path)))),
+    )
+    monkeypatch.setattr(
+        os, "remove",
+        lambda path: (remove(path), done.append(("remove", str(path)))),
+    )
+    kept = store.Store(tmp_path, keep=1)
+    variables = {"weights": [tf.Variable([1.0, 2.0])]}
+    kept.write(variables, {"step": 1})
+    done.clear()
+    prefix = kept.write(variables, {"step": 2})
+    data = ".data-00000-of-00001"
+    assert done == [
+        ("sync", f"{prefix}.index"), ("sync", prefix + data),
+        ("sync", str(tmp_path)),
+        ("remove", f"{tmp_path}/ckpt-1.index"),
+        ("remove", f"{tmp_path}/ckpt-1{data}"),
+    ]
+    done.clear()
+    with workdir.replaced(str(tmp_path / "flags.cfg")) as part:
+        with open(part, "w") as file:
+            file.write("--seed=1\n")
+    assert done == [("sync", part), ("sync", str(tmp_path))]
+
+
+@contextlib.contextmanager
+def mounted(image, at):
+    """A file as a disk, mounted; skips where that cannot be had."""
+    at.mkdir(exist_ok=True)
+    done = subprocess.run(
+        ["mount", "-o", "loop", image, at], capture_output=True, text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"no file can be mounted here: {done.stderr.strip()}")
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", "--lazy", at], check=True)
+
+
+@pytest.fixture
+def image(tmp_path):
+    if os.geteuid() != 0 or not all(
+        map(shutil.which, ("mkfs.ext4", "mount", "umount"))
+    ):
+        pytest.skip("only root can mount a file, if there is a mkfs.ext4")
+    path = tmp_path / "disk"
+    path.touch()
+    os.truncate(path, 128 * 2**20)
+    subprocess.run(["mkfs.ext4", "-q", path], check=True)
+    return path
+
+
+WRITING = """
+import sys
+import tensorflow as tf
+from fr_keras.checkpoints import store
+from trainers import workdir
+
+folder = sys.argv[1] + "/run"
+kept = store.Store(folder, keep=2)
+for step in range(4):
+    weights = tf.Variable(tf.fill([100_000], float(step)))
+    kept.write({"w": [weights]}, {"step": step})
+    with workdir.replaced(folder + "/flags.cfg") as part:
+        with open(part, "w") as file:
+            file.write(f"--seed={step}")
+    print(step, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_what_was_written_is_on_the_disk(image, tmp_path):
+    """A copy of the disk that is taken whenever a write has returned."""
+    with mounted(image, tmp_path / "mounted") as at:
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITING, at], cwd=ROOT, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )
+        for step in range(4):
+            assert process.stdout.readline() == f"{step}\n"
+            shutil.copyfile(image, tmp_path / f"copy_{step}")
+            process.stdin.write("\n")
+            process.stdin.flush()
+        process.communicate(timeout=100)
+    for step in range(4):
+        with mounted(tmp_path / f"copy_{step}", tmp_path / "again") as at:
+            prefixes = store.Store(at / "run", 2).prefixes()
+            assert store.read_manifest(prefixes[-1]) == {"step": step}
+            weights = tf.Variable(tf.zeros([100_000]))
+            store.read_variables(prefixes[-1], {"w": [weights]})
+            assert float(tf.reduce_min(weights)) == step
+            flags = (at / "run" / "flags.cfg").read_text()
+            assert flags == f"--seed={step}"
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_after_power_cuts(image, tmp_path):
+    """Copies of the disk in mid-run, each of which ends as if unbroken."""
+    run = [
+        "--flagfile=configs/digits_fr.cfg", "--depth=8", "--num_modules=2",
+        "--epochs=3", "--checkpoint_steps=4", "--deterministic",
+        f"--data_dir={tmp_path / 'data'}",
+    ]
+    whole = command("trainers.train", *run, f"--workdir={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    copies = []
+    at = tmp_path / "mounted"
+    with mounted(image, at):
+        process = start("trainers.train", *run, f"--workdir={at / 'run'}")
+        folder = at / "run" / "checkpoints"
+        for number in (2, 6, 12):
+            while not (folder / f"ckpt-{number}.index").exists():
+                assert process.poll() is None
+            shutil.copyfile(image, tmp_path / f"copy_{number}")
+            copies.append(number)
+        process.kill()
+        process.communicate()
+    for number in copies:
+        with mounted(tmp_path / f"copy_{number}", at):
+            # The newest was perhaps being written; the one before is whole.
+            there = store.Store(at / "run" / "checkpoints", 3).prefixes()
+            assert int(there[-1].rpartition("-")[2]) >= number - 1
+            done = command("trainers.train", *run, f"--workdir={at / 'run'}")
+            assert done.returncode == 0, done.stderr
+            for name in ("history.csv", "results.json"):
+                expected = (tmp_path / "whole" / name).read_text()
+                if name == "history.csv":
+                    assert (at / "run" / name).read_text() == expected
