@@ -22,6 +22,7 @@ MISTAKES = [
     ("train", "--worker_port=70000", "worker_port"),
     ("train", "--kubernetes_selector=", "must name labels"),
     ("train", "--workers=host:1 --coordinator=here", "Received: 'here'"),
+    ("train", "--coordinator_interface=", "must name an interface"),
     ("train", "--wait_for_workers=0", "must be positive"),
     ("train", "--wait_for_workers=nan", "must be positive"),
     ("train", "--worker_patience=-1", "must be positive"),

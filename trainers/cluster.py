@@ -66,6 +66,10 @@ for _name in ("wait_for_workers", "worker_patience"):
         "must be positive and finite",
     )
 flags.register_validator(
+    "coordinator_interface", lambda name: 0 < len(name) < 16,
+    "must name an interface",
+)
+flags.register_validator(
     "kubernetes_selector", lambda labels: bool(labels.strip()),
     "must name labels, like app=fr-keras-worker",
 )

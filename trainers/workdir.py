@@ -44,6 +44,10 @@ def taken(path):
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(
+                os.fstat(lock), os.stat(os.path.join(path, _LOCK))
+            ):
+                raise BlockingIOError  # It has just been removed.
         except BlockingIOError:
             raise errors.UsageError(
                 f"--workdir is in use by another process: {path}"
@@ -55,6 +59,9 @@ def taken(path):
             )
         yield _holds_run(path)
     finally:
+        with contextlib.suppress(OSError, errors.UsageError):
+            if not _names(path):  # Nothing has come of it.
+                os.remove(os.path.join(path, _LOCK))
         os.close(lock)
 
 
