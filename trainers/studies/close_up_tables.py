@@ -111,6 +111,7 @@ def directions(task, optimizer, cases):
     axes[0, 0].set_ylim(-0.5, 2)
     axes[1, 0].set_ylim(0, 1)
     axes[2, 0].set_yscale("log")
+    axes[2, 0].set_ylim(1e-3, 3)  # In the end the learning rate is all but 0.
     _legend(figure, axes)
     return figure
 

@@ -4,6 +4,7 @@ import os
 
 import matplotlib.figure
 import numpy as np
+from matplotlib import ticker
 
 from trainers.studies.cases import WINDOW
 from trainers.studies.methods import METHODS, is_exact
@@ -180,6 +181,9 @@ def _draw_times(ax, group):
         )
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
+    ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(ticker.ScalarFormatter())
+    ax.yaxis.set_minor_locator(ticker.NullLocator())
     ax.set_xticks(numbers, map(str, numbers))
 
 
