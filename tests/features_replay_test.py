@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import warnings
 
 import keras
 import numpy as np
@@ -183,3 +184,17 @@ def test_update_does_not_overtake_error_gradient(repetition):
         np.testing.assert_allclose(
             variable, before - 0.5 * gradient, rtol=1e-4, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("num_modules", [8, 9])
+def test_many_modules_are_warned_of(num_modules):
+    """Of more than 8: the study has them behind back-propagation."""
+    network = [keras.layers.Dense(2) for _ in range(num_modules - 1)]
+    network.insert(0, keras.Sequential([
+        keras.Input((2,)), keras.layers.Dense(2),
+    ]))
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        fr_keras.FeaturesReplay(network)
+    said = [str(w.message) for w in found]
+    assert any("8 iterations late" in s for s in said) == (num_modules == 9)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from fr_keras import replayable
 from fr_keras.algorithms.base import Algorithm
+from fr_keras.caller import warn
 from fr_keras.delay_adjustment import adjust
 from fr_keras.delay_policy import DelayPolicy
 from fr_keras.delayed_rates import DelayedRates
@@ -15,6 +16,9 @@ from fr_keras.look_ahead import LookAhead
 from fr_keras.playing import play, replay
 from fr_keras.recording import Played
 from fr_keras.replay_queue import ReplayQueue
+
+# With more, the study found no way to back-propagation's accuracy.
+_MOST_MODULES = 8
 
 
 @keras.saving.register_keras_serializable("fr_keras")
@@ -119,6 +123,15 @@ class FeaturesReplay(Algorithm):
         self.gradient_shrink = gradient_shrink
         self.weight_prediction = bool(weight_prediction)
         self.delay_policy = delay_policy
+        if self.num_modules > _MOST_MODULES:
+            warn(
+                f"With {self.num_modules} modules gradients are up to "
+                f"{self.num_modules - 1} iterations late. In the study of "
+                f"docs/results.md, more than {_MOST_MODULES} modules stayed "
+                "behind back-propagation, whatever was done: clip gradients, "
+                "and compare with Backprop; or choose fewer modules, or an "
+                "exact pipeline (fr_keras.GPipe). See docs/delays.md."
+            )
 
     def get_config(self):
         return {
