@@ -73,7 +73,7 @@ def test_run_leaves_its_files(run):
     workdir, _ = run
     names = {path.name.split(".tfevents")[0] for path in workdir.iterdir()}
     assert names == {
-        "checkpoints", "events.out",
+        ".lock", "checkpoints", "events.out",
         "flags.cfg", "history.csv", "model.keras", "modules.png",
         "results.json", "train", "validation",
     }
