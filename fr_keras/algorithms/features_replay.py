@@ -17,7 +17,7 @@ from fr_keras.playing import play, replay
 from fr_keras.recording import Played
 from fr_keras.replay_queue import ReplayQueue
 
-# With more, the study found no way to back-propagation's accuracy.
+# With more, the study found no way to back-propagation's accuracy but Muon.
 _MOST_MODULES = 8
 
 
@@ -127,10 +127,11 @@ class FeaturesReplay(Algorithm):
             warn(
                 f"With {self.num_modules} modules gradients are up to "
                 f"{self.num_modules - 1} iterations late. In the study of "
-                f"docs/results.md, more than {_MOST_MODULES} modules stayed "
-                "behind back-propagation, whatever was done: clip gradients, "
-                "and compare with Backprop; or choose fewer modules, or an "
-                "exact pipeline (fr_keras.GPipe). See docs/delays.md."
+                f"docs/results.md, more than {_MOST_MODULES} modules without "
+                "normalization stayed behind back-propagation with SGD and "
+                "Adam. Clip gradients, and compare with Backprop; or choose "
+                "Muon, fewer modules, or an exact pipeline (fr_keras.GPipe). "
+                "See docs/delays.md."
             )
 
     def get_config(self):
