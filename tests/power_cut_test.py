@@ -1,6 +1,7 @@
 """A power cut, after which a disk holds only what was made to stay."""
 
 import contextlib
+import csv
 import os
 import shutil
 import subprocess
@@ -122,7 +123,7 @@ def test_what_was_written_is_on_the_disk(image, tmp_path):
 def test_a_run_goes_on_after_power_cuts(image, tmp_path):
     """Copies of the disk in mid-run, each of which ends as if unbroken."""
     run = [
-        "--flagfile=configs/digits_fr.cfg", "--depth=8", "--num_modules=2",
+        "--flagfile=configs/digits_fr.cfg", "--depth=20", "--num_modules=2",
         "--epochs=3", "--checkpoint_steps=4", "--deterministic",
         f"--data_dir={tmp_path / 'data'}",
     ]
@@ -147,7 +148,13 @@ def test_a_run_goes_on_after_power_cuts(image, tmp_path):
             assert int(there[-1].rpartition("-")[2]) >= number - 1
             done = command("trainers.train", *run, f"--workdir={at / 'run'}")
             assert done.returncode == 0, done.stderr
-            for name in ("history.csv", "results.json"):
-                expected = (tmp_path / "whole" / name).read_text()
-                if name == "history.csv":
-                    assert (at / "run" / name).read_text() == expected
+            assert _history(at / "run") == _history(tmp_path / "whole")
+
+
+def _history(folder):
+    """What a run has learned, epoch by epoch; no clock is in it."""
+    with open(folder / "history.csv") as file:
+        return [
+            [row[name] for name in ("epoch", "loss", "accuracy", "val_loss")]
+            for row in csv.DictReader(file)
+        ]
