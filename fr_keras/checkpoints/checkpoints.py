@@ -11,21 +11,21 @@ import tensorflow as tf
 
 from fr_keras.algorithms.trainer import ModuleTrainer
 from fr_keras.batch_spec import BatchSpec
-from fr_keras.checkpoints import configuration, store, training_state
-from fr_keras.checkpoints.callback_state import CallbackState, decoded
+from fr_keras.checkpoints import (
+    configuration,
+    restoring,
+    store,
+    training_state,
+)
+from fr_keras.checkpoints.callback_state import CallbackState
 from fr_keras.checkpoints.data_position import DataPosition
-from fr_keras.checkpoints.log_files import LogFiles, check_sizes
-from fr_keras.checkpoints.network import of_network
+from fr_keras.checkpoints.log_files import LogFiles
 from fr_keras.checkpoints.writers import Writers
 from fr_keras.guard import Spoiled
 from fr_keras.recording import check_is_algorithm
 from fr_keras.versions import versions
 
 _logger = logging.getLogger("fr_keras")
-
-
-class CheckpointError(RuntimeError):
-    """There are checkpoints, but none that training can go on from."""
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -143,11 +143,10 @@ class Checkpoints(keras.callbacks.Callback):
             others: list of the other callbacks.
         """
         _check_model(model)
-        self.restored = self.best = None
+        self.restored = self.best = self._restored = None
         self._others = others
         writers = Writers(self._newest.directory)
         self._log_files = LogFiles(self.logs, others, writers)
-        self._manifest = None
         self._position = None
         self._is_testing = False
         self._epoch = self._batches_before = 0
@@ -155,11 +154,14 @@ class Checkpoints(keras.callbacks.Callback):
         self._counted = []
         # Now, since callbacks may change the optimizer later.
         self._configured = configuration.of_training(model)
-        self.restored = self._restore_newest(model)
-        if self.restored is not None:
-            self.best = self._manifest["best"]
+        self._restored = restoring.restore_newest(
+            model, [self._best, self._newest], self._configured
+        )
+        if self._restored is not None:
+            self.restored = self._restored.prefix
+            self.best = self._restored.manifest["best"]
             # Before a callback opens them again.
-            self._log_files.cut_back(self._manifest["logs"])
+            self._log_files.cut_back(self._restored.manifest["logs"])
         if not self._log_files:
             return
         try:
@@ -167,82 +169,19 @@ class Checkpoints(keras.callbacks.Callback):
         except OSError as error:
             self._tell_once(self._newest, error)
 
-    def _restore_newest(self, model):
-        """Restores the newest checkpoint that can be read; returns which.
-
-        Returns `None` if there is none at all.
-        """
-        try:
-            prefixes = [
-                *reversed(self._newest.prefixes()), *self._best.prefixes()
-            ]
-        except OSError as error:
-            raise CheckpointError(
-                f"Checkpoints cannot be looked for: {error}"
-            ) from error
-        for prefix in prefixes:
-            try:
-                self._manifest = self._restore(model, prefix)
-                return prefix
-            except store.Damaged as error:
-                damaged = f"{prefix} cannot be read: {error}"
-                if prefix != prefixes[-1]:
-                    _logger.warning("%s; the one before is tried", damaged)
-        if prefixes:
-            raise CheckpointError(
-                "There must be a checkpoint that can be read, or none at all. "
-                f"Received: {damaged}"
-            )
-        return None
-
-    def _restore(self, model, prefix):
-        manifest = store.read_manifest(prefix)
-        try:
-            training_state.check_format(manifest)
-            check_sizes(manifest["logs"])
-            arrays = store.read_arrays(prefix, manifest["num_arrays"])
-            self._callbacks_before = decoded(manifest["callbacks"], arrays)
-            training_state.check_model(model, manifest["model"])
-            configuration.check(self._configured, manifest)
-            model.prepare(BatchSpec.from_string(manifest["batch_spec"]))
-            configuration.check(self._configuration(model), manifest)
-            training_state.check_state(model, manifest["model"])
-        except store.Damaged:
-            raise
-        except ValueError as error:
-            raise CheckpointError(f"{prefix} does not fit. {error}") from error
-        except Exception as error:  # It may hold anything.
-            raise CheckpointError(
-                f"{prefix} does not fit. It is not as it was written. "
-                f"Received: {error!r:.200}"
-            ) from error
-        store.read_variables(prefix, training_state.variables(model))
-        if manifest["versions"] != versions():
-            _logger.warning(
-                "%s was written with %s; with %s numbers may come out "
-                "otherwise in their last digits", prefix,
-                *map(_listed, (manifest["versions"], versions())),
-            )
-        return manifest
-
-    def _configuration(self, model):
-        """How the training was configured, of a model that is built."""
-        if "network" not in self._configured:
-            self._configured["network"] = of_network(model.parts)
-        return self._configured
-
     def on_train_begin(self, logs=None):
         self._callback_state = CallbackState(self._others)
         self._last_save = time.monotonic()
         self._data = DataPosition(self.model.epoch_iterator)
         self._spoiled = None
-        if self._manifest is None:
+        if self._restored is None:
             return
+        manifest = self._restored.manifest
         # Other callbacks may have unmade what was built; and it may be that no
         # batch comes any more.
-        self.model.prepare(BatchSpec.from_string(self._manifest["batch_spec"]))
-        position = self._manifest["position"]
-        self._set_callbacks()
+        self.model.prepare(BatchSpec.from_string(manifest["batch_spec"]))
+        position = manifest["position"]
+        self._restored.set_callbacks(self._callback_state)
         self._position = position["data"]
         self._data.set(position["data"], position["batch"])
         self._batches_before = position["batch"]
@@ -251,23 +190,13 @@ class Checkpoints(keras.callbacks.Callback):
             self.params["epochs"] if position["stopped"] else position["epoch"]
         )
 
-    def _set_callbacks(self):
-        try:
-            self._callback_state.set(self._callbacks_before)
-        except ValueError as error:
-            raise CheckpointError(
-                f"{self.restored} does not fit. {error}"
-            ) from error
-
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
         if self._batches_before:
             # Keras has reset the metrics, and other callbacks have begun an
             # epoch that they had begun before.
-            store.read_variables(
-                self.restored, training_state.variables(self.model)
-            )
-            self._set_callbacks()
+            self._restored.set_variables(self.model)
+            self._restored.set_callbacks(self._callback_state)
         self._first_step = self._step() - self._batches_before
         self._batches_before = 0
 
@@ -367,7 +296,9 @@ class Checkpoints(keras.callbacks.Callback):
             "best": self.best,
             "batch_spec": self.model.batch_spec.to_string(),
             "model": training_state.describe(self.model),
-            "configuration": self._configuration(self.model),
+            "configuration": configuration.complete(
+                self._configured, self.model
+            ),
             "callbacks": self._callback_state.get(arrays),
         }
         manifest["num_arrays"] = len(arrays)
@@ -420,10 +351,6 @@ class Checkpoints(keras.callbacks.Callback):
     def _step(self):
         """The number of iterations of the training."""
         return self.model.optimizer.global_step
-
-
-def _listed(names_and_versions):
-    return ", ".join(map(" ".join, names_and_versions.items()))
 
 
 def _check_model(model):

@@ -37,6 +37,18 @@ def of_training(model):
     return described
 
 
+def complete(described, model):
+    """Adds the network to a description, now that it is built.
+
+    Args:
+        described: as `of_training` returned it; the same is returned.
+        model: algorithm.
+    """
+    if "network" not in described:
+        described["network"] = of_network(model.parts)
+    return described
+
+
 def of_optimizer(optimizer):
     """Describes an optimizer: its class and configuration.
 
