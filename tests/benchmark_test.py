@@ -138,6 +138,29 @@ def test_workers(tmp_path):
 
 
 @pytest.mark.slow
+def test_checkpoints(tmp_path):
+    """One after each call of 4 iterations, and as often as can be written."""
+    done = command(
+        "trainers.benchmark", "--measure=checkpoints",
+        "--numbers_of_modules=2", "--batch_size=2", "--num_steps=40",
+        "--steps_per_execution=4", "--rounds=1",
+        f"--workdir={tmp_path / 'new'}",
+    )
+    assert done.returncode == 0, done.stderr
+    written = {}
+    for line in done.stdout.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and "(" in cells[1]:
+            written[cells[0]] = float(cells[1].split()[0])
+    assert written.pop("none") == 0
+    assert written.pop("after each call, which waits") == 100 / 4
+    (in_the_background,) = written.values()
+    assert 0 < in_the_background <= 100 / 4
+    # Nothing is left of them.
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["table.md"]
+
+
+@pytest.mark.slow
 def test_memory(tmp_path):
     done = command(
         "trainers.benchmark", "--measure=memory", "--numbers_of_modules=2",

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import shutil
+import types
 
 import keras
 import numpy as np
@@ -474,13 +475,18 @@ def test_an_epoch_that_was_skipped_is_not_the_best(tmp_path):
 def test_checkpoints_by_time(tmp_path, monkeypatch):
     now = iter(range(0, 10_000, 30))
     monkeypatch.setattr(
-        "fr_keras.checkpoints.checkpoints.time.monotonic", lambda: next(now)
+        "fr_keras.checkpoints.checkpoints.time",
+        types.SimpleNamespace(monotonic=lambda: next(now)),
     )
     model = build()
     kept = fr_keras.Checkpoints(
         tmp_path, every_minutes=1.0, every_epochs=None, monitor=None, keep=100
     )
-    model.fit(shuffled(), epochs=2, verbose=0, callbacks=[kept])
+    model.fit(shuffled(), epochs=2, verbose=0, callbacks=[
+        kept, keras.callbacks.LambdaCallback(
+            on_train_batch_begin=lambda *_, **__: kept.after_fit()
+        ),
+    ])
     # The time is looked at after each of 8 calls, 30 s apart by this clock; and
     # there is one when training ends.
     steps = [

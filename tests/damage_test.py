@@ -254,7 +254,9 @@ def test_no_space_left(folder, trainings, monkeypatch, caplog):
     model.fit(shuffled(), epochs=4, verbose=0, callbacks=[
         kept, keras.callbacks.LambdaCallback(
             on_train_batch_begin=lambda *_, **__: present.append(
-                sorted(path.name for path in folder.iterdir())
+                kept.after_fit() or sorted(
+                    path.name for path in folder.iterdir()
+                )
             )
         ),
     ])

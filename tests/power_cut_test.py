@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from fr_keras import durable
-from fr_keras.checkpoints import store
+from fr_keras.checkpoints import snapshot, store
 from tests.command_line import ROOT, command, start
 from trainers import workdir
 
@@ -30,9 +30,9 @@ def test_nothing_is_deleted_before_the_new_one_stays(tmp_path, monkeypatch):
     )
     kept = store.Store(tmp_path, keep=1)
     variables = {"weights": [tf.Variable([1.0, 2.0])]}
-    kept.write(variables, {"step": 1})
+    kept.write(snapshot.Snapshot(variables, {"step": 1}))
     done.clear()
-    prefix = kept.write(variables, {"step": 2})
+    prefix = kept.write(snapshot.Snapshot(variables, {"step": 2}))
     data = ".data-00000-of-00001"
     assert done == [
         ("sync", f"{prefix}.index"), ("sync", prefix + data),
@@ -79,14 +79,14 @@ def image(tmp_path):
 WRITING = """
 import sys
 import tensorflow as tf
-from fr_keras.checkpoints import store
+from fr_keras.checkpoints import snapshot, store
 from trainers import workdir
 
 folder = sys.argv[1] + "/run"
 kept = store.Store(folder, keep=2)
 for step in range(4):
     weights = tf.Variable(tf.fill([100_000], float(step)))
-    kept.write({"w": [weights]}, {"step": step})
+    kept.write(snapshot.Snapshot({"w": [weights]}, {"step": step}))
     with workdir.replaced(folder + "/flags.cfg") as part:
         with open(part, "w") as file:
             file.write(f"--seed={step}")

@@ -3,7 +3,7 @@ r"""Measures how fast and how lean training is, on this machine.
     python -m trainers.benchmark --flagfile=configs/benchmark_schedule.cfg \
         --workdir=runs/benchmark_schedule
 
-One of eight things is measured, --measure:
+One of nine things is measured, --measure:
 
     schedule    modules that only sleep: what the schedule alone takes, for any
                 K on any machine, and a timeline picture
@@ -14,6 +14,7 @@ One of eight things is measured, --measure:
     tracing     ResNets: seconds until training has begun
     diagnostics ResNets: what it costs to look at the training
     prediction  ResNets: what it costs to predict weights
+    checkpoints ResNets: what it costs to write checkpoints all the time
     workers     ResNets: workers on loopback beside one process, and the bytes
                 that are sent (Linux)
     recovery    the digits on workers on loopback: how long a run stands still
@@ -34,6 +35,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import keras
 import tensorflow as tf
@@ -44,6 +46,7 @@ from fr_keras.diagnostics.busy_shares import shares
 from fr_keras.timeline import plot_timeline
 from trainers import cores, errors, sweep, workdir
 from trainers.benchmarks import (
+    checkpoints,
     compute,
     memory,
     on_workers,
@@ -63,7 +66,7 @@ flags.DEFINE_enum(
     "measure", None,
     [
         "schedule", "compute", "memory", "tracing", "diagnostics",
-        "prediction", "workers", "recovery",
+        "prediction", "checkpoints", "workers", "recovery",
     ],
     "What to measure. Required.", required=True,
 )
@@ -131,7 +134,7 @@ def main():
     numbers = sweep.numbers_of_modules()
     num_cores = len(cores.available())
     most = num_cores if FLAGS.measure in (
-        "compute", "prediction", "workers"
+        "compute", "prediction", "checkpoints", "workers"
     ) else 100
     if max(numbers) > most:
         raise errors.UsageError(
@@ -152,6 +155,7 @@ def main():
         "tracing": measure_tracing,
         "diagnostics": measure_diagnostics,
         "prediction": measure_prediction,
+        "checkpoints": measure_checkpoints,
         "workers": measure_workers,
         "recovery": measure_recovery,
     }[FLAGS.measure]
@@ -229,6 +233,16 @@ def measure_prediction(numbers, job):
         )
         for k in numbers
     )
+
+
+def measure_checkpoints(numbers, job):
+    with tempfile.TemporaryDirectory(dir=FLAGS.workdir) as folder:
+        return "\n\n".join(
+            tables.checkpoints(job, k, checkpoints.measure(
+                job, k, folder, FLAGS.rounds, show
+            ))
+            for k in numbers
+        )
 
 
 def measure_workers(numbers, job):

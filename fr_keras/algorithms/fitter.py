@@ -29,7 +29,7 @@ class ModuleFitter(ModuleEvaluator):
     def fit(self, *args, **kwargs):
         fit = super().fit
         given = inspect.signature(fit).bind(*args, **kwargs).arguments
-        given["callbacks"] = self._arranged(given.get("callbacks"))
+        given["callbacks"], late = self._arranged(given.get("callbacks"))
         self._is_fitting = True
         try:
             return fit(**given)
@@ -39,6 +39,8 @@ class ModuleFitter(ModuleEvaluator):
             self.epoch_iterator = None
             self._initial_epoch = None
             self._take_guards_away()
+            for callback in late:
+                callback.after_fit()
 
     def _take_guards_away(self):
         if self.loss_guard is None and all(
@@ -54,20 +56,23 @@ class ModuleFitter(ModuleEvaluator):
         """Puts callbacks that go on with a training after all others.
 
         They have a method `before_fit(model, others)`, which is called here,
-        when nothing has begun yet.
+        when nothing has begun yet, and `after_fit()`, called in any case.
+
+        Returns:
+            Tuple of the callbacks for `fit`, and the list of those.
         """
         listed = getattr(callbacks, "callbacks", callbacks) or []
         listed = list(keras.tree.flatten(listed))
         late = [c for c in listed if hasattr(c, "before_fit")]
         if not late:
-            return callbacks
+            return callbacks, []
         others = [c for c in listed if not hasattr(c, "before_fit")]
         for callback in late:
             callback.before_fit(self, others)
         if hasattr(callbacks, "callbacks"):  # Keras' list of them.
             callbacks.callbacks[:] = others + late
-            return callbacks
-        return others + late
+            return callbacks, late
+        return others + late, late
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Keras hands over the iterator here before the first epoch begins, and

@@ -7,21 +7,21 @@ import time
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from fr_keras.algorithms.trainer import ModuleTrainer
 from fr_keras.batch_spec import BatchSpec
 from fr_keras.checkpoints import (
     configuration,
+    keepable,
     restoring,
     store,
     training_state,
 )
+from fr_keras.checkpoints.background import FAILURES, BackgroundWriter
 from fr_keras.checkpoints.callback_state import CallbackState
 from fr_keras.checkpoints.data_position import DataPosition
 from fr_keras.checkpoints.log_files import LogFiles
+from fr_keras.checkpoints.snapshot import Snapshot
 from fr_keras.checkpoints.writers import Writers
-from fr_keras.guard import Spoiled
 from fr_keras.recording import check_is_algorithm
 from fr_keras.versions import versions
 
@@ -44,13 +44,16 @@ class Checkpoints(keras.callbacks.Callback):
     `shuffle` and random maps have seeds; and TensorFlow must compute the same
     twice, which `tf.config.experimental.enable_op_determinism()` promises.
 
-    Checkpoints are TensorFlow's (`tf.train.CheckpointManager`). A new one is
-    complete before an old one is deleted. If the newest cannot be read, the
-    one before is used, and a warning says so; if none can be, `fit` raises an
-    error and leaves all as it is. If one cannot be written, on a full disk for
-    instance, training goes on, a warning says so once, and it is tried again
-    when the next is due. Nothing is written of a training whose loss or weights
-    are not finite.
+    Checkpoints are TensorFlow's (`tf.train.Checkpoint`). They are written by a
+    thread of its own while training goes on: training waits only while all is
+    copied to the host, for which there must be memory, and for the checkpoint
+    before if that is still being written; `fit` does not end before the last
+    one is whole. A new one is complete, and on the disk, before an old one is
+    deleted. If the newest cannot be read, the one before is used, and a warning
+    says so; if none can be, `fit` raises an error and leaves all as it is. If
+    one cannot be written, on a full disk for instance, training goes on, a
+    warning says so once, and it is tried again when the next is due. Nothing is
+    written of a training whose loss or weights are not finite.
 
     One directory belongs to one training. TensorBoard's event files and the
     files of CSVLogger (with `append=True`) are cut back to the checkpoint, so
@@ -62,7 +65,7 @@ class Checkpoints(keras.callbacks.Callback):
             `None`. They are written between two calls of the training
             function.
         every_minutes: float, minutes from one checkpoint to the next, or
-            `None`.
+            `None`; longer if the one before is still being written.
         every_epochs: int, epochs from one checkpoint to the next, or `None`;
             there is one at the end of the last epoch in any case.
         keep: int, how many are kept, at least 2, so that there is one before
@@ -128,8 +131,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._newest = store.Store(directory, keep)
         best = os.path.join(self._newest.directory, "best")
         self._best = store.Store(best, 1)
-        self._can_write = True
-        self._has_warned_of_weights = False
+        self._writer = BackgroundWriter()
 
     def set_model(self, model):
         check_is_algorithm(model, self)
@@ -142,9 +144,10 @@ class Checkpoints(keras.callbacks.Callback):
             model: algorithm.
             others: list of the other callbacks.
         """
-        _check_model(model)
+        keepable.check_model(model)
         self.restored = self.best = self._restored = None
         self._others = others
+        self._best_before = None
         writers = Writers(self._newest.directory)
         self._log_files = LogFiles(self.logs, others, writers)
         self._position = None
@@ -167,13 +170,17 @@ class Checkpoints(keras.callbacks.Callback):
         try:
             writers.note()
         except OSError as error:
-            self._tell_once(self._newest, error)
+            self._writer.tell(self._newest, error)
+
+    def after_fit(self):
+        """Waits for what is being written; called however `fit` has ended."""
+        self._finish()
 
     def on_train_begin(self, logs=None):
         self._callback_state = CallbackState(self._others)
         self._last_save = time.monotonic()
         self._data = DataPosition(self.model.epoch_iterator)
-        self._spoiled = None
+        self._weights = None
         if self._restored is None:
             return
         manifest = self._restored.manifest
@@ -205,10 +212,12 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._logs = logs
-        self._prepare_spoiled()
+        self._look_at_weights()
         self._position = self._data.get()
+        if not self._writer.is_writing:
+            self._finish()  # Tells what became of it.
         if self._is_due():
-            self.save()
+            self._begin_to_save()
 
     def _is_due(self):
         if self.every_steps and (
@@ -216,8 +225,9 @@ class Checkpoints(keras.callbacks.Callback):
             > self._before // self.every_steps
         ):
             return True
-        waited = time.monotonic() - self._last_save
-        return bool(self.every_minutes) and waited >= 60 * self.every_minutes
+        if not self.every_minutes or self._writer.is_writing:
+            return False
+        return time.monotonic() - self._last_save >= 60 * self.every_minutes
 
     def on_test_begin(self, logs=None):
         self._is_testing = True
@@ -233,11 +243,15 @@ class Checkpoints(keras.callbacks.Callback):
         """Writes a checkpoint now, in an epoch or its validation.
 
         Between two calls of the training function, that is; other callbacks
-        may ask for it when a batch ends.
+        may ask for it when a batch ends. It is on the disk when this returns.
 
         Returns:
             bool, whether it was written.
         """
+        return self._begin_to_save() and not self._finish()
+
+    def _begin_to_save(self):
+        """As `save`, but returns whether it is being written."""
         batch = self._step() - self._first_step
         # While it tests, Keras has begun the data of the next epoch.
         position = self._position if self._is_testing else self._data.get()
@@ -245,26 +259,27 @@ class Checkpoints(keras.callbacks.Callback):
         for variable, value in self._counted:
             variable.assign(value)
         try:
-            return self._save(
-                self._newest, self._logs, self._epoch, batch, position
+            return self._write(
+                [self._newest], self._logs, self._epoch, batch, position
             )
         finally:
             for (variable, _), value in zip(self._counted, present):
                 variable.assign(value)
 
     def on_epoch_end(self, epoch, logs=None):
-        next_epoch = epoch + 1, 0, self._data.get()
-        is_last = epoch + 1 == self.params["epochs"] or self.model.stop_training
-        before = self.best
+        # Whether the best so far was written matters to the next.
+        self._finish()
+        stores = []
         if self._is_best(logs or {}):
-            self.best = float(logs[self.monitor])
             # Before the newest, which says that it is there.
-            if not self._save(self._best, logs, *next_epoch):
-                self.best = before
+            stores.append(self._best)
+        is_last = epoch + 1 == self.params["epochs"] or self.model.stop_training
         if is_last or (
             self.every_epochs and (epoch + 1) % self.every_epochs == 0
         ):
-            self._save(self._newest, logs, *next_epoch)
+            stores.append(self._newest)
+        if stores:
+            self._write(stores, logs, epoch + 1, 0, self._data.get())
 
     def _is_best(self, logs):
         """Whether an epoch is the best so far."""
@@ -275,13 +290,29 @@ class Checkpoints(keras.callbacks.Callback):
             value < self.best if self.mode == "min" else value > self.best
         )
 
-    def _save(self, where, logs, epoch, batch, position):
+    def _write(self, stores, logs, epoch, batch, position):
+        """Has a checkpoint written, in the background.
+
+        Args:
+            stores: list of `Store`s to write it to, one after the other.
+            logs: dict, the logs of the epoch.
+            epoch: int, where training would go on: the epoch,
+            batch: int, the mini-batch in it,
+            position: and where its data are.
+
+        Returns:
+            bool, whether it is being written.
+        """
         self._last_save = time.monotonic()
         loss = (logs or {}).get("loss")
         if loss is not None and not np.all(np.isfinite(loss)):
             return False
-        if self._is_spoiled():
+        if not self._look_at_weights().are_finite():
             return False
+        self._finish()
+        self._best_before = self.best
+        if self._best in stores:
+            self.best = float(logs[self.monitor])
         arrays = []
         manifest = {
             "format": training_state.FORMAT,
@@ -304,75 +335,42 @@ class Checkpoints(keras.callbacks.Callback):
         manifest["num_arrays"] = len(arrays)
         try:
             manifest["logs"] = self._log_files.sizes()
-            where.write(
+            snapshot = Snapshot(
                 training_state.variables(self.model), manifest, arrays
             )
-        except (OSError, tf.errors.OpError) as error:
-            self._tell_once(where, error)
+        except FAILURES as error:
+            self._writer.tell(stores[0], error)
+            self.best = self._best_before
             return False
-        if not self._can_write:
-            _logger.warning("Checkpoints are written again.")
-        self._can_write = True
+        self._writer.start(lambda: self._write_to(stores, snapshot))
         return True
 
-    def _prepare_spoiled(self):
-        """Made when modules are built, and workers certainly there."""
-        if self._spoiled is None:
-            self._spoiled = [
-                Spoiled(module.submodel.variables, module.device)
-                for module in self.model.modules_at_work
-            ]
+    def _write_to(self, stores, snapshot):
+        """Writes a checkpoint; returns what failed, for `BackgroundWriter`."""
+        failed = {}
+        for where in stores:
+            try:
+                self._log_files.sync(snapshot.manifest["logs"])
+                where.write(snapshot)
+            except FAILURES as error:
+                failed[where] = error
+                if where is self._best:
+                    snapshot.manifest["best"] = self._best_before
+        return failed
 
-    def _is_spoiled(self):
-        """Whether weights are not finite; warns of the first."""
-        self._prepare_spoiled()
-        for k, of_module in enumerate(self._spoiled, start=1):
-            spoiled = of_module.first()
-            if spoiled is None:
-                continue
-            if not self._has_warned_of_weights:
-                _logger.warning(
-                    "No checkpoint is written, since '%s' of module %d is not "
-                    "finite.", spoiled.path, k,
-                )
-            self._has_warned_of_weights = True
-            return True
-        return False
+    def _finish(self):
+        """Waits for what is being written; returns whether that failed."""
+        failed = self._writer.finish()
+        if self._best in failed:
+            self.best = self._best_before
+        return bool(failed)
 
-    def _tell_once(self, where, error):
-        if self._can_write:
-            _logger.warning(
-                "A checkpoint cannot be written to %s, training goes on and "
-                "it will be tried again: %s",
-                where.directory, store.reason(error),
-            )
-        self._can_write = False
+    def _look_at_weights(self):
+        """`keepable.Weights`, made when modules are built and workers there."""
+        if self._weights is None:
+            self._weights = keepable.Weights(self.model)
+        return self._weights
 
     def _step(self):
         """The number of iterations of the training."""
         return self.model.optimizer.global_step
-
-
-def _check_model(model):
-    if model.optimizer is None:
-        raise ValueError(
-            "Checkpoints need an optimizer; give one to `compile`. "
-            "Received: optimizer=None"
-        )
-    if model.run_eagerly:
-        raise ValueError(
-            "Checkpoints need a model whose training is a graph. "
-            "Received: run_eagerly=True"
-        )
-    # What is forgotten would be missed by nobody but the training.
-    if _overrides(model, "make_state") and not _overrides(
-        model, "state_variables"
-    ):
-        raise ValueError(
-            "An algorithm that makes state must name its variables by "
-            f"`state_variables`. Received: {type(model).__name__}"
-        )
-
-
-def _overrides(model, name):
-    return getattr(type(model), name) is not getattr(ModuleTrainer, name)

@@ -50,7 +50,7 @@ class LogFiles:
         return bool(self._paths)
 
     def sizes(self):
-        """Has all that was logged on the disk; returns how long the files are.
+        """How long the files are, with all that was logged.
 
         Returns:
             Dict from what writes to a dict from names of files to bytes.
@@ -65,8 +65,21 @@ class LogFiles:
                 if name and not self._writers.have_written(name):
                     continue
                 sizes[key][name] = os.path.getsize(file)
-                durable.sync(file)
         return sizes
+
+    def sync(self, sizes):
+        """Waits until all that was logged is on the disk.
+
+        Args:
+            sizes: as `sizes` returned it.
+
+        Raises:
+            OSError: if a file is not there any more, or the disk fails.
+        """
+        for key, names in sizes.items():
+            for name in names:
+                path = self._paths[key]
+                durable.sync(os.path.join(path, name) if name else path)
 
     def cut_back(self, sizes):
         """Makes the files as long as they were.

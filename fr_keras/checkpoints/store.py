@@ -53,13 +53,11 @@ class Store:
                  for name in names)
         return sorted(int(match.group(1)) for match in found if match)
 
-    def write(self, variables, manifest, arrays=()):
+    def write(self, snapshot):
         """Writes a checkpoint, and deletes the oldest if there are too many.
 
         Args:
-            variables: dict from names to lists of `tf.Variable`.
-            manifest: dict for JSON.
-            arrays: iterable of arrays that the manifest refers to.
+            snapshot: `Snapshot`.
 
         Returns:
             str, what the paths of its files begin with.
@@ -69,20 +67,11 @@ class Store:
                 still there, and nothing is left of this one.
         """
         durable.make_directory(self.directory)
-        with tf.device(placement.this_host()):
-            checkpoint = tf.train.Checkpoint(
-                manifest=tf.Variable(json.dumps(manifest)),
-                arrays=[tf.Variable(array) for array in arrays],
-                **{
-                    name: [_here(variable) for variable in group]
-                    for name, group in variables.items()
-                },
-            )
         number = max(self._numbers(), default=0) + 1
         prefix = os.path.join(self.directory, f"{_NAME}-{number}")
         try:
             self._remove_parts()  # Of a process that was killed.
-            checkpoint.write(prefix, options=_options())
+            snapshot.checkpoint().write(prefix, options=_options())
             self._sync(prefix)
         except (OSError, tf.errors.OpError):
             with contextlib.suppress(OSError):
@@ -144,18 +133,6 @@ class Store:
                 os.remove(path)
 
 
-def _here(variable):
-    """A variable of this process with the same value.
-
-    Those of a cluster are copied: TensorFlow would write the variables of each
-    process to a file of their own, by a function traced anew every time.
-    """
-    if placement.is_here(variable.device):
-        return variable
-    # The shape is its own, since those of replay queues leave theirs open.
-    return tf.Variable(tf.identity(variable), shape=variable.shape)
-
-
 def _options():
     # Of a cluster, only the machine of the program has these files.
     return tf.train.CheckpointOptions(
@@ -170,7 +147,7 @@ def read_manifest(prefix):
         prefix: str, what the paths of its files begin with.
 
     Returns:
-        Dict, as it was given to `Store.write`.
+        Dict, as it was given to `Snapshot`.
 
     Raises:
         Damaged: if it cannot be read.
@@ -205,7 +182,7 @@ def read_variables(prefix, variables):
 
     Args:
         prefix: str.
-        variables: dict as for `Store.write`; groups may be left out.
+        variables: dict as for `Snapshot`; groups may be left out.
 
     Raises:
         Damaged: if they cannot be read; some may be set already.

@@ -192,6 +192,42 @@ def prediction(job, num_modules, found):
     )
 
 
+def checkpoints(job, num_modules, found):
+    """Table of what it costs to write checkpoints.
+
+    Args:
+        job: `benchmarks.job.Job`.
+        num_modules: int, K.
+        found: as `benchmarks.checkpoints.measure` returns it.
+
+    Returns:
+        str.
+    """
+    none = found["none"][0]
+    return (
+        f"Features Replay, K = {num_modules}, ResNet-{job.depth}, "
+        f"{job.batch_size} images of 32x32, {job.steps_per_execution} "
+        "iterations per call:\n\n"
+        + _table(
+            (
+                "checkpoints", "in 100 iterations", "seconds per iteration",
+                "throughput that is left",
+            ),
+            [
+                (
+                    how, found[way][1].text(1), found[way][0].text(4),
+                    found[way][0].ratio(none).text(3),
+                )
+                for way, how in (
+                    ("none", "none"),
+                    ("background", "one after the other, in the background"),
+                    ("waiting", "after each call, which waits"),
+                )
+            ],
+        )
+    )
+
+
 def on_workers(job, found):
     """Tables of workers beside one process.
 

@@ -1,0 +1,56 @@
+"""The epochs of one long `fit`, run when asked."""
+
+import threading
+import time
+
+import keras
+
+from trainers.benchmarks import batches
+
+
+class Epochs:
+    """Lets `fit` run one epoch when asked.
+
+    In a thread, so that all is traced once.
+
+    Args:
+        model: algorithm, compiled.
+        job: `benchmarks.job.Job`.
+        callbacks: list of `keras.callbacks.Callback`.
+    """
+
+    def __init__(self, model, job, callbacks):
+        self._gate = _Gate()
+        threading.Thread(
+            target=model.fit,
+            args=(batches.repeated(job.batch()),),
+            kwargs={
+                "steps_per_epoch": job.num_steps, "epochs": 10**6,
+                "verbose": 0, "shuffle": False,
+                "callbacks": [*callbacks, self._gate],
+            },
+            daemon=True,
+        ).start()
+
+    def run(self):
+        """Runs an epoch; returns how many seconds its iterations took."""
+        self._gate.go.release()
+        self._gate.done.acquire()
+        return self._gate.end - self._gate.begin
+
+
+class _Gate(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.go, self.done = threading.Semaphore(0), threading.Semaphore(0)
+        self.begin = self.end = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.go.acquire()
+        self.begin = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.end = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.done.release()
