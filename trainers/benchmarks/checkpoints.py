@@ -65,7 +65,7 @@ def prepare(job, num_modules, way, folder):
         every_minutes=1e-9 if way == "background" else None,
     )
     asking = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda *_: kept.save()
+        on_train_batch_end=lambda *_, **__: kept.save()
     )
     epochs = Epochs(model, job, {
         "none": [], "background": [kept], "waiting": [asking, kept],

@@ -21,21 +21,27 @@ class Epochs:
 
     def __init__(self, model, job, callbacks):
         self._gate = _Gate()
-        threading.Thread(
-            target=model.fit,
-            args=(batches.repeated(job.batch()),),
-            kwargs={
-                "steps_per_epoch": job.num_steps, "epochs": 10**6,
-                "verbose": 0, "shuffle": False,
-                "callbacks": [*callbacks, self._gate],
-            },
-            daemon=True,
-        ).start()
+        self._error = None
+
+        def fit():
+            try:
+                model.fit(
+                    batches.repeated(job.batch()), epochs=10**6, verbose=0,
+                    steps_per_epoch=job.num_steps, shuffle=False,
+                    callbacks=[*callbacks, self._gate],
+                )
+            except BaseException as error:
+                self._error = error
+                self._gate.done.release()
+
+        threading.Thread(target=fit, daemon=True).start()
 
     def run(self):
         """Runs an epoch; returns how many seconds its iterations took."""
         self._gate.go.release()
         self._gate.done.acquire()
+        if self._error is not None:
+            raise self._error
         return self._gate.end - self._gate.begin
 
 
