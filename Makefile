@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # More flags for `make train`, for instance ARGS="--epochs=2".
 ARGS ?=
+# The same for trainers.local_cluster in `make cluster`.
+CLUSTER_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,7 +25,8 @@ train: $(INSTALLED)  ## train on the digits; ARGS="..." adds flags
 	  --workdir=runs/digits_fr_$$(date +%Y%m%d-%H%M%S) $(ARGS)
 
 cluster: $(INSTALLED)  ## the same on two workers on loopback
-	$(BIN)/python -m trainers.local_cluster --num_workers=2 -- \
+	$(BIN)/python -m trainers.local_cluster --num_workers=2 \
+	  --private_network=auto $(CLUSTER_ARGS) -- \
 	  --flagfile=configs/digits_fr.cfg \
 	  --workdir=runs/digits_cluster_$$(date +%Y%m%d-%H%M%S) $(ARGS)
 

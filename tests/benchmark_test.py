@@ -113,7 +113,7 @@ def test_workers(tmp_path):
     done = command(
         "trainers.benchmark", "--measure=workers", "--numbers_of_modules=2",
         "--batch_size=32", "--num_steps=4", "--steps_per_execution=4",
-        "--rounds=1", f"--workdir={tmp_path / 'new'}",
+        "--rounds=1", "--allow_root", f"--workdir={tmp_path / 'new'}",
     )
     assert done.returncode == 0, done.stderr
     sent = {}

@@ -33,7 +33,8 @@ MISTAKES = [
     ("worker", "--port=70000", "port"),
     ("worker", "--port=x", "port"),
     ("worker", "--port=0 --interface=", "must name an interface"),
-    ("worker", "--port=0 --interface=nosuch0", "'nosuch0'"),
+    ("worker", "--port=0 --allow_root --interface=nosuch0", "'nosuch0'"),
+    ("worker", "--port=0 --allow_root=perhaps", "allow_root"),
     ("worker", "--port=0 --cores=x", "must be numbers"),
     ("worker", "--port=0 --cores=99999", "cannot run there"),
     ("worker", "--port=0 --deterministic=perhaps", "deterministic"),
@@ -41,6 +42,8 @@ MISTAKES = [
     ("local_cluster", "--num_workers=0", "num_workers"),
     ("local_cluster", "--num_workers=two", "num_workers"),
     ("local_cluster", "--deterministic=perhaps", "deterministic"),
+    ("local_cluster", "--private_network=perhaps", "private_network"),
+    ("local_cluster", "--allow_root=perhaps", "allow_root"),
 ]
 
 

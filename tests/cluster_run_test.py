@@ -65,7 +65,7 @@ def killed(pattern, line, how, tmp_path, data_dir, *flags):
     """A run of `local_cluster` of which a worker gets a signal."""
     process = train(
         tmp_path / "run", data_dir, *flags, module="trainers.local_cluster",
-        own=["--num_workers=2", "--deterministic", "--"],
+        own=["--num_workers=2", "--deterministic", "--allow_root", "--"],
     )
     pids, out = [], ""
     for line_of_run in process.stdout:
@@ -153,7 +153,9 @@ def test_port_is_taken():
     process, address = start_worker()
     try:
         port = address.rpartition(":")[2]
-        done = command_line.command("trainers.worker", f"--port={port}")
+        done = command_line.command(
+            "trainers.worker", f"--port={port}", "--allow_root"
+        )
     finally:
         process.kill()
         process.communicate()
@@ -167,7 +169,7 @@ import socket
 import fr_keras.cluster
 from fr_keras.cluster import interface
 
-port = fr_keras.cluster.start_worker()
+port = fr_keras.cluster.start_worker(allow_root=True)
 for one in interface._sockets(port, "LISTEN"):
     with one:
         print(one.getsockopt(
@@ -271,7 +273,7 @@ def test_workers_end_with_who_started_them(how, expected, tmp_path, data_dir):
     process = train(
         tmp_path / "run", data_dir, "--epochs=100000", "--recoveries=0",
         module="trainers.local_cluster",
-        own=["--num_workers=2", "--deterministic", "--"],
+        own=["--num_workers=2", "--deterministic", "--allow_root", "--"],
     )
     pids = [
         int(re.search(r"process (\d+)", process.stdout.readline())[1])

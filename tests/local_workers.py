@@ -9,7 +9,8 @@ from tests.command_line import start
 def start_worker(*flags):
     """Starts `python -m trainers.worker`; returns it and its address."""
     process = start(
-        "trainers.worker", "--port=0", "--cores=0", "--deterministic", *flags
+        "trainers.worker", "--port=0", "--cores=0", "--deterministic",
+        "--allow_root", *flags,
     )
     line = process.stdout.readline()
     assert line.endswith(": ready\n"), line

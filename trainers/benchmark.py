@@ -111,6 +111,7 @@ flags.DEFINE_list(
 )
 
 flags.adopt_module_key_flags(sweep)
+flags.declare_key_flag("allow_root")
 FLAGS.set_default("algorithms", ["backprop", "features_replay"])
 FLAGS.set_default("numbers_of_modules", ["2"])
 # Written so that nan, which compares as false, is refused.

@@ -7,6 +7,11 @@ What follows `--` is for trainers.train, which gets the workers' addresses. The
 workers listen on loopback, each on a core of its own as far as there are
 enough; one that dies is started again. They end with the training, with whose
 status this ends.
+
+Every user of this machine can connect to a loopback, and have a worker do
+whatever its user may. --private_network keeps others out, by a network that
+nobody else is in (Linux, where it lets users have one); the training then
+reaches no other machine, to fetch a dataset for instance.
 """
 
 import signal
@@ -15,7 +20,7 @@ import sys
 
 from absl import flags
 
-from trainers import errors, local_workers
+from trainers import errors, local_workers, private_network
 
 FLAGS = flags.FLAGS
 
@@ -29,12 +34,25 @@ flags.DEFINE_bool(
 )
 
 
+flags.DEFINE_enum(
+    "private_network", "no", ["yes", "no", "auto"],
+    "Whether all happens in a network of its own; auto: if the system gives "
+    "this user one.",
+)
+flags.declare_key_flag("allow_root")
+
+
 def main(arguments):
     """Trains.
 
     Args:
         arguments: list of str, for trainers.train.
     """
+    if FLAGS.private_network != "no" and not private_network.is_entered():
+        why_not = private_network.begin_again()
+        if FLAGS.private_network == "yes":
+            raise errors.UsageError(f"--private_network=yes: {why_not}")
+        errors.tell(f"every user of this machine reaches workers: {why_not}")
     with local_workers.started(
         FLAGS.num_workers, FLAGS.deterministic
     ) as workers:

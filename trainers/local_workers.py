@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 
-from trainers import cores, errors
+from trainers import cores, errors, root
 
 # Seconds before one that has died at once is started again, so many times.
 _PAUSES = (0, 1, 2, 4, 8, 16)
@@ -30,7 +30,10 @@ class Worker:
     """
 
     def __init__(self, core, deterministic=False):
-        self._flags = [f"--cores={core}", f"--deterministic={deterministic}"]
+        self._flags = [
+            f"--cores={core}", f"--deterministic={deterministic}",
+            f"--allow_root={root.is_allowed()}",
+        ]
         self._port = 0
         self._over = threading.Event()
         self._starting = threading.Lock()

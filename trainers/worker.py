@@ -21,7 +21,7 @@ from absl import flags
 
 import fr_keras.cluster
 from fr_keras.versions import VERSION
-from trainers import cluster, errors
+from trainers import cluster, errors, root
 
 FLAGS = flags.FLAGS
 
@@ -48,7 +48,7 @@ flags.DEFINE_bool(
     "end_with_input", False,
     "End when standard input does: for whoever starts workers of its own.",
 )
-for name in ("cluster", "worker_port"):
+for name in ("cluster", "worker_port", "allow_root"):
     flags.declare_key_flag(name)
 flags.register_validator(
     "cores",
@@ -74,7 +74,8 @@ def main():
     wanted = FLAGS.port if FLAGS.port is not None else cluster.port_of_worker()
     try:
         port = fr_keras.cluster.start_worker(
-            wanted, None if FLAGS.interface == "all" else FLAGS.interface
+            wanted, None if FLAGS.interface == "all" else FLAGS.interface,
+            allow_root=root.is_allowed(),
         )
     except fr_keras.cluster.WorkerError as error:
         raise errors.UsageError(str(error)) from error

@@ -11,7 +11,7 @@ from fr_keras.cluster.status import WorkerError
 _servers = []
 
 
-def start_worker(port=0, network="lo"):
+def start_worker(port=0, network="lo", allow_root=False):
     """Starts a worker in this process, which then runs until it ends.
 
     TensorFlow's runtime has neither passwords nor encryption: **whoever can
@@ -22,12 +22,16 @@ def start_worker(port=0, network="lo"):
         network: str, the network interface by which it takes connections:
             `"lo"` for this machine alone. `None` for all of them, if something
             else keeps strangers away.
+        allow_root: bool, whether its user may be root, which lets whoever can
+            connect, by loopback every user of this machine, do all that root
+            can.
 
     Returns:
         int, the port.
 
     Raises:
-        WorkerError: if the port is taken or there is no such interface.
+        WorkerError: if the port is taken, there is no such interface, or the
+            user is root.
 
     Example:
 
@@ -36,6 +40,12 @@ def start_worker(port=0, network="lo"):
     threading.Event().wait()
     ```
     """
+    if not allow_root and _is_root():
+        raise WorkerError(
+            "A worker does what anybody asks who can connect to it, so its "
+            "user must not be root, unless that is allowed by "
+            "`allow_root=True` (--allow_root). Received: user root"
+        )
     job = identity.job_name()
     # TensorFlow takes a thread for each core, and each of them the newest work
     # first: if all compute, what is to be sent waits until one has nothing
@@ -61,6 +71,18 @@ def start_worker(port=0, network="lo"):
     server.start()
     _servers.append(server)
     return port
+
+
+def _is_root():
+    """Whether this process may do what root may, outside of containers too."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return False
+    try:
+        with open("/proc/self/uid_map") as file:
+            # Of a user namespace: from, which user of this machine, how many.
+            return file.read().split()[1] == "0"
+    except (OSError, IndexError):
+        return True
 
 
 def _num_cores():

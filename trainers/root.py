@@ -1,0 +1,18 @@
+"""The flag that lets root run workers."""
+
+from absl import flags
+
+from trainers import private_network
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_bool(
+    "allow_root", False,
+    "Let workers run as root, although every user of this machine can have "
+    "them do whatever root can (docs/scaling.md).",
+)
+
+
+def is_allowed():
+    """Whether workers may run as root: when asked, or where nobody else is."""
+    return FLAGS.allow_root or private_network.is_entered()
