@@ -28,6 +28,7 @@ MISTAKES = [
     ("train", "--worker_patience=-1", "must be positive"),
     ("train", "--worker_patience=inf", "must be positive"),
     ("train", "--recoveries=-1", "recoveries"),
+    ("train", "--on_lost_worker=panic", "on_lost_worker"),
     ("worker", "", "Received: neither"),
     ("worker", "--port=-1", "port"),
     ("worker", "--port=70000", "port"),
@@ -58,6 +59,14 @@ def test_mistake_gets_one_line(program, given, expected, tmp_path):
     assert said.startswith(f"{program}.py: ")
     assert expected in said
     assert not list(tmp_path.glob("run/*"))
+
+
+def test_devices_that_are_named_cannot_be_others(tmp_path):
+    said = complaint(command(
+        "trainers.train", f"--workdir={tmp_path / 'run'}", "--devices=CPU:0",
+        "--on_lost_worker=shrink",
+    ))
+    assert "--on_lost_worker=shrink chooses the devices anew" in said
 
 
 def test_every_flag_of_a_cluster_is_tried():

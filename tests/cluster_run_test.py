@@ -1,5 +1,7 @@
 """The command lines of a cluster: the same numbers, and what goes wrong."""
 
+import contextlib
+import json
 import os
 import re
 import signal
@@ -98,6 +100,56 @@ def test_worker_hangs(tmp_path, data_dir):
     )
     assert status == 3, told
     assert list((tmp_path / "run" / "checkpoints").glob("ckpt-*.index"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_goes_on_with_the_others(how, unbroken, tmp_path, data_dir):
+    """Modules that share a device compute the same."""
+    with contextlib.ExitStack() as stack:
+        processes, addresses = zip(*(start_worker() for _ in range(2)))
+        for process in processes:
+            stack.callback(process.communicate)
+            stack.callback(process.send_signal, signal.SIGKILL)
+        run = train(
+            tmp_path / "run", data_dir, f"--workers={','.join(addresses)}",
+            "--on_lost_worker=shrink", "--wait_for_workers=2",
+            "--worker_patience=3",
+        )
+        for line in run.stdout:
+            if "epoch   1/3" in line:
+                processes[0].send_signal(how)
+                break
+        status, out, told = finish(run)
+    assert status == 0, told
+    assert (
+        f"train.py: Not there after 2 s: {addresses[0]}; goes on with "
+        f"{addresses[1]}, whose devices the modules share"
+    ) in told
+    assert "Goes on from" in out
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["devices"] == [
+        "/job:worker/replica:0/task:0/device:CPU:0"
+    ] * 2
+    assert_equal(weights(tmp_path / "run"), unbroken)
+
+
+def test_none_is_left(tmp_path, data_dir):
+    process, address = start_worker()
+    run = train(
+        tmp_path / "run", data_dir, f"--workers={address}",
+        "--on_lost_worker=shrink", "--wait_for_workers=1",
+    )
+    for line in run.stdout:
+        if "epoch   1/3" in line:
+            process.kill()
+            break
+    process.communicate()
+    status, _, told = finish(run)
+    assert status == 3
+    assert told[-1] == (
+        "train.py: None of the workers is there after 1 s. "
+        f"Received: {address}"
+    )
 
 
 def test_worker_is_absent(tmp_path, data_dir):

@@ -60,6 +60,11 @@ flags.DEFINE_integer(
     "worker was lost.",
     lower_bound=0, upper_bound=1_000_000,
 )
+flags.DEFINE_enum(
+    "on_lost_worker", "wait", ["wait", "shrink"],
+    "When a worker that is lost does not come back within --wait_for_workers: "
+    "end, or go on with the others, whose devices the modules then share.",
+)
 for _name in ("wait_for_workers", "worker_patience"):
     flags.register_validator(
         _name, lambda seconds: 0 < seconds < float("inf"),
@@ -86,13 +91,17 @@ def is_wanted():
 
 
 @contextlib.contextmanager
-def connected():
+def connected(has_begun):
     """Connects to the workers, if there are any, and watches them.
 
     If one is lost, this process is replaced by one that goes on with the run,
     as often as --recoveries says: what was begun on the others, and what waits
     for an answer, is gone with it. It ends as if it had been killed, which a
     run survives.
+
+    Args:
+        has_begun: bool, whether the run goes on, so that workers that are not
+            there are lost.
 
     Raises:
         Unavailable: if the workers cannot be connected to.
@@ -101,7 +110,10 @@ def connected():
         yield
         return
     try:
-        workers, coordinator = addresses()
+        may_shrink = has_begun and FLAGS.on_lost_worker == "shrink"
+        workers, coordinator = addresses(may_shrink)
+        if may_shrink:
+            workers = _without_lost(workers)
         fr_keras.cluster.connect(
             workers, FLAGS.coordinator or coordinator, FLAGS.wait_for_workers,
             None if FLAGS.coordinator_interface == "all"
@@ -132,6 +144,30 @@ def connected():
         watch.stop()
 
 
+def _without_lost(workers):
+    """Leaves out the workers that do not come back.
+
+    Args:
+        workers: list of str, addresses.
+
+    Raises:
+        Unavailable: if that leaves none.
+    """
+    left = fr_keras.cluster.present(workers, FLAGS.wait_for_workers)
+    lost = [address for address in workers if address not in left]
+    if not left:
+        raise errors.Unavailable(
+            f"None of the workers is there after {FLAGS.wait_for_workers:g} s. "
+            f"Received: {', '.join(workers)}"
+        )
+    if lost:
+        errors.tell(
+            f"Not there after {FLAGS.wait_for_workers:g} s: {', '.join(lost)}; "
+            f"goes on with {', '.join(left)}, whose devices the modules share"
+        )
+    return left
+
+
 def _go_on_after(loss, workers):
     """Goes on with the run in a new process, or ends; does not return.
 
@@ -155,7 +191,7 @@ def _go_on_after(loss, workers):
         # Not by an exception, for which TensorFlow would have to return.
         os._exit(errors.Unavailable.status)
     errors.tell(f"{loss}; goes on from the newest checkpoint when it is back")
-    os.environ[_EXPECTED] = str(len(workers))
+    os.environ.setdefault(_EXPECTED, str(len(workers)))
     sys.stdout.flush()
     os.execv(
         sys.executable,
@@ -164,8 +200,11 @@ def _go_on_after(loss, workers):
     )
 
 
-def addresses():
+def addresses(may_shrink=False):
     """The addresses of the cluster.
+
+    Args:
+        may_shrink: bool, whether they may be fewer than the run began with.
 
     Returns:
         Tuple `(workers, coordinator)`: list of str and str or `None`.
@@ -177,12 +216,15 @@ def addresses():
         return FLAGS.workers, None
     end = time.monotonic() + FLAGS.wait_for_workers
     while True:
+        # Pods come and go; the other resolvers read what is fixed.
+        is_last = FLAGS.cluster != "kubernetes" or time.monotonic() > end
         try:
-            spec = _cluster_spec()
+            spec = _cluster_spec(0 if may_shrink and is_last else int(
+                os.environ.get(_EXPECTED, 0)
+            ))
             break
         except _NotYet as error:
-            # Pods come and go; the other resolvers read what is fixed.
-            if FLAGS.cluster != "kubernetes" or time.monotonic() > end:
+            if is_last:
                 raise errors.UsageError(str(error)) from error
         time.sleep(0.5)
     own = spec.get("coordinator") or spec.get("chief") or [None]
@@ -193,8 +235,16 @@ class _NotYet(Exception):
     """Workers that may be there later."""
 
 
-def _cluster_spec():
-    """What `--cluster` says, a dict from jobs to lists of addresses."""
+def _cluster_spec(expected):
+    """What `--cluster` says, a dict from jobs to lists of addresses.
+
+    Args:
+        expected: int, how many workers it must name at least.
+
+    Raises:
+        UsageError: if it names no cluster.
+        _NotYet: if it names too few workers.
+    """
     given = f"--cluster={FLAGS.cluster}"
     try:
         spec = resolver().cluster_spec().as_dict()
@@ -206,7 +256,6 @@ def _cluster_spec():
     workers = spec.get("worker")
     if not workers:
         raise _NotYet(f"{given} must name a job 'worker'. Received: {spec}")
-    expected = int(os.environ.get(_EXPECTED, 0))
     if len(workers) < expected:
         raise _NotYet(
             f"{given} must name the {expected} workers that the run began "

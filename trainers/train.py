@@ -40,7 +40,6 @@ its working directory:
     finish/              (--finish_with) the same of the last epochs
 """
 
-import contextlib
 import functools
 import glob
 import json
@@ -66,6 +65,7 @@ from trainers import (
     flag_file,
     input_pipeline,
     observation,
+    peak_memory,
     reliability,
     signals,
     tensorboard,
@@ -90,6 +90,14 @@ flags.adopt_module_key_flags(experiment_flags)
 flags.adopt_module_key_flags(observation)
 flags.adopt_module_key_flags(reliability)
 flags.adopt_module_key_flags(cluster)
+flags.register_multi_flags_validator(
+    ["on_lost_worker", "devices"],
+    lambda values: not (
+        values["on_lost_worker"] == "shrink" and values["devices"]
+    ),
+    "--on_lost_worker=shrink chooses the devices anew, so --devices cannot "
+    "name them",
+)
 
 
 def main():
@@ -102,7 +110,7 @@ def main():
                 in_workdir(workdir.FLAG_FILE), unknown=("mean", "std")
             )
         experiment.start(elsewhere=cluster.is_wanted())
-        with cluster.connected():
+        with cluster.connected(has_begun=goes_on):
             run(goes_on)
             if FLAGS.finish_with:
                 with (
@@ -146,7 +154,7 @@ def run(goes_on):
     describe(network, model)
     if not glob.glob(in_workdir("events.out.tfevents.*")):
         write_summary(model)
-    reset_peak_memory(model.devices)
+    peak_memory.reset(model.devices)
     history = History(in_workdir("history.csv"))
     kept = reliability.checkpoints(
         FLAGS.workdir, logs=[in_workdir(name) for name in observation.LOGS]
@@ -319,7 +327,7 @@ def write_results(history, examples, model, network):
         "examples_per_second": speed,
         # Without validation; the median, so without tracing.
         "seconds_per_epoch": examples / speed,
-        "peak_memory_bytes": peak_memory(model.devices),
+        "peak_memory_bytes": peak_memory.read(model.devices),
         "algorithm": FLAGS.algorithm,
         "dataset": FLAGS.dataset,
         "num_modules": model.num_modules,
@@ -337,31 +345,6 @@ def write_results(history, examples, model, network):
     }
     with whole_file("results.json") as path, open(path, "w") as file:
         json.dump(results, file, indent=2, allow_nan=False)
-
-
-def counted_memory(devices):
-    """The devices whose allocators count for the given ones."""
-    # Those of all logical CPU devices count together.
-    return sorted({
-        "CPU:0" if ":CPU:" in device else device for device in devices
-    })
-
-
-def reset_peak_memory(devices):
-    with contextlib.suppress(ValueError):  # Not every allocator counts.
-        for device in counted_memory(devices):
-            tf.config.experimental.reset_memory_stats(device)
-
-
-def peak_memory(devices):
-    """Bytes that the devices had allocated at most, all together, or `None`."""
-    try:
-        return sum(
-            tf.config.experimental.get_memory_info(device)["peak"]
-            for device in counted_memory(devices)
-        )
-    except ValueError:
-        return None
 
 
 def print_epoch(epoch, logs):

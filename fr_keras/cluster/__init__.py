@@ -1,9 +1,11 @@
 """Modules on other machines, by TensorFlow's distributed runtime."""
 
-from fr_keras.cluster.connection import connect
+from fr_keras.cluster.connection import connect, present
 from fr_keras.cluster.release import release
 from fr_keras.cluster.status import WorkerError
 from fr_keras.cluster.watch import Watch
 from fr_keras.cluster.worker import start_worker
 
-__all__ = ["Watch", "WorkerError", "connect", "release", "start_worker"]
+__all__ = [
+    "Watch", "WorkerError", "connect", "present", "release", "start_worker"
+]

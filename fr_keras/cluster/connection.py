@@ -1,6 +1,8 @@
 """Connects a program to its workers."""
 
+import concurrent.futures
 import ipaddress
+import itertools
 import logging
 import os
 import re
@@ -80,6 +82,41 @@ def connect(workers, coordinator=None, wait=60.0, network="auto"):
             f"The {len(workers)} workers cannot be connected to, from "
             f"{coordinator}: {getattr(error, 'message', error)}"
         ) from error
+
+
+def present(workers, wait=60.0):
+    """Which of some workers are there; to go on without those that are lost.
+
+    Args:
+        workers: list of str, "host:port" of each.
+        wait: float, how many seconds to wait for those that are not.
+
+    Returns:
+        List of str, the addresses of those that answer, in the same order.
+
+    Example:
+
+    ```python
+    workers = fr_keras.cluster.present(workers)
+    fr_keras.cluster.connect(workers)
+    model = fr_keras.FeaturesReplay(network, num_modules=8)  # They share them.
+    ```
+    """
+    end = time.monotonic() + wait
+    with concurrent.futures.ThreadPoolExecutor(min(len(workers), 100)) as pool:
+        while True:
+            there = list(pool.map(_is_there, workers))
+            if all(there) or time.monotonic() > end:
+                return list(itertools.compress(workers, there))
+            time.sleep(0.2)
+
+
+def _is_there(address):
+    try:
+        ask(address, _TIMEOUT)
+    except WorkerError:
+        return False
+    return True
 
 
 def _check_addresses(workers, coordinator):
