@@ -23,7 +23,7 @@ from tests.checkpoints_test import (
     trained,
 )
 from tests.command_line import ROOT
-from tests.faults import flip
+from tests.faults.checkpoints import flip
 
 
 @pytest.fixture(scope="module")

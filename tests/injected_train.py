@@ -6,8 +6,11 @@ It stands for what cannot be brought about from outside. (On machines where
 tests run as root, any file can be written.)
 """
 
+import errno
+import fcntl
 import os
 import sys
+import time
 
 from trainers import errors, input_pipeline, train  # isort: skip
 
@@ -76,7 +79,7 @@ def _while_epoch(number, begin, end):
 
 def no_space():
     """No space left on the device, in the second epoch."""
-    save = tf.train.CheckpointManager.save
+    write = tf.train.Checkpoint.write
 
     def fail(*args, **kwargs):
         raise tf.errors.ResourceExhaustedError(
@@ -84,12 +87,47 @@ def no_space():
         )
 
     def begin(_):
-        tf.train.CheckpointManager.save = fail
+        tf.train.Checkpoint.write = fail
 
     def end(_):
-        tf.train.CheckpointManager.save = save
+        tf.train.Checkpoint.write = write
 
     _while_epoch(1, begin, end)
+
+
+def io_error():
+    """What is written does not get to the disk, in the second epoch."""
+    sync = os.fsync
+
+    def fail(descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def begin(_):
+        os.fsync = fail
+
+    def end(_):
+        os.fsync = sync
+
+    _while_epoch(1, begin, end)
+
+
+def no_locks():
+    """A file system that has no locks, as some of networks."""
+
+    def fail(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    fcntl.flock = fail
+
+
+def clock():
+    """The clock of the machine jumps back by a day, in the second epoch."""
+    now = time.time
+
+    def begin(_):
+        time.time = lambda: now() - 86_400
+
+    _while_epoch(1, begin, lambda _: None)
 
 
 def no_directory():

@@ -143,6 +143,21 @@ def test_any_set_of_tfds(name, shape, classes, tmp_path, monkeypatch):
     assert data.mean.shape == data.std.shape == (shape[-1],)
 
 
+def test_two_processes_prepare_at_once(digits, tmp_path, monkeypatch):
+    """The other was faster: its dataset is the one that is read."""
+    kind = type(tfds.builder("digits", data_dir=tmp_path))
+    prepare = kind.download_and_prepare
+
+    def second(self):
+        prepare(tfds.builder("digits", data_dir=tmp_path))
+        raise OSError("Cannot rename; the destination already exists.")
+
+    monkeypatch.setattr(kind, "download_and_prepare", second)
+    data = input_pipeline.load("digits", str(tmp_path))
+    assert data.num_train == digits.num_train
+    assert len(examples(data.test)[1]) == digits.num_test
+
+
 def test_not_prepared_and_no_network(tmp_path, monkeypatch):
     monkeypatch.setattr(input_pipeline, "_has_network", lambda: False)
     with pytest.raises(UsageError, match="tfds build cifar10"):

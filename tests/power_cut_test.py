@@ -1,6 +1,5 @@
 """A power cut, after which a disk holds only what was made to stay."""
 
-import contextlib
 import csv
 import os
 import shutil
@@ -12,6 +11,7 @@ import tensorflow as tf
 
 from fr_keras import durable
 from fr_keras.checkpoints import snapshot, store
+from tests import disks
 from tests.command_line import ROOT, command, start
 from trainers import workdir
 
@@ -47,33 +47,18 @@ def test_nothing_is_deleted_before_the_new_one_stays(tmp_path, monkeypatch):
     assert done == [("sync", part), ("sync", str(tmp_path))]
 
 
-@contextlib.contextmanager
 def mounted(image, at):
-    """A file as a disk, mounted; skips where that cannot be had."""
-    at.mkdir(exist_ok=True)
-    done = subprocess.run(
-        ["mount", "-o", "loop", image, at], capture_output=True, text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"no file can be mounted here: {done.stderr.strip()}")
-    try:
-        yield at
-    finally:
-        subprocess.run(["umount", "--lazy", at], check=True)
+    return disks.mounted(image, at, "-o", "loop")
 
 
 @pytest.fixture
 def image(tmp_path):
-    if os.geteuid() != 0 or not all(
-        map(shutil.which, ("mkfs.ext4", "mount", "umount"))
-    ):
-        pytest.skip("only root can mount a file, if there is a mkfs.ext4")
-    path = tmp_path / "disk"
-    path.touch()
-    os.truncate(path, 128 * 2**20)
-    subprocess.run(["mkfs.ext4", "-q", path], check=True)
-    return path
+    try:
+        disks.image(tmp_path / "disk")
+        with mounted(tmp_path / "disk", tmp_path / "tried"):
+            return tmp_path / "disk"
+    except disks.Impossible as reason:
+        pytest.skip(str(reason))
 
 
 WRITING = """

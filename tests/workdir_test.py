@@ -18,6 +18,34 @@ def test_one_process_at_a_time(tmp_path):
         assert not goes_on
 
 
+def test_who_comes_second_leaves_the_lock_alone(tmp_path):
+    """However many come, and although the first has not written anything."""
+    with workdir.taken(str(tmp_path / "run")):
+        for _ in range(3):
+            with pytest.raises(errors.UsageError, match="in use by another"):
+                with workdir.taken(str(tmp_path / "run")):
+                    pass
+        assert (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_lock_that_was_just_removed(tmp_path, monkeypatch):
+    """Between opening and locking: the lock of a file that is gone is none."""
+    removed = []
+    flock = fcntl.flock
+
+    def late(descriptor, operation):
+        if not removed:
+            removed.append(os.remove(tmp_path / "run" / ".lock"))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with workdir.taken(str(tmp_path / "run")):
+        assert (tmp_path / "run" / ".lock").exists()
+        with pytest.raises(errors.UsageError, match="in use by another"):
+            with workdir.taken(str(tmp_path / "run")):
+                pass
+
+
 def test_without_locks_it_is_said(tmp_path, monkeypatch, capsys):
     """As NFS has it of what is not open for writing."""
     def flock(descriptor, operation):

@@ -69,8 +69,7 @@ def load(name, data_dir=None, mean=None, std=None, device=None):
         UsageError: if there is no such dataset, it does not consist of
             labelled images of one size, it cannot be prepared or is damaged.
     """
-    builder = _builder(name, data_dir or None)
-    _prepare(builder, name)
+    builder = _prepared(name, data_dir or None)
     features = builder.info.features
     image, label = features["image"], features["label"]
     splits = builder.info.splits
@@ -246,9 +245,11 @@ def _builder(name, data_dir):
     return builder
 
 
-def _prepare(builder, name):
+def _prepared(name, data_dir):
+    """The builder of a dataset that is prepared, here or by others."""
+    builder = _builder(name, data_dir)
     if builder.is_prepared():
-        return
+        return builder
     if builder.name != "digits" and not _has_network():
         raise UsageError(
             f"--dataset={name}: not prepared in {builder.data_dir}, "
@@ -259,10 +260,15 @@ def _prepare(builder, name):
     try:
         builder.download_and_prepare()
     except OSError as error:
+        # Another process may have been faster, and TFDS replaces nothing.
+        others = _builder(name, data_dir)
+        if others.is_prepared():
+            return others
         raise UsageError(
             f"--dataset={name}: cannot be prepared in "
             f"{builder.data_dir}: {error}"
         ) from error
+    return builder
 
 
 def _has_network():

@@ -20,6 +20,7 @@ class Worker:
     Args:
         core: int, the number of the core that it runs on.
         deterministic: bool, whether it computes the same twice.
+        allow_root: bool, whether it may run as root.
 
     Attributes:
         address: str, host:port.
@@ -29,10 +30,10 @@ class Worker:
         UsageError: if it cannot be started.
     """
 
-    def __init__(self, core, deterministic=False):
+    def __init__(self, core, deterministic=False, allow_root=False):
         self._flags = [
             f"--cores={core}", f"--deterministic={deterministic}",
-            f"--allow_root={root.is_allowed()}",
+            f"--allow_root={allow_root}",
         ]
         self._port = 0
         self._over = threading.Event()
@@ -111,6 +112,6 @@ def started(count, deterministic=False):
         workers = []
         for i in range(count):
             core = available[i % len(available)]
-            workers.append(Worker(core, deterministic))
+            workers.append(Worker(core, deterministic, root.is_allowed()))
             stack.callback(workers[-1].stop)
         yield workers

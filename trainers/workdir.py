@@ -35,33 +35,51 @@ def taken(path):
         durable.make_directory(path)
         check_links(path)
         _holds_run(path)  # Nothing is left in a directory of something else.
-        lock = os.open(
-            os.path.join(path, _LOCK),
-            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644,
-        )
+        lock = _locked(os.path.join(path, _LOCK))
+    except BlockingIOError:
+        raise errors.UsageError(
+            f"--workdir is in use by another process: {path}"
+        ) from None
     except OSError as error:
         raise _unwritable(error) from error
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(
-                os.fstat(lock), os.stat(os.path.join(path, _LOCK))
-            ):
-                raise BlockingIOError  # It has just been removed.
-        except BlockingIOError:
-            raise errors.UsageError(
-                f"--workdir is in use by another process: {path}"
-            ) from None
-        except OSError as error:  # There are disks without locks.
-            errors.tell(
-                f"--workdir cannot be locked: {error}. See to it that no "
-                f"other run uses {path}"
-            )
         yield _holds_run(path)
     finally:
         with contextlib.suppress(OSError, errors.UsageError):
             if not _names(path):  # Nothing has come of it.
                 os.remove(os.path.join(path, _LOCK))
+        os.close(lock)
+
+
+def _locked(path):
+    """Locks a file, which is made if need be.
+
+    Returns:
+        int, the descriptor whose closing gives it back.
+
+    Raises:
+        BlockingIOError: if another process has locked it.
+        OSError: if it cannot be opened.
+    """
+    while True:
+        lock = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+        )
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # (Who had it may have removed it before it gave it back.)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(lock), os.stat(path)):
+                    return lock
+        except BlockingIOError:
+            os.close(lock)
+            raise
+        except OSError as error:  # There are disks without locks.
+            errors.tell(
+                f"--workdir cannot be locked: {error}. See to it that no "
+                f"other run uses {os.path.dirname(path)}"
+            )
+            return lock
         os.close(lock)
 
 
