@@ -1,11 +1,14 @@
-r"""Kills a run again and again, and looks whether it ends as if unbroken.
+r"""Kills runs again and again, and looks whether they end as if unbroken.
 
-    python -m tests.survival --kills=20 --steps_per_execution=8
+    python -m tests.survival --kills=100
 
-trains ResNet-20 on the digits with K=4, dropout, augmentation and Adam, once
-undisturbed and once killed by SIGKILL at random moments and started again by
-the same command. Weights, the whole last checkpoint, history and TensorBoard's
-curves must be equal, bit for bit. It takes about 15 s for each kill.
+trains in ten configurations: ResNet-20 on the digits with dropout and
+augmentation by every algorithm of trainers.train, and a small network by
+`model.fit` with what that has no flags for (tests/survival_fit.py). Each is
+trained once undisturbed, and once killed by SIGKILL at random moments and
+started again by the same command. Weights, the whole last checkpoint, history
+and TensorBoard's curves must be equal, bit for bit. It takes about 15 s for
+each kill.
 """
 
 import argparse
@@ -24,28 +27,56 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
+from tests import survival_fit
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 # What differs from run to run.
 _TIMES = ("examples_per_second", "seconds_per_step")
 
 
-def job(epochs, steps_per_execution, data_dir):
-    """The flags of the run, a list."""
+_ADAM = ("--optimizer=adam", "--learning_rate=0.001")
+# What is said of a run beside what all have in common.
+CONFIGURATIONS = {
+    "features_replay": ("--algorithm=features_replay", *_ADAM),
+    "clipped": (
+        "--algorithm=features_replay", "--global_clipnorm=1",
+        "--learning_rate=0.02", "--learning_rate_drops=3,6",
+    ),
+    "ddg": ("--algorithm=ddg", *_ADAM),
+    "dni": ("--algorithm=dni", *_ADAM),
+    "gpipe": ("--algorithm=gpipe", "--drop_remainder", *_ADAM),
+    "backprop": ("--algorithm=backprop", *_ADAM),
+    **dict.fromkeys(survival_fit.OPTIMIZERS),
+}
+
+
+def job(name, epochs, steps_per_execution, data_dir):
+    """The command of a run, without --workdir, a list.
+
+    Args:
+        name: str, one of `CONFIGURATIONS`.
+        epochs: int.
+        steps_per_execution: int.
+        data_dir: path of the prepared dataset.
+    """
+    common = [
+        f"--epochs={epochs}", f"--steps_per_execution={steps_per_execution}"
+    ]
+    if name in survival_fit.OPTIMIZERS:
+        return ["tests.survival_fit", name, *common]
     return [
-        "--algorithm=features_replay", "--num_modules=4", "--dataset=digits",
-        "--depth=20", "--dropout=0.1", "--crop_padding=1", "--flip",
-        "--batch_size=64", "--optimizer=adam", "--learning_rate=0.001",
-        "--deterministic", f"--epochs={epochs}", f"--data_dir={data_dir}",
-        f"--steps_per_execution={steps_per_execution}",
-        "--checkpoint_steps=9", "--checkpoint_epochs=1",
+        "trainers.train", *CONFIGURATIONS[name], *common,
+        "--num_modules=4", "--dataset=digits", "--depth=20", "--dropout=0.1",
+        "--crop_padding=1", "--flip", "--batch_size=64", "--deterministic",
+        f"--data_dir={data_dir}", "--checkpoint_steps=9",
+        "--checkpoint_epochs=1",
     ]
 
 
-def start(flags, workdir):
+def start(job, workdir):
     return subprocess.Popen(
-        [sys.executable, "-m", "trainers.train", *flags,
-         f"--workdir={workdir}"],
+        [sys.executable, "-m", *job, f"--workdir={workdir}"],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )
 
@@ -56,12 +87,12 @@ def finish(process):
     assert process.returncode == 0, said
 
 
-def train_and_kill(flags, workdir, kills, chance):
+def train_and_kill(job, workdir, kills, chance):
     """Trains, killed so often; returns how often the run was in training."""
     checkpoints = workdir / "checkpoints"
     in_training = 0
     for number in range(kills):
-        process = start(flags, workdir)
+        process = start(job, workdir)
         before = _newest(checkpoints)
         # A third of them at any moment of the start.
         wanted = chance.choice([None, 1, 1, 2, 3, 4])
@@ -80,7 +111,7 @@ def train_and_kill(flags, workdir, kills, chance):
         process.send_signal(signal.SIGKILL)
         process.communicate()
         in_training += _newest(checkpoints) > before
-    finish(start(flags, workdir))
+    finish(start(job, workdir))
     return in_training
 
 
@@ -106,7 +137,7 @@ def compare(unbroken, killed):
         name for name in one.get_variable_to_shape_map()
         if not name.startswith(("arrays", "manifest", "save_counter", "_CHECK"))
     }
-    assert len(names) > 200
+    assert len(names) > 20
     for name in names:
         np.testing.assert_array_equal(
             one.get_tensor(name), other.get_tensor(name), err_msg=name
@@ -154,24 +185,38 @@ def _curves(folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--steps_per_execution", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=None)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument(
+        "--configurations", nargs="+", choices=CONFIGURATIONS,
+        default=[*CONFIGURATIONS],
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    epochs = args.epochs or 6 + 4 * args.kills
+    chance = random.Random(args.seed)
+    number = len(args.configurations)
+    for i, name in enumerate(args.configurations):
+        kills = args.kills // number + (i < args.kills % number)
+        steps_per_execution = (8, 1)[i % 2]
+        print(
+            f"{name}, {steps_per_execution} iterations per call: "
+            f"{survive(name, kills, steps_per_execution, chance)}",
+            flush=True,
+        )
+    print(f"{args.kills} kills: all numbers are equal")
+
+
+def survive(name, kills, steps_per_execution, chance):
+    """Kills a run, and compares it; returns what there is to say."""
+    epochs = 6 + 4 * kills
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        flags = job(epochs, args.steps_per_execution, folder / "data")
-        finish(start(flags, folder / "unbroken"))
-        in_training = train_and_kill(
-            flags, folder / "killed", args.kills, random.Random(args.seed)
-        )
+        command = job(name, epochs, steps_per_execution, folder / "data")
+        finish(start(command, folder / "unbroken"))
+        in_training = train_and_kill(command, folder / "killed", kills, chance)
         compare(folder / "unbroken", folder / "killed")
-    print(
-        f"{args.kills} times killed, {in_training} of them after new "
-        f"checkpoints; {epochs} epochs, steps_per_execution="
-        f"{args.steps_per_execution}: all numbers are equal"
+    return (
+        f"{kills} times killed, {in_training} of them after new checkpoints, "
+        f"{epochs} epochs"
     )
 
 
