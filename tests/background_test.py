@@ -150,7 +150,9 @@ def test_a_snapshot_stays_as_it_was(change, scattered_before, tmp_path):
     variable = tf.Variable(tf.reshape(tf.range(6.0), [2, 3]))
     if scattered_before:  # From then on TensorFlow copies what is read.
         variable.scatter_nd_update([[0]], [[0.0, 1.0, 2.0]])
-    of_one_moment = snapshot.Snapshot({"w": [variable]}, {})
+    of_one_moment = snapshot.Snapshot(
+        snapshot.Reader().read({"w": [variable]}), {}
+    )
     change(variable)
     assert np.any(variable.numpy() != np.arange(6.0).reshape(2, 3))
     prefix = store.Store(tmp_path, 2).write(of_one_moment)

@@ -63,8 +63,11 @@ def assert_equal(mine, theirs):
         np.testing.assert_array_equal(a, b)
 
 
-def killed(pattern, line, how, tmp_path, data_dir, *flags):
-    """A run of `local_cluster` of which a worker gets a signal."""
+def killed(pattern, line, how, tmp_path, data_dir, *flags, after=0):
+    """A run of `local_cluster` of which a worker gets a signal.
+
+    So many seconds after it has said something.
+    """
     process = train(
         tmp_path / "run", data_dir, *flags, module="trainers.local_cluster",
         own=["--num_workers=2", "--deterministic", "--allow_root", "--"],
@@ -74,6 +77,7 @@ def killed(pattern, line, how, tmp_path, data_dir, *flags):
         out += line_of_run
         pids += map(int, re.findall(r"process (\d+)", line_of_run))
         if line in line_of_run:
+            time.sleep(after)
             os.kill(pids[1], how)
             break
     status, rest, told = finish(process)
@@ -100,6 +104,19 @@ def test_worker_hangs(tmp_path, data_dir):
     )
     assert status == 3, told
     assert list((tmp_path / "run" / "checkpoints").glob("ckpt-*.index"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.1, 0.17, 0.23, 0.31, 0.38, 0.5])
+def test_worker_hangs_while_a_checkpoint_is_read(after, tmp_path, data_dir):
+    """Whatever training waits for, what watches the workers does not."""
+    status, _, told = killed(
+        r"Worker 1 at .* is lost: it has not answered for 3 s; it was so too",
+        "epoch   1/", signal.SIGSTOP, tmp_path, data_dir, "--epochs=100000",
+        "--worker_patience=3", "--recoveries=0", "--checkpoint_steps=1",
+        "--steps_per_execution=1", after=after,
+    )
+    assert status == 3, told
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])

@@ -29,10 +29,10 @@ def test_nothing_is_deleted_before_the_new_one_stays(tmp_path, monkeypatch):
         lambda path: (remove(path), done.append(("remove", str(path)))),
     )
     kept = store.Store(tmp_path, keep=1)
-    variables = {"weights": [tf.Variable([1.0, 2.0])]}
-    kept.write(snapshot.Snapshot(variables, {"step": 1}))
+    values = snapshot.Reader().read({"weights": [tf.Variable([1.0, 2.0])]})
+    kept.write(snapshot.Snapshot(values, {"step": 1}))
     done.clear()
-    prefix = kept.write(snapshot.Snapshot(variables, {"step": 2}))
+    prefix = kept.write(snapshot.Snapshot(values, {"step": 2}))
     data = ".data-00000-of-00001"
     assert done == [
         ("sync", f"{prefix}.index"), ("sync", prefix + data),
@@ -71,7 +71,8 @@ folder = sys.argv[1] + "/run"
 kept = store.Store(folder, keep=2)
 for step in range(4):
     weights = tf.Variable(tf.fill([100_000], float(step)))
-    kept.write(snapshot.Snapshot({"w": [weights]}, {"step": step}))
+    values = snapshot.Reader().read({"w": [weights]})
+    kept.write(snapshot.Snapshot(values, {"step": step}))
     with workdir.replaced(folder + "/flags.cfg") as part:
         with open(part, "w") as file:
             file.write(f"--seed={step}")

@@ -20,7 +20,7 @@ from fr_keras.checkpoints.background import FAILURES, BackgroundWriter
 from fr_keras.checkpoints.callback_state import CallbackState
 from fr_keras.checkpoints.data_position import DataPosition
 from fr_keras.checkpoints.log_files import LogFiles
-from fr_keras.checkpoints.snapshot import Snapshot
+from fr_keras.checkpoints.snapshot import Reader, Snapshot
 from fr_keras.checkpoints.writers import Writers
 from fr_keras.recording import check_is_algorithm
 from fr_keras.versions import versions
@@ -154,7 +154,8 @@ class Checkpoints(keras.callbacks.Callback):
         self._is_testing = False
         self._epoch = self._batches_before = 0
         self._logs = None
-        self._counted = []
+        self._counted = None
+        self._reader, self._metrics_reader = Reader(), Reader()
         # Now, since callbacks may change the optimizer later.
         self._configured = configuration.of_training(model)
         self._restored = restoring.restore_newest(
@@ -212,7 +213,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._logs = logs
-        self._look_at_weights()
+        self._prepare()
         self._position = self._data.get()
         if not self._writer.is_writing:
             self._finish()  # Tells what became of it.
@@ -232,12 +233,15 @@ class Checkpoints(keras.callbacks.Callback):
     def on_test_begin(self, logs=None):
         self._is_testing = True
         # Metrics are about to count what is tested.
-        metrics = training_state.variables(self.model)["metrics"]
-        self._counted = [(variable, variable.numpy()) for variable in metrics]
+        self._counted = self._metrics_reader.read(self._metrics())
 
     def on_test_end(self, logs=None):
         self._is_testing = False
-        self._counted = []
+        self._counted = None
+
+    def _metrics(self):
+        variables = training_state.variables(self.model)
+        return {"metrics": variables["metrics"]}
 
     def save(self):
         """Writes a checkpoint now, in an epoch or its validation.
@@ -255,16 +259,9 @@ class Checkpoints(keras.callbacks.Callback):
         batch = self._step() - self._first_step
         # While it tests, Keras has begun the data of the next epoch.
         position = self._position if self._is_testing else self._data.get()
-        present = [variable.numpy() for variable, _ in self._counted]
-        for variable, value in self._counted:
-            variable.assign(value)
-        try:
-            return self._write(
-                [self._newest], self._logs, self._epoch, batch, position
-            )
-        finally:
-            for (variable, _), value in zip(self._counted, present):
-                variable.assign(value)
+        return self._write(
+            [self._newest], self._logs, self._epoch, batch, position
+        )
 
     def on_epoch_end(self, epoch, logs=None):
         # Whether the best so far was written matters to the next.
@@ -307,7 +304,8 @@ class Checkpoints(keras.callbacks.Callback):
         loss = (logs or {}).get("loss")
         if loss is not None and not np.all(np.isfinite(loss)):
             return False
-        if not self._look_at_weights().are_finite():
+        self._prepare()
+        if not self._weights.are_finite():
             return False
         self._finish()
         self._best_before = self.best
@@ -335,9 +333,10 @@ class Checkpoints(keras.callbacks.Callback):
         manifest["num_arrays"] = len(arrays)
         try:
             manifest["logs"] = self._log_files.sizes()
-            snapshot = Snapshot(
-                training_state.variables(self.model), manifest, arrays
-            )
+            values = self._reader.read(training_state.variables(self.model))
+            if self._counted is not None:  # Metrics count what is tested.
+                values.update(self._counted)
+            snapshot = Snapshot(values, manifest, arrays)
         except FAILURES as error:
             self._writer.tell(stores[0], error)
             self.best = self._best_before
@@ -365,11 +364,13 @@ class Checkpoints(keras.callbacks.Callback):
             self.best = self._best_before
         return bool(failed)
 
-    def _look_at_weights(self):
-        """`keepable.Weights`, made when modules are built and workers there."""
+    def _prepare(self):
+        """Traces what looks at the model: it is built, and workers are there.
+        """
         if self._weights is None:
             self._weights = keepable.Weights(self.model)
-        return self._weights
+            self._reader.prepare(training_state.variables(self.model))
+            self._metrics_reader.prepare(self._metrics())
 
     def _step(self):
         """The number of iterations of the training."""

@@ -143,7 +143,7 @@ def _check_entries(received, expected):
         value = received.get(name)
         if isinstance(kind, dict):
             _check_entries(value if isinstance(value, dict) else {}, kind)
-        elif not isinstance(value, kind):
+        elif name not in received or not isinstance(value, kind):
             raise ValueError(
                 f"Its entry '{name}' is not as it was written. "
                 f"Received: {value!r:.60}"
