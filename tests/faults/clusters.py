@@ -1,8 +1,7 @@
-"""Workers that are lost, hang, or are started as root."""
+"""Workers that are lost, or are started as root."""
 
 import contextlib
 import os
-import signal
 
 from tests import local_workers
 from tests.command_line import command, finish
@@ -39,18 +38,6 @@ def worker_is_left_out(base, folder):
     ) as (run, processes, _):
         processes[1].kill()
         return _told(run)
-
-
-@fault
-def worker_hangs(base, folder):
-    """A worker hangs (SIGSTOP), and goes on later."""
-    with _trained_on_workers(
-        base, folder, "--worker_patience=3"
-    ) as (run, processes, _):
-        processes[1].send_signal(signal.SIGSTOP)
-        line = _lost(run)
-        processes[1].send_signal(signal.SIGCONT)
-        return _told(run, line)
 
 
 @fault
