@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+import fr_keras
 from tests.small_net import (
     BATCH,
     STEPS,
@@ -220,3 +221,20 @@ def test_progress_bar(capsys):
     fit(compiled(metrics=["mae"]), verbose=1)
     out = capsys.readouterr().out
     assert f"{STEPS}/{STEPS}" in out and "mae" in out and "loss" in out
+
+
+def test_names_of_methods_are_the_users_own():
+    class Timed(keras.callbacks.Callback):
+        """Has a method whose name `fr_keras` uses too."""
+
+        def before_fit(self):
+            raise AssertionError("Nobody but its owner may call it.")
+
+    timed = Timed()
+    model = fr_keras.FeaturesReplay(
+        [keras.layers.Dense(2), keras.layers.Dense(1)]
+    )
+    model.compile("sgd", "mse")
+    x = np.ones((4, 2), np.float32)
+    history = model.fit(x, x[:, :1], callbacks=[timed], verbose=0)
+    assert len(history.history["loss"]) == 1

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from fr_keras.algorithms.evaluator import ModuleEvaluator
 from fr_keras.reading import reads
+from fr_keras.resuming import ResumingCallback
 
 
 class ModuleFitter(ModuleEvaluator):
@@ -53,20 +54,17 @@ class ModuleFitter(ModuleEvaluator):
         self.train_function = None  # They are traced into it.
 
     def _arranged(self, callbacks):
-        """Puts callbacks that go on with a training after all others.
-
-        They have a method `before_fit(model, others)`, which is called here,
-        when nothing has begun yet, and `after_fit()`, called in any case.
+        """Moves callbacks that resume a training behind all others.
 
         Returns:
-            Tuple of the callbacks for `fit`, and the list of those.
+            Tuple of the callbacks for `fit`, and the list of those that resume.
         """
         listed = getattr(callbacks, "callbacks", callbacks) or []
         listed = list(keras.tree.flatten(listed))
-        late = [c for c in listed if hasattr(c, "before_fit")]
+        late = [c for c in listed if isinstance(c, ResumingCallback)]
         if not late:
             return callbacks, []
-        others = [c for c in listed if not hasattr(c, "before_fit")]
+        others = [c for c in listed if not isinstance(c, ResumingCallback)]
         for callback in late:
             callback.before_fit(self, others)
         if hasattr(callbacks, "callbacks"):  # Keras' list of them.

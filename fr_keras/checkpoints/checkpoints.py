@@ -5,7 +5,6 @@ import math
 import os
 import time
 
-import keras
 import numpy as np
 
 from fr_keras.batch_spec import BatchSpec
@@ -23,12 +22,13 @@ from fr_keras.checkpoints.log_files import LogFiles
 from fr_keras.checkpoints.snapshot import Reader, Snapshot
 from fr_keras.checkpoints.writers import Writers
 from fr_keras.recording import check_is_algorithm
+from fr_keras.resuming import ResumingCallback
 from fr_keras.versions import versions
 
 _logger = logging.getLogger("fr_keras")
 
 
-class Checkpoints(keras.callbacks.Callback):
+class Checkpoints(ResumingCallback):
     """Keeps checkpoints of the whole training, and goes on from the newest.
 
     A training that ends at any moment, and is started again by the same
@@ -138,12 +138,7 @@ class Checkpoints(keras.callbacks.Callback):
         super().set_model(model)
 
     def before_fit(self, model, others):
-        """Restores the newest checkpoint; called before `fit` does anything.
-
-        Args:
-            model: algorithm.
-            others: list of the other callbacks.
-        """
+        """Restores the newest checkpoint."""
         keepable.check_model(model)
         self.restored = self.best = self._restored = None
         self._others = others
@@ -174,7 +169,7 @@ class Checkpoints(keras.callbacks.Callback):
             self._writer.tell(self._newest, error)
 
     def after_fit(self):
-        """Waits for what is being written; called however `fit` has ended."""
+        """Waits for what is being written."""
         self._finish()
 
     def on_train_begin(self, logs=None):

@@ -1,0 +1,22 @@
+"""The kind of callback that restores a training before `fit` begins it."""
+
+import keras
+
+
+class ResumingCallback(keras.callbacks.Callback):
+    """A callback that resumes a training, and comes after all others.
+
+    `fit` moves callbacks of this class behind the others, whose state they
+    save and restore.
+    """
+
+    def before_fit(self, model, others):
+        """Called by `fit` before anything has begun.
+
+        Args:
+            model: algorithm.
+            others: list of the callbacks that are not of this class.
+        """
+
+    def after_fit(self):
+        """Called at the end of `fit`, however it has ended."""
