@@ -312,7 +312,7 @@ def warn_if_uneven(names, costs, cut, estimated):
         "work), and the others wait for it. Most of it, "
         f"{of_layers[i] / times[k]:.0%}, is layer '{names[i]}', which cannot "
         "be split: use fewer modules, or make it of several layers." + (
-            " These are estimates; `costs=\"measured\"` measures."
+            " These are estimates; fr_keras.measure_costs(model) measures."
             if estimated else ""
         )
     )

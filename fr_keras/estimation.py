@@ -6,7 +6,8 @@ import tensorflow as tf
 from fr_keras import placement
 from fr_keras.costs import Cost, call_cost
 from fr_keras.features import Features
-from fr_keras.graph import as_graph, submodel
+from fr_keras.functional import submodel
+from fr_keras.graph import as_graph
 from fr_keras.measurement import (
     Call,
     copy_to_measure,

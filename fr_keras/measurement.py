@@ -14,9 +14,10 @@ from fr_keras.costs import Cost
 from fr_keras.device_function import DeviceFunction
 from fr_keras.features import Features
 from fr_keras.forward_backward import ForwardBackward, record
-from fr_keras.graph import as_graph, submodel
+from fr_keras.functional import submodel
+from fr_keras.graph import as_graph
 from fr_keras.module import Module
-from fr_keras.simulation import ModuleTimes
+from fr_keras.module_times import ModuleTimes
 from fr_keras.timing import run_once, seconds_of
 from fr_keras.wired_submodel import call_quietly
 
@@ -140,7 +141,7 @@ def measure_modules(model, x):
         x: nest of tensors or arrays, a batch of data for `model`.
 
     Returns:
-        List of K `fr_keras.simulation.ModuleTimes`, in seconds.
+        List of K `fr_keras.module_times.ModuleTimes`, in seconds.
     """
     modules = model.modules_at_work
     x = keras.tree.map_structure(tf.convert_to_tensor, x)

@@ -3,7 +3,7 @@
 import keras
 
 # Where Keras itself defines what a Functional or Sequential model does.
-_KERAS = ("keras.", "fr_keras.graph")
+_KERAS = ("keras.", "fr_keras.functional")
 
 
 def is_graph(layer):

@@ -1,13 +1,14 @@
 """Cutting: a Keras model into K modules that, chained, are the model."""
 
+import collections.abc
 import numbers
 
 import keras
 import numpy as np
 
 from fr_keras.costs import Cost, call_cost, num_plays, warn_if_uneven
-from fr_keras.graph import UpperModule, as_graph, submodel
-from fr_keras.measurement import measure_costs
+from fr_keras.functional import UpperModule, submodel
+from fr_keras.graph import as_graph
 from fr_keras.tied import Owner
 
 # Estimated costs that differ by less count as equal: an estimate is no better.
@@ -41,11 +42,10 @@ def partition(model, num_modules, costs=None):
         num_modules: int, K, at least 1.
         costs: dict from layer name to the cost of the layer's forward pass in
             any unit, or to a pair, forward and backward (twice forward if not
-            given); `None` for an estimate of multiply-adds per example;
-            `"measured"` for what `fr_keras.measure_costs(model)` measures now
-            (which lets you choose the data and the device). Every layer must
-            be in a dict (operations that are no layers and input layers need
-            not be: they cost 0).
+            given), such as `fr_keras.measure_costs(model)` returns; `None` for
+            an estimate of multiply-adds per example. Every layer must be in a
+            dict (operations that are no layers and input layers need not be:
+            they cost 0).
 
     Returns:
         List of `num_modules` Functional `keras.Model`s. The first takes the
@@ -104,13 +104,11 @@ def best_cut(model, num_modules, costs=None, tolerance=None, ties=True):
     places = graph.places(ties)
     if num_modules - 1 > len(places):
         raise ValueError(_too_many(num_modules, graph, len(places), ties))
-    if isinstance(costs, str):
-        if costs != "measured":
-            raise ValueError(
-                "`costs` must be a dict, None or 'measured'. "
-                f"Received: {costs=}"
-            )
-        costs = measure_costs(graph)
+    if not isinstance(costs, (collections.abc.Mapping, type(None))):
+        raise ValueError(
+            "`costs` must be a dict or None; fr_keras.measure_costs(model) "
+            f"measures one. Received: {costs=}"
+        )
     of_calls = np.array([call_cost(node, costs) for node in graph.nodes])
     if tolerance is None:
         tolerance = _ESTIMATE_TOLERANCE if costs is None else 0.0

@@ -14,9 +14,9 @@ from fr_keras.costs import Cost, total
 from fr_keras.estimation import estimate_calls
 from fr_keras.graph import Graph, weights
 from fr_keras.measurement import measure_calls, measure_modules
+from fr_keras.module_times import ModuleTimes
 from fr_keras.optimizer_copies import copy_optimizer
 from fr_keras.partition import best_cut
-from fr_keras.simulation import ModuleTimes
 
 # By what share of its time the slowest module of a cut may be slower than in
 # the best balanced one, where that may pay.
@@ -29,7 +29,7 @@ class Prediction:
 
     Attributes:
         cut: tuple of ints, for `fr_keras.partition.split`.
-        times: list of K `fr_keras.simulation.ModuleTimes`.
+        times: list of K `fr_keras.module_times.ModuleTimes`.
         memory: list of K ints, bytes on each device in Features Replay:
             weights, gradients and optimizer, replay queue and error gradient,
             and activations of one backward pass.
@@ -65,7 +65,7 @@ class Planner:
             really reaches, or `None` to measure.
 
     Attributes:
-        whole: `fr_keras.simulation.ModuleTimes` of the network on one device.
+        whole: `fr_keras.module_times.ModuleTimes` of the network on one device.
 
     Raises:
         TypeError: if `model` is neither Sequential nor Functional.

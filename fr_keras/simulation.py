@@ -1,7 +1,6 @@
 """Simulation: what a schedule of work on devices takes, without the work."""
 
 import collections
-import dataclasses
 import heapq
 import itertools
 import typing
@@ -25,33 +24,6 @@ class Event(typing.NamedTuple):
     kind: str
     start: float
     stop: float
-
-
-@dataclasses.dataclass
-class ModuleTimes:
-    """What a module's work takes on its device.
-
-    Attributes:
-        forward: float, seconds of a play, and of a replay, of a mini-batch.
-        backward: float, seconds of a backward pass.
-        update: float, seconds.
-        send_up: float, seconds that its features are on the way to the module
-            above.
-        send_down: float, seconds that its error gradient is on the way to the
-            module below.
-        latency: float, seconds of these until what is sent begins to arrive;
-            for the rest the link is taken, in that direction.
-        device: hashable. Modules on equal devices take turns; `None` is a
-            device of its own.
-    """
-
-    forward: float
-    backward: float
-    update: float = 0.0
-    send_up: float = 0.0
-    send_down: float = 0.0
-    latency: float = 0.0
-    device: typing.Any = None
 
 
 class _Task(typing.NamedTuple):
@@ -201,7 +173,7 @@ def simulate(schedule, times, num_steps, steps_per_execution=None, **options):
     Example:
 
     ```python
-    modules = [simulation.ModuleTimes(forward=1.0, backward=2.0)] * 4
+    modules = [ModuleTimes(forward=1.0, backward=2.0)] * 4
     events = simulation.simulate("features_replay", modules, num_steps=100)
     events[-1].stop / 100  # About 4: one play, one replay, one backward pass.
     ```

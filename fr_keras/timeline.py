@@ -35,7 +35,7 @@ def plot_timeline(events, to_file="timeline.png", title="", unit=1e-3,
     Example:
 
     ```python
-    modules = [simulation.ModuleTimes(forward=0.02, backward=0.04)] * 4
+    modules = [ModuleTimes(forward=0.02, backward=0.04)] * 4
     events = simulation.simulate("features_replay", modules, num_steps=6)
     plot_timeline(events, "features_replay.png")
     ```

@@ -3,7 +3,7 @@
 import keras
 from keras.src.models.functional import Functional
 
-from fr_keras.graph import UpperModule, functional
+from fr_keras.functional import UpperModule, functional
 from fr_keras.nested import execution_order, overrides
 
 

@@ -154,7 +154,7 @@ def test_partition_measures(monkeypatch):
         + [layers.Dense(3, name=f"dense_{i}") for i in range(4)]
         + [Slow(1, name="slow_1"), Slow(1, name="slow_2")]
     )
-    modules = fr_keras.partition(model, 2, costs="measured")
+    modules = fr_keras.partition(model, 2, fr_keras.measure_costs(model))
     assert [layer.name for layer in modules[1].layers[1:]] == ["slow_2"]
     model = fr_keras.FeaturesReplay(model, 2, costs="measured")
     assert [layer.name for layer in model.modules[1].layers[1:]] == ["slow_2"]

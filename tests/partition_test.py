@@ -257,3 +257,9 @@ def test_subclassed_model():
     for model in (Subclassed(name="mine"), keras.layers.Dense(3), "resnet"):
         with pytest.raises(TypeError, match="Sequential and Functional"):
             partition(model, 2)
+
+
+def test_costs_that_are_none():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match="measure_costs.*Received: costs='me"):
+        fr_keras.partition(model, 1, costs="measured")

@@ -7,7 +7,7 @@ import pytest
 from fr_keras import FeaturesReplay, planning
 from fr_keras.costs import Cost
 from fr_keras.measurement import Call
-from fr_keras.simulation import ModuleTimes
+from fr_keras.module_times import ModuleTimes
 
 BATCH, WIDTH, DEPTH = 8, 16, 13
 TENSOR = BATCH * WIDTH * 4

@@ -3,7 +3,7 @@
 import pytest
 
 from fr_keras import simulation
-from fr_keras.simulation import ModuleTimes
+from fr_keras.module_times import ModuleTimes
 
 
 def equal(num_modules):

@@ -41,7 +41,8 @@ class Algorithm(Face):
         devices: list of device names, or `None` for the GPUs there are, else
             the logical CPU devices (see `fr_keras.placement.assign_devices`).
         costs: what layers cost, as for `fr_keras.partition`, which balances
-            the modules by it.
+            the modules by it; or `"measured"`, for what
+            `fr_keras.measure_costs` measures now on the first device.
         copy: bool. `False` trains the layers of `model` themselves, moved to
             the devices, and leaves `model` with the weights that were trained.
             A layer that Keras cannot copy is trained itself in any case, and a

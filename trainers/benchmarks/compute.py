@@ -9,8 +9,8 @@ import tensorflow as tf
 import fr_keras
 from fr_keras import simulation
 from fr_keras.measurement import measure_modules
+from fr_keras.module_times import ModuleTimes
 from fr_keras.planning import Planner
-from fr_keras.simulation import ModuleTimes
 from trainers import cores
 from trainers.benchmarks import batches, processes, turns
 from trainers.benchmarks.job import start

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import fr_keras
 from fr_keras import simulation
-from fr_keras.simulation import ModuleTimes
+from fr_keras.module_times import ModuleTimes
 from fr_keras.timeline import plot_timeline
 from trainers.benchmarks import sleeping, turns
 

@@ -58,7 +58,7 @@ class SleepingLayer(keras.layers.Layer):
 
     Args:
         module: int, the number of the module, from 0.
-        times: `fr_keras.simulation.ModuleTimes`.
+        times: `fr_keras.module_times.ModuleTimes`.
         recorder: `Recorder`.
     """
 
@@ -109,7 +109,7 @@ def prepare(algorithm, times, steps_per_execution, num_steps, batch_size=1):
 
     Args:
         algorithm: callable that makes an algorithm of a list of modules.
-        times: list of K `fr_keras.simulation.ModuleTimes`.
+        times: list of K `fr_keras.module_times.ModuleTimes`.
         steps_per_execution: int.
         num_steps: int, iterations.
         batch_size: int.
