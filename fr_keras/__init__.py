@@ -9,7 +9,7 @@ if keras.backend.backend() != "tensorflow":
         f"Received: backend={keras.backend.backend()!r}"
     )
 
-from fr_keras import cluster, diagnostics, layers, models
+from fr_keras import cluster, layers, models
 from fr_keras.algorithms import (
     ALGORITHMS,
     DDG,
@@ -18,14 +18,19 @@ from fr_keras.algorithms import (
     FeaturesReplay,
     GPipe,
 )
-from fr_keras.checkpoints import CheckpointError, Checkpoints, restore_weights
-from fr_keras.delay_policy import DelayPolicy
-from fr_keras.measurement import measure_costs
-from fr_keras.on_nan import NonFiniteError, OnNaN
-from fr_keras.partition import partition
-from fr_keras.plotting import plot_modules
-from fr_keras.summary import summary
+from fr_keras.callbacks import diagnostics
+from fr_keras.callbacks.checkpoints import (
+    CheckpointError,
+    Checkpoints,
+    restore_weights,
+)
+from fr_keras.callbacks.on_nan import NonFiniteError, OnNaN
+from fr_keras.cutting.partition import partition
+from fr_keras.delays.delay_policy import DelayPolicy
+from fr_keras.profiling.measurement import measure_costs
 from fr_keras.versions import VERSION
+from fr_keras.visualization.plotting import plot_modules
+from fr_keras.visualization.summary import summary
 
 __version__ = VERSION
 

@@ -10,9 +10,9 @@ import pathlib
 
 import keras
 
-from fr_keras.costs import estimated_cost, num_plays
-from fr_keras.graph import Graph
-from fr_keras.partition import best_cut, split
+from fr_keras.cutting.costs import estimated_cost, num_plays
+from fr_keras.cutting.graph import Graph
+from fr_keras.cutting.partition import best_cut, split
 
 CLASSES = 10
 NUM_MODULES = (2, 4)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 import fr_keras
-from fr_keras.checkpoints import snapshot, store
+from fr_keras.callbacks.checkpoints import snapshot, store
 
 X = np.random.default_rng(0).normal(size=(96, 8)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)

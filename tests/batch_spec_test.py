@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fr_keras.batch_spec import BatchSpec, standardize_batch
+from fr_keras.batches.batch_spec import BatchSpec, standardize_batch
 
 NONE = tf.experimental.Optional.empty(tf.TensorSpec([None], tf.float32))
 

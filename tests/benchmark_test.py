@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from fr_keras.module_times import ModuleTimes
-from fr_keras.simulation import seconds_per_step
+from fr_keras.planning.simulation import seconds_per_step
+from fr_keras.profiling.module_times import ModuleTimes
 from tests.command_line import command, complaint
 from trainers.benchmarks import processes, turns
 

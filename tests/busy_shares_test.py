@@ -6,9 +6,9 @@ import pytest
 
 import fr_keras
 from fr_keras import diagnostics
-from fr_keras.diagnostics.busy_shares import shares
-from fr_keras.module_times import ModuleTimes
-from fr_keras.simulation import Event
+from fr_keras.callbacks.diagnostics.busy_shares import shares
+from fr_keras.planning.simulation import Event
+from fr_keras.profiling.module_times import ModuleTimes
 from tests import small_net
 from trainers.benchmarks.sleeping import Recorder, SleepingLayer
 

@@ -7,8 +7,8 @@ import pytest
 from keras import layers
 
 import fr_keras
-from fr_keras.checkpoints.configuration import of_optimizer
-from fr_keras.checkpoints.network import of_network
+from fr_keras.callbacks.checkpoints.configuration import of_optimizer
+from fr_keras.callbacks.checkpoints.network import of_network
 from tests import small_graphs
 
 optimizers = keras.optimizers

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fr_keras import copying
+from fr_keras.cutting import copying
 from tests.kinds import (
     Unserializable,
     assert_equal,

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 import fr_keras
-from fr_keras.costs import call_cost
-from fr_keras.flops import UnknownWork, multiply_adds
-from fr_keras.graph import Graph
+from fr_keras.cutting.costs import call_cost
+from fr_keras.cutting.flops import UnknownWork, multiply_adds
+from fr_keras.cutting.graph import Graph
 
 layers = keras.layers
 

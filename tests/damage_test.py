@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras import layers
 
 import fr_keras
-from fr_keras.checkpoints import callback_state, store
+from fr_keras.callbacks.checkpoints import callback_state, store
 from tests.checkpoints_test import (
     assert_equal_models,
     build,

@@ -5,7 +5,7 @@ import functools
 import pytest
 import tensorflow as tf
 
-from fr_keras.device_function import DeviceFunction
+from fr_keras.engine.device_function import DeviceFunction
 
 DEVICE = "/job:localhost/replica:0/task:0/device:CPU:3"
 

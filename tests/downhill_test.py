@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import fr_keras
-from fr_keras.diagnostics import DownhillSteps, SufficientDirection
+from fr_keras.callbacks.diagnostics import DownhillSteps, SufficientDirection
 from tests.agreement import BATCH, data, dense_net, loss
 from trainers.studies.tasks import TASKS
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from fr_keras import models
-from fr_keras.estimation import estimate_calls
-from fr_keras.measurement import measure_calls
+from fr_keras.profiling.estimation import estimate_calls
+from fr_keras.profiling.measurement import measure_calls
 
 layers = keras.layers
 
@@ -53,7 +53,7 @@ def test_attention_by_hand():
 def test_memory_is_what_is_measured(make, x, monkeypatch):
     """Nothing is run for it, and still the same is kept."""
     monkeypatch.setattr(
-        "fr_keras.measurement.seconds_of", lambda *args: 1.0
+        "fr_keras.profiling.measurement.seconds_of", lambda *args: 1.0
     )
     model = make()
     estimated = estimate_calls(model, len(x), flops_per_second=1.0)

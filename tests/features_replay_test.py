@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import fr_keras
-from fr_keras.features import Features
-from fr_keras.module import Module
-from fr_keras.playing import replay
+from fr_keras.engine.features import Features
+from fr_keras.engine.module import Module
+from fr_keras.engine.playing import replay
 from tests import agreement, reference
 from tests.agreement import (
     BATCH,

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 
 import fr_keras
-from fr_keras import nests
-from fr_keras.features import Features
-from fr_keras.forward_backward import ForwardBackward, record
-from fr_keras.module import Module
+from fr_keras.engine import nests
+from fr_keras.engine.features import Features
+from fr_keras.engine.forward_backward import ForwardBackward, record
+from fr_keras.engine.module import Module
 
 layers = keras.layers
 DEVICE = "/job:localhost/replica:0/task:0/device:CPU:3"

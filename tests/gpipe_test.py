@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import fr_keras
-from fr_keras.module_times import ModuleTimes
+from fr_keras.profiling.module_times import ModuleTimes
 from tests import agreement, reference
 from tests.small_net import assert_same, compiled, fit
 from trainers.benchmarks import sleeping

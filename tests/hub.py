@@ -15,7 +15,7 @@ import keras_hub
 import numpy as np
 
 import fr_keras
-from fr_keras.graph import Graph
+from fr_keras.cutting.graph import Graph
 from tests import applications, hub_backbones
 from tests.hub_backbones import LENGTH, VOCABULARY
 

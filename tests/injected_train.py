@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import fr_keras
-from fr_keras.checkpoints import training_state
+from fr_keras.callbacks.checkpoints import training_state
 
 
 def nan_in_data():

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import fr_keras
-from fr_keras.look_ahead import LookAhead
+from fr_keras.delays.look_ahead import LookAhead
 from tests import agreement, comparison, reference, small_net
 from tests.agreement import convolutional_net
 
@@ -172,7 +172,7 @@ def one_module(optimizer):
         [net, layers.Dense(1)], weight_prediction=True, delay_policy=Policy()
     )
     model.compile(optimizer, "mse")
-    model.prepare(fr_keras.batch_spec.BatchSpec(
+    model.prepare(fr_keras.batches.batch_spec.BatchSpec(
         (tf.zeros((2, 1)), tf.zeros((2, 1)), None)
     ))
     return model.modules_at_work[0]

@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 import fr_keras
-from fr_keras import chain, measurement, timing
-from fr_keras.features import Features
+from fr_keras.engine import chain
+from fr_keras.engine.features import Features
+from fr_keras.profiling import measurement, timing
 
 layers = keras.layers
 FORWARD, BACKWARD = 0.02, 0.05

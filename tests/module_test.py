@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 import fr_keras
-from fr_keras.features import Features
-from fr_keras.module import Module
-from fr_keras.playing import play
+from fr_keras.engine.features import Features
+from fr_keras.engine.module import Module
+from fr_keras.engine.playing import play
 
 layers = keras.layers
 DEVICE = "/job:localhost/replica:0/task:0/device:CPU:2"

@@ -18,7 +18,7 @@ import pytest
 from keras import layers
 
 import fr_keras
-from fr_keras.checkpoints import store
+from fr_keras.callbacks.checkpoints import store
 
 X = np.random.default_rng(0).normal(size=(48, 8)).astype("float32")
 VALUES = [

@@ -204,7 +204,7 @@ def test_names_survive_a_move():
     optimizer.exclude_from_weight_decay([layer.bias], ["net/dense/kernel"])
     names = [v.value.name for v in network.variables]
     with tf.name_scope("elsewhere"):
-        fr_keras.placement.move([network], fr_keras.FeaturesReplay(
+        fr_keras.engine.placement.move([network], fr_keras.FeaturesReplay(
             [layers.Dense(1)], devices=["CPU:3"]
         ).devices[0])
     assert [v.value.name for v in network.variables] == names

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import fr_keras
-from fr_keras import placement
+from fr_keras.engine import placement
 from tests.kinds import (
     Subclassed,
     Unserializable,

@@ -4,10 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-from fr_keras import FeaturesReplay, planning
-from fr_keras.costs import Cost
-from fr_keras.measurement import Call
-from fr_keras.module_times import ModuleTimes
+from fr_keras import FeaturesReplay
+from fr_keras.cutting.costs import Cost
+from fr_keras.planning import planner as planner_module
+from fr_keras.planning.planner import Planner
+from fr_keras.profiling.measurement import Call
+from fr_keras.profiling.module_times import ModuleTimes
 
 BATCH, WIDTH, DEPTH = 8, 16, 13
 TENSOR = BATCH * WIDTH * 4
@@ -29,16 +31,16 @@ def planner(monkeypatch):
             ))
         return calls
 
-    monkeypatch.setattr(planning, "measure_calls", measure_calls)
+    monkeypatch.setattr(planner_module, "measure_calls", measure_calls)
     monkeypatch.setattr(
-        planning, "measure_modules",
+        planner_module, "measure_modules",
         lambda model, x: [ModuleTimes(DEPTH, 2.0 * DEPTH, 0.13 * DEPTH)],
     )
     model = keras.Sequential(
         [keras.Input((WIDTH,))]
         + [keras.layers.Dense(WIDTH, "tanh") for _ in range(DEPTH)]
     )
-    return planning.Planner(model, np.zeros([BATCH, WIDTH], "float32"))
+    return Planner(model, np.zeros([BATCH, WIDTH], "float32"))
 
 
 def test_time(planner):
@@ -96,12 +98,12 @@ def test_too_many_devices(planner):
 def test_what_passes_is_not_queued(monkeypatch):
     """The second input skips over module 1, which queues the first only."""
     # Measured times of layers so small could put the cut elsewhere.
-    monkeypatch.setattr(planning, "best_cut", lambda *_: (1,))
+    monkeypatch.setattr(planner_module, "best_cut", lambda *_: (1,))
     a, b = keras.Input((3,)), keras.Input((500,))
     x = keras.layers.Dense(4, name="below")(a)
     x = keras.layers.Concatenate()([x, b])
     model = keras.Model([a, b], keras.layers.Dense(4, name="above")(x))
-    planner = planning.Planner(
+    planner = Planner(
         model, [np.ones([2, 3], "float32"), np.ones([2, 500], "float32")]
     )
     first, second = planner.predict(2).memory
@@ -113,7 +115,7 @@ def test_nothing_to_train():
         keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dense(4)
     ])
     model.trainable = False
-    planner = planning.Planner(model, np.ones([2, 4], "float32"))
+    planner = Planner(model, np.ones([2, 4], "float32"))
     found = planner.predict(2)
     assert [times.backward for times in found.times] == [0.0, 0.0]
     assert found.seconds["features_replay"] > 0
@@ -128,7 +130,7 @@ def test_measures_a_real_network():
         keras.layers.Dense(5),
     ])
     optimizer = keras.optimizers.Adam()
-    planner = planning.Planner(
+    planner = Planner(
         model, np.ones([4, 6, 6, 3], "float32"), optimizer=optimizer
     )
     assert int(optimizer.iterations) == 0  # It can still be given to `compile`.
@@ -161,8 +163,8 @@ def test_slow_links_want_a_narrow_place(monkeypatch):
             ))
         return calls
 
-    monkeypatch.setattr(planning, "estimate_calls", estimate_calls)
-    planner = planning.Planner(
+    monkeypatch.setattr(planner_module, "estimate_calls", estimate_calls)
+    planner = Planner(
         model, np.zeros([2, 64], "float32"), flops_per_second=1.0
     )
     fast = planner.predict(2, bytes_per_second=1e9)
@@ -179,7 +181,7 @@ def test_a_link_sends_no_more_than_it_can():
     model = keras.Sequential(
         [keras.Input((64,))] + [keras.layers.Dense(64) for _ in range(2)]
     )
-    planner = planning.Planner(
+    planner = Planner(
         model, np.zeros([2, 64], "float32"), flops_per_second=1e15
     )
     found = planner.predict(2, bytes_per_second=16)
@@ -192,4 +194,4 @@ def test_optimizer_slots():
         (keras.optimizers.SGD(0.1, momentum=0.9), 1),
         (keras.optimizers.Adam(), 2),
     ):
-        assert planning._slots_per_parameter(optimizer) == slots
+        assert planner_module._slots_per_parameter(optimizer) == slots

@@ -5,8 +5,8 @@ import pytest
 from matplotlib import image, pyplot
 
 import fr_keras
-from fr_keras import plotting
-from fr_keras.description import Description
+from fr_keras.visualization import plotting
+from fr_keras.visualization.description import Description
 
 
 def resnet():

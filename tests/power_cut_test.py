@@ -9,8 +9,7 @@ import sys
 import pytest
 import tensorflow as tf
 
-from fr_keras import durable
-from fr_keras.checkpoints import snapshot, store
+from fr_keras.callbacks.checkpoints import durable, snapshot, store
 from tests import disks
 from tests.command_line import ROOT, command, start
 from trainers import workdir
@@ -64,7 +63,7 @@ def image(tmp_path):
 WRITING = """
 import sys
 import tensorflow as tf
-from fr_keras.checkpoints import snapshot, store
+from fr_keras.callbacks.checkpoints import snapshot, store
 from trainers import workdir
 
 folder = sys.argv[1] + "/run"

@@ -6,7 +6,7 @@ import pytest
 
 import fr_keras
 from fr_keras import diagnostics
-from fr_keras.diagnostics.probe import Measured, ModuleProbe
+from fr_keras.callbacks.diagnostics.probe import Measured, ModuleProbe
 from tests import agreement, diagnostics_reference, small_net
 from tests.agreement import BATCH, convolutional_net, data, dense_net
 from tests.reference import PlainModule

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from fr_keras.reading import Reading
+from fr_keras.batches.reading import Reading
 from tests.small_net import compiled
 
 

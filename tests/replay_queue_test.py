@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fr_keras.replay_queue import ReplayQueue
+from fr_keras.engine.replay_queue import ReplayQueue
 
 DEVICE = "/job:localhost/replica:0/task:0/device:CPU:3"
 

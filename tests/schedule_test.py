@@ -6,7 +6,7 @@ Counted is who was at work while others were, not how long anything took.
 import pytest
 
 import fr_keras
-from fr_keras.module_times import ModuleTimes
+from fr_keras.profiling.module_times import ModuleTimes
 from trainers.benchmarks import sleeping
 
 K, STEPS = 4, 12

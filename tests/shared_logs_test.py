@@ -8,7 +8,7 @@ import keras
 import pytest
 
 import fr_keras
-from fr_keras.checkpoints.writers import Writers
+from fr_keras.callbacks.checkpoints.writers import Writers
 from tests import small_net
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fr_keras import simulation
-from fr_keras.module_times import ModuleTimes
+from fr_keras.planning import simulation
+from fr_keras.profiling.module_times import ModuleTimes
 
 
 def equal(num_modules):

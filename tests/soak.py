@@ -17,7 +17,7 @@ import time
 import numpy as np
 import psutil
 
-from fr_keras.checkpoints import store
+from fr_keras.callbacks.checkpoints import store
 from tests.command_line import finish, start
 from tests.local_workers import start_worker
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import fr_keras
-from fr_keras.nested import in_order
+from fr_keras.engine.nested import in_order
 from tests import comparison
 from tests.reference import SGD
 

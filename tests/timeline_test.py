@@ -3,8 +3,8 @@
 import matplotlib.axes
 import pytest
 
-from fr_keras import timeline
-from fr_keras.simulation import Event
+from fr_keras.planning.simulation import Event
+from fr_keras.visualization import timeline
 
 EVENTS = [
     Event(0, "play", 1.0, 1.1),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fr_keras
-from fr_keras.wiring import Wiring
+from fr_keras.engine.wiring import Wiring
 
 layers = keras.layers
 

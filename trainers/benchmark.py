@@ -42,8 +42,8 @@ import tensorflow as tf
 from absl import flags
 
 import fr_keras
-from fr_keras.diagnostics.busy_shares import shares
-from fr_keras.timeline import plot_timeline
+from fr_keras.callbacks.diagnostics.busy_shares import shares
+from fr_keras.visualization.timeline import plot_timeline
 from trainers import cores, errors, sweep, workdir
 from trainers.benchmarks import (
     checkpoints,

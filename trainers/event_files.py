@@ -7,7 +7,7 @@ import struct
 
 import tensorflow as tf
 
-from fr_keras.checkpoints.store import reason
+from fr_keras.callbacks.checkpoints.store import reason
 
 _logger = logging.getLogger("fr_keras")
 

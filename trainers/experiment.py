@@ -8,6 +8,7 @@ import tensorflow as tf
 from absl import flags
 
 import fr_keras
+from fr_keras.engine import placement
 from trainers import cores
 from trainers.errors import UsageError
 from trainers.experiment_flags import ALGORITHM_FLAGS, MODELS
@@ -52,7 +53,7 @@ def first_device():
         UsageError: if it does not exist.
     """
     with _told():
-        return fr_keras.placement.assign_devices(1, FLAGS.devices or None)[0]
+        return placement.assign_devices(1, FLAGS.devices or None)[0]
 
 
 def build_network(image_shape, num_classes):

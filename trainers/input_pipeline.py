@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from fr_keras import placement
+from fr_keras.engine import placement
 from trainers.datasets import digits, patterns  # noqa: F401, register them.
 from trainers.errors import UsageError
 

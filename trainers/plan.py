@@ -22,8 +22,8 @@ import tensorflow as tf
 from absl import flags
 
 import fr_keras
-from fr_keras.nested import is_graph
-from fr_keras.planning import Planner
+from fr_keras.engine.nested import is_graph
+from fr_keras.planning.planner import Planner
 from trainers import errors
 from trainers.benchmarks import tables
 from trainers.validation import are_numbers, is_positive

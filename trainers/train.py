@@ -125,7 +125,7 @@ def run(goes_on):
     """Trains, or goes on with what has been trained."""
     data = input_pipeline.load(
         FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std,
-        fr_keras.placement.host(experiment.first_device()),
+        fr_keras.cluster.host(experiment.first_device()),
     )
     flag_file.settle(data)
     if goes_on:

@@ -5,7 +5,7 @@ import fcntl
 import os
 import tempfile
 
-from fr_keras import durable
+from fr_keras.callbacks.checkpoints import durable
 from trainers import errors
 
 FLAG_FILE = "flags.cfg"

@@ -2,9 +2,9 @@
 
 import keras
 
-from fr_keras import copying, sameness
-from fr_keras.caller import warn
-from fr_keras.nested import overrides
+from fr_keras.cutting import copying, sameness
+from fr_keras.engine.nested import overrides
+from fr_keras.engine.user_warnings import warn
 
 
 def check_modules(modules, num_modules):

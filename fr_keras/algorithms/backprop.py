@@ -3,8 +3,8 @@
 import keras
 
 from fr_keras.algorithms.base import Algorithm
-from fr_keras.device_function import DeviceFunction
-from fr_keras.forward_backward import record
+from fr_keras.engine.device_function import DeviceFunction
+from fr_keras.engine.forward_backward import record
 
 
 @keras.saving.register_keras_serializable("fr_keras")

@@ -5,7 +5,6 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from fr_keras import holdings, placement
 from fr_keras.algorithms.acceptance import (
     check_modules,
     check_overrides,
@@ -13,14 +12,15 @@ from fr_keras.algorithms.acceptance import (
     copied,
 )
 from fr_keras.algorithms.face import Face
-from fr_keras.caller import warn
-from fr_keras.chain import Chain
-from fr_keras.costs import as_cost
-from fr_keras.graph import Graph
-from fr_keras.measurement import measure_costs
-from fr_keras.module import Module
-from fr_keras.partition import best_cut, split
-from fr_keras.summary import summary
+from fr_keras.cutting.costs import as_cost
+from fr_keras.cutting.graph import Graph
+from fr_keras.cutting.partition import best_cut, split
+from fr_keras.engine import holdings, placement
+from fr_keras.engine.chain import Chain
+from fr_keras.engine.module import Module
+from fr_keras.engine.user_warnings import warn
+from fr_keras.profiling.measurement import measure_costs
+from fr_keras.visualization.summary import summary
 
 
 class Algorithm(Face):
@@ -39,7 +39,8 @@ class Algorithm(Face):
             themselves.
         num_modules: int, K, or `None` for one module per device.
         devices: list of device names, or `None` for the GPUs there are, else
-            the logical CPU devices (see `fr_keras.placement.assign_devices`).
+            the logical CPU devices (see
+            `fr_keras.engine.placement.assign_devices`).
         costs: what layers cost, as for `fr_keras.partition`, which balances
             the modules by it; or `"measured"`, for what
             `fr_keras.measure_costs` measures now on the first device.

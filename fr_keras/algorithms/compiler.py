@@ -7,12 +7,12 @@ import keras
 import tensorflow as tf
 from keras.src.trainers.trainer import model_supports_jit
 
-from fr_keras import placement
 from fr_keras.algorithms.fitter import ModuleFitter
-from fr_keras.caller import warn
-from fr_keras.device_function import DeviceFunction
-from fr_keras.optimizers import ModuleOptimizers, given_optimizer
-from fr_keras.tied import flat_layers
+from fr_keras.engine import placement
+from fr_keras.engine.device_function import DeviceFunction
+from fr_keras.engine.optimizers import ModuleOptimizers, given_optimizer
+from fr_keras.engine.tied import flat_layers
+from fr_keras.engine.user_warnings import warn
 
 
 class ModuleCompiler(ModuleFitter):

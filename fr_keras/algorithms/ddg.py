@@ -5,7 +5,7 @@ import collections
 import keras
 
 from fr_keras.algorithms.features_replay import FeaturesReplay
-from fr_keras.forward_backward import ForwardBackward
+from fr_keras.engine.forward_backward import ForwardBackward
 
 
 @keras.saving.register_keras_serializable("fr_keras")

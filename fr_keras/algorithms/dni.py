@@ -6,12 +6,12 @@ import keras
 import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
-from fr_keras.features import ErrorGradient, Features
-from fr_keras.forward_backward import ForwardBackward
-from fr_keras.guard import all_finite
+from fr_keras.engine.features import ErrorGradient, Features
+from fr_keras.engine.forward_backward import ForwardBackward
+from fr_keras.engine.guard import all_finite
+from fr_keras.engine.module import Module
+from fr_keras.engine.tied import is_weight
 from fr_keras.models.synthesizer import synthesizer
-from fr_keras.module import Module
-from fr_keras.tied import is_weight
 
 
 @keras.saving.register_keras_serializable("fr_keras")
@@ -218,7 +218,7 @@ class _Synthesizer:
         """Predicts the error gradient.
 
         Args:
-            module: `fr_keras.module.Module`, which will receive it.
+            module: `fr_keras.engine.module.Module`, which will receive it.
             features: `Features`, h_k.
 
         Returns:
@@ -269,7 +269,7 @@ class _Synthesizer:
         """One step of the optimizers of the networks."""
         for network, of_network in zip(self._networks.values(), gradients):
             # Features may not be finite, where the module's own update is
-            # withheld (see `fr_keras.guard`).
+            # withheld (see `fr_keras.engine.guard`).
             is_finite = all_finite(of_network)
             network.optimizer.apply(
                 [tf.where(is_finite, g, tf.zeros_like(g)) for g in of_network],

@@ -5,17 +5,18 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from fr_keras import chain, labels, placement
-from fr_keras.caller import warn
-from fr_keras.reading import Reading, reads
-from fr_keras.wired_submodel import call_quietly
+from fr_keras.batches import labels
+from fr_keras.batches.reading import Reading, reads
+from fr_keras.engine import chain, placement
+from fr_keras.engine.user_warnings import warn
+from fr_keras.engine.wired_submodel import call_quietly
 
 
 class ModuleEvaluator(keras.Model):
     """What `evaluate` and `predict` do with modules on devices.
 
     Attributes:
-        modules_at_work: list of K `fr_keras.module.Module`.
+        modules_at_work: list of K `fr_keras.engine.module.Module`.
         devices: tuple of K full device names.
     """
 

@@ -5,17 +5,17 @@ import functools
 import keras
 import tensorflow as tf
 
-from fr_keras import replayable
 from fr_keras.algorithms.base import Algorithm
-from fr_keras.caller import warn
-from fr_keras.delay_adjustment import adjust
-from fr_keras.delay_policy import DelayPolicy
-from fr_keras.delayed_rates import DelayedRates
-from fr_keras.forward_backward import record
-from fr_keras.look_ahead import LookAhead
-from fr_keras.playing import play, replay
-from fr_keras.recording import Played
-from fr_keras.replay_queue import ReplayQueue
+from fr_keras.delays.delay_adjustment import adjust
+from fr_keras.delays.delay_policy import DelayPolicy
+from fr_keras.delays.delayed_rates import DelayedRates
+from fr_keras.delays.look_ahead import LookAhead
+from fr_keras.engine import replayable
+from fr_keras.engine.forward_backward import record
+from fr_keras.engine.playing import play, replay
+from fr_keras.engine.recording import Played
+from fr_keras.engine.replay_queue import ReplayQueue
+from fr_keras.engine.user_warnings import warn
 
 # With more, the study found no way to back-propagation's accuracy but Muon.
 _MOST_MODULES = 8

@@ -7,8 +7,8 @@ import keras
 import tensorflow as tf
 
 from fr_keras.algorithms.evaluator import ModuleEvaluator
-from fr_keras.reading import reads
-from fr_keras.resuming import ResumingCallback
+from fr_keras.algorithms.resuming import ResumingCallback
+from fr_keras.batches.reading import reads
 
 
 class ModuleFitter(ModuleEvaluator):
@@ -17,7 +17,7 @@ class ModuleFitter(ModuleEvaluator):
     Attributes:
         epoch_iterator: Keras' iterator over the epochs of the call of `fit`
             that is running, or `None`.
-        loss_guard: `fr_keras.guard.Guard` of what the loss is counted in, or
+        loss_guard: `guard.Guard` of what the loss is counted in, or
             `None`; like the guards of modules, for one call of `fit`.
     """
 

@@ -5,13 +5,13 @@ import functools
 import keras
 import tensorflow as tf
 
-from fr_keras import replayable
 from fr_keras.algorithms.base import Algorithm
 from fr_keras.algorithms.evaluator import given
-from fr_keras.device_function import DeviceFunction
-from fr_keras.features import Features
-from fr_keras.forward_backward import ForwardBackward
-from fr_keras.playing import replay
+from fr_keras.engine import replayable
+from fr_keras.engine.device_function import DeviceFunction
+from fr_keras.engine.features import Features
+from fr_keras.engine.forward_backward import ForwardBackward
+from fr_keras.engine.playing import replay
 
 
 @keras.saving.register_keras_serializable("fr_keras")
@@ -274,7 +274,7 @@ def settle(module, averages):
     """Moves the averages of batch normalization once for all micro-batches.
 
     Args:
-        module: `fr_keras.module.Module`.
+        module: `fr_keras.engine.module.Module`.
         averages: list of one list of tensors for each micro-batch, as each
             would move them.
     """

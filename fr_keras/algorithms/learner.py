@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from fr_keras.algorithms.compiler import ModuleCompiler
 from fr_keras.algorithms.evaluator import given
-from fr_keras.device_function import DeviceFunction
-from fr_keras.features import ErrorGradient
+from fr_keras.engine.device_function import DeviceFunction
+from fr_keras.engine.features import ErrorGradient
 
 
 class ModuleLearner(ModuleCompiler):
@@ -50,7 +50,7 @@ class ModuleLearner(ModuleCompiler):
             losses_below: list of scalar tensors, the losses of the layers of
                 the other modules, which are reported but not differentiated.
             *rates: the learning rates with which the last module looks ahead,
-                if it does: see `fr_keras.look_ahead.LookAhead.replay`.
+                if it does: see `fr_keras.delays.look_ahead.LookAhead.replay`.
 
         Returns:
             Tuple `(gradients, sent, state)`: g_K, a list of tensors; e_K, the
@@ -76,7 +76,7 @@ class ModuleLearner(ModuleCompiler):
             x: `Features`, h_{K-1}.
             y: nest of tensors, the labels.
             sample_weight: nest of tensors or `None`.
-            state: as for `fr_keras.forward_backward.record`.
+            state: as for `fr_keras.engine.forward_backward.record`.
             *rates: as for `learn`.
 
         Returns:

@@ -7,12 +7,13 @@ import keras
 import tensorflow as tf
 from keras.src.backend import compute_output_spec
 
-from fr_keras import chain, clock, labels, placement
 from fr_keras.algorithms.evaluator import given
 from fr_keras.algorithms.learner import ModuleLearner
-from fr_keras.batch_spec import BatchSpec, standardize_batch
-from fr_keras.caller import warn
-from fr_keras.reading import draw_up_to
+from fr_keras.batches import labels
+from fr_keras.batches.batch_spec import BatchSpec, standardize_batch
+from fr_keras.batches.reading import draw_up_to
+from fr_keras.engine import chain, clock, placement
+from fr_keras.engine.user_warnings import warn
 
 
 @dataclasses.dataclass
@@ -34,7 +35,7 @@ class ModuleTrainer(ModuleLearner):
     several iterations in one graph, is made here.
 
     Attributes:
-        modules_at_work: list of K `fr_keras.module.Module`.
+        modules_at_work: list of K `fr_keras.engine.module.Module`.
         devices: tuple of K full device names.
     """
 
@@ -44,7 +45,7 @@ class ModuleTrainer(ModuleLearner):
     # Whether modules keep their inputs and compute their features again.
     replays = False
 
-    # What looks at iterations, a tuple of `fr_keras.recording.Recorder`s.
+    # What looks at iterations, a tuple of `recording.Recorder`s.
     recorders = ()
 
     @property
@@ -126,7 +127,7 @@ class ModuleTrainer(ModuleLearner):
                 `num_warmup_steps`.
 
         Returns:
-            List of one `fr_keras.recording.Played` for each iteration, or
+            List of one `recording.Played` for each iteration, or
             `None`, if the method has none.
         """
         raise NotImplementedError

@@ -5,7 +5,9 @@ from fr_keras.cluster.release import release
 from fr_keras.cluster.status import WorkerError
 from fr_keras.cluster.watch import Watch
 from fr_keras.cluster.worker import start_worker
+from fr_keras.engine.placement import host
 
 __all__ = [
-    "Watch", "WorkerError", "connect", "present", "release", "start_worker"
+    "Watch", "WorkerError", "connect", "host", "present", "release",
+    "start_worker",
 ]

@@ -29,7 +29,7 @@ def connect(workers, coordinator=None, wait=60.0, network="auto"):
     `devices=None` means those of the workers, and their names are
     `"/job:worker/replica:0/task:0/device:GPU:0"` and so on. Inputs go where
     they are needed: a `tf.data.Dataset` that was made in the scope of
-    `tf.device(fr_keras.placement.host(model.devices[0]))` is read on the
+    `tf.device(fr_keras.engine.placement.host(model.devices[0]))` is read on the
     machine of the first module; arrays come from here.
 
     Args:

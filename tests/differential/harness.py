@@ -35,7 +35,7 @@ import numpy as np
 import tensorflow as tf
 
 import fr_keras
-from fr_keras.tied import SharedLayer
+from fr_keras.engine.tied import SharedLayer
 
 SEED = 7
 BATCH = 4

@@ -7,10 +7,10 @@ import keras
 import tensorflow as tf
 
 import fr_keras
-from fr_keras import simulation
-from fr_keras.measurement import measure_modules
-from fr_keras.module_times import ModuleTimes
-from fr_keras.planning import Planner
+from fr_keras.planning import simulation
+from fr_keras.planning.planner import Planner
+from fr_keras.profiling.measurement import measure_modules
+from fr_keras.profiling.module_times import ModuleTimes
 from trainers import cores
 from trainers.benchmarks import batches, processes, turns
 from trainers.benchmarks.job import start
@@ -35,9 +35,9 @@ def measure(job, algorithms, variants, num_modules, rounds, show):
         layers take on one core: list of rows, what and seconds per
         iteration (`Samples`); the list of K `ModuleTimes` of `Samples`, of the
         modules of Features Replay, each measured alone on one core; the
-        seconds per iteration of Features Replay that `fr_keras.planning`
-        predicts, from layers that it measures on one core; and a list of
-        `fr_keras.simulation.Event`, who worked when in a call of it.
+        seconds per iteration of Features Replay that the planner predicts,
+        from layers that it measures on one core; and a list of
+        `fr_keras.planning.simulation.Event`, who worked when in a call of it.
     """
     there = cores.available()
     one, each = {there[0]}, {*there[:num_modules]}
@@ -229,7 +229,7 @@ def prepare_events(job, num_modules):
         num_modules: int, K.
 
     Returns:
-        Callable without arguments: list of `fr_keras.simulation.Event`.
+        Callable without arguments: list of `simulation.Event`.
     """
     start(num_devices=num_modules, threads=1, parallel=num_modules)
     model = job.algorithm("features_replay", num_modules)

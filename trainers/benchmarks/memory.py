@@ -5,7 +5,7 @@ import statistics
 
 import tensorflow as tf
 
-from fr_keras.measurement import activation_bytes, num_bytes
+from fr_keras.profiling.measurement import activation_bytes, num_bytes
 from trainers.benchmarks import processes
 from trainers.benchmarks.job import start
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 
 import fr_keras
-from fr_keras.measurement import num_bytes
+from fr_keras.profiling.measurement import num_bytes
 from trainers import cores, local_workers
 from trainers.benchmarks import compute, processes, traffic, turns
 
@@ -105,7 +105,7 @@ def prepare(job, addresses):
     model = job.algorithm("features_replay", len(addresses))
     job.compile(model, steps_per_execution=job.steps_per_execution)
     run = compute.runs(
-        model, job, fr_keras.placement.host(model.devices[0])
+        model, job, fr_keras.cluster.host(model.devices[0])
     )
     features = sum(
         # Error gradients are as large as features.

@@ -6,9 +6,9 @@ import time
 import tensorflow as tf
 
 import fr_keras
-from fr_keras import simulation
-from fr_keras.module_times import ModuleTimes
-from fr_keras.timeline import plot_timeline
+from fr_keras.planning import simulation
+from fr_keras.profiling.module_times import ModuleTimes
+from fr_keras.visualization.timeline import plot_timeline
 from trainers.benchmarks import sleeping, turns
 
 _THREADS_PER_MODULE = 4  # An operation that sleeps occupies a thread.

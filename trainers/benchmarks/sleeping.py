@@ -6,7 +6,7 @@ import time
 import keras
 import tensorflow as tf
 
-from fr_keras.simulation import Event
+from fr_keras.planning.simulation import Event
 from trainers.benchmarks import batches
 
 
@@ -17,7 +17,7 @@ class Recorder:
         num_modules: int, K.
 
     Attributes:
-        events: list of `fr_keras.simulation.Event`, in the order in which they
+        events: list of `simulation.Event`, in the order in which they
             ended.
     """
 
@@ -58,7 +58,7 @@ class SleepingLayer(keras.layers.Layer):
 
     Args:
         module: int, the number of the module, from 0.
-        times: `fr_keras.module_times.ModuleTimes`.
+        times: `fr_keras.profiling.module_times.ModuleTimes`.
         recorder: `Recorder`.
     """
 
@@ -109,7 +109,7 @@ def prepare(algorithm, times, steps_per_execution, num_steps, batch_size=1):
 
     Args:
         algorithm: callable that makes an algorithm of a list of modules.
-        times: list of K `fr_keras.module_times.ModuleTimes`.
+        times: list of K `fr_keras.profiling.module_times.ModuleTimes`.
         steps_per_execution: int.
         num_steps: int, iterations.
         batch_size: int.

@@ -331,7 +331,7 @@ def plan(predictions, one, batch_size):
     """Table of predictions.
 
     Args:
-        predictions: dict from K to `fr_keras.planning.Prediction`.
+        predictions: dict from K to `fr_keras.planning.planner.Prediction`.
         one: `Prediction` for one device.
         batch_size: int.
 
@@ -368,7 +368,7 @@ def plan_of_links(by_link, one):
     Args:
         by_link: dict from bandwidths, str in Gbit/s, to predictions as of
             `plan`.
-        one: `fr_keras.planning.Prediction` for one device.
+        one: `fr_keras.planning.planner.Prediction` for one device.
 
     Returns:
         str.

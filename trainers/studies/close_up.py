@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 import fr_keras
-from fr_keras.diagnostics import DownhillSteps, SufficientDirection
-from fr_keras.look_ahead import momentum_of
+from fr_keras.callbacks.diagnostics import DownhillSteps, SufficientDirection
+from fr_keras.delays.look_ahead import momentum_of
 from trainers import workdir
 from trainers.learning_rate import WarmUp
 from trainers.studies import claims

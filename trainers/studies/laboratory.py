@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import fr_keras
-from fr_keras.optimizer_copies import leaves
+from fr_keras.engine.optimizer_copies import leaves
 from trainers.studies.module_of_runs import Module, vectorized
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import tensorflow as tf
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
-from fr_keras.delay_adjustment import adjust
-from fr_keras.look_ahead import momentum_of, steps_from_slots
+from fr_keras.delays.delay_adjustment import adjust
+from fr_keras.delays.look_ahead import momentum_of, steps_from_slots
 
 
 class Module:
@@ -85,7 +85,7 @@ class Module:
         return [weight.read_value() for weight in self.weights]
 
     def _steps(self, slots, changes, rate):
-        """The last steps of one run, as `fr_keras.look_ahead` has them."""
+        """The last steps of one run, as `look_ahead` has them."""
         from_slots = steps_from_slots(self._optimizer)
         if from_slots is None:
             last = tf.cast(slots[self._rate], rate.dtype)

@@ -1,0 +1,1 @@
+"""What comes from data: the kind of batches, reading them, labels."""

@@ -1,0 +1,152 @@
+"""The kind of batches that a training function is traced for."""
+
+import base64
+import binascii
+
+import keras
+import tensorflow as tf
+from google.protobuf import message
+from tensorflow.core.protobuf import struct_pb2
+
+from fr_keras.engine import nests
+
+
+def standardize_batch(batch):
+    """Unpacks what an iterator yields.
+
+    Args:
+        batch: what Keras' data adapters yield: `x`, `(x,)`, `(x, y)` or
+            `(x, y, sample_weight)`, each a nest of arrays or tensors.
+
+    Returns:
+        Tuple `(x, y, sample_weight)` of nests of tensors, `None` where there
+        is nothing.
+    """
+
+    def to_tensor(leaf):
+        if leaf is None or isinstance(leaf, tf.experimental.Optional):
+            return None
+        if isinstance(leaf, tf.__internal__.CompositeTensor):
+            return leaf
+        return tf.convert_to_tensor(leaf)
+
+    batch = keras.utils.unpack_x_y_sample_weight(batch)
+    return tf.nest.map_structure(to_tensor, batch)
+
+
+class BatchSpec:
+    """Structure, dtypes and shapes of batches of any size.
+
+    Args:
+        batch: nest of tensors and `None`. The first dimension of every tensor
+            counts as the batch's, and may have any length.
+    """
+
+    def __init__(self, batch):
+        self.structure = tf.nest.map_structure(_leaf_spec, batch)
+
+    @classmethod
+    def from_string(cls, text):
+        """The spec that `to_string` described.
+
+        Raises:
+            ValueError: if it is no such text.
+        """
+        spec = cls(None)
+        proto = struct_pb2.StructuredValue()
+        try:
+            proto.ParseFromString(base64.b64decode(text, validate=True))
+        except (binascii.Error, message.DecodeError) as error:
+            raise ValueError(f"No batch spec. Received: {text!r}") from error
+        spec.structure = tf.__internal__.saved_model.decode_proto(proto)
+        return spec
+
+    def to_string(self):
+        """The spec as a text, for `from_string`."""
+        proto = tf.__internal__.saved_model.encode_structure(self.structure)
+        return base64.b64encode(proto.SerializeToString()).decode()
+
+    def covers(self, batch):
+        """Whether a batch is of this kind."""
+        return self.union(batch) is self
+
+    def union(self, batch):
+        """Returns the spec of this kind of batches and `batch` together.
+
+        Args:
+            batch: nest of tensors and `None`.
+
+        Returns:
+            `self` if it covers `batch`. Otherwise a new `BatchSpec`: with the
+            dimensions open in which the two differ or, where the two have
+            nothing in common, one for `batch` alone.
+        """
+        other = BatchSpec(batch)
+        try:
+            tf.nest.assert_same_structure(self.structure, other.structure)
+        except (TypeError, ValueError):
+            return other
+        leaves = []
+        changed = False
+        pairs = zip(
+            tf.nest.flatten(self.structure), tf.nest.flatten(other.structure)
+        )
+        for mine, theirs in pairs:
+            if mine is None or theirs is None:
+                if mine is not theirs:
+                    return other
+                leaves.append(None)
+                continue
+            common = mine.most_specific_common_supertype([theirs])
+            if common is None or common.shape.rank is None:
+                return other
+            changed = changed or common != mine
+            leaves.append(common)
+        if not changed:
+            return self
+        other.structure = tf.nest.pack_sequence_as(self.structure, leaves)
+        return other
+
+    def flatten(self, batch):
+        """The dense tensors of a batch of this kind, as a list."""
+        return nests.flatten(batch)
+
+    def pack(self, tensors):
+        """The batch that consists of the given dense tensors.
+
+        Args:
+            tensors: iterator; as many tensors are taken as a batch has.
+
+        Returns:
+            Nest like the batches of this kind.
+        """
+        return nests.pack(self.structure, tensors)
+
+    def tensor_specs(self):
+        """List of `tf.TensorSpec`, one for each tensor of `flatten`."""
+        return self.flatten(self.structure)
+
+    def symbols(self):
+        """Nest like a batch, of `keras.KerasTensor`."""
+        return tf.nest.map_structure(
+            lambda leaf: None
+            if leaf is None
+            else keras.KerasTensor(leaf.shape.as_list(), leaf.dtype.name),
+            self.structure,
+        )
+
+
+def _leaf_spec(leaf):
+    if leaf is None:
+        return None
+    spec = tf.type_spec_from_value(leaf)
+    if isinstance(spec, tf.TensorSpec) and spec.shape.rank:
+        return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
+    if isinstance(spec, tf.RaggedTensorSpec):
+        return tf.RaggedTensorSpec(
+            [None, *spec.shape[1:]],
+            spec.dtype,
+            spec.ragged_rank,
+            spec.row_splits_dtype,
+        )
+    return spec

@@ -1,0 +1,133 @@
+"""Reading: how batches come to training, evaluation and prediction."""
+
+import contextlib
+import functools
+import inspect
+
+import tensorflow as tf
+
+from fr_keras.engine import placement
+
+
+class Reading:
+    """The default `tf.distribute.Strategy`, but for how it reads datasets.
+
+    It turns the autotuner of tf.data off, whose thread sleeps for up to 5
+    seconds at a time, and for which the end of every iterator, and so of
+    `fit`, waits. `AUTOTUNE` in a dataset then is TensorFlow's fixed default.
+    Datasets that set `options.autotune.enabled` themselves are left as they
+    are.
+    """
+
+    def experimental_distribute_dataset(self, dataset, options=None):
+        """What Keras calls with every dataset that it is going to read.
+
+        Args:
+            dataset: `tf.data.Dataset`.
+            options: not used.
+
+        Returns:
+            `tf.data.Dataset`.
+        """
+        del options
+        if dataset.options().autotune.enabled is not None:
+            return dataset
+        without = tf.data.Options()
+        without.autotune.enabled = False
+        return dataset.with_options(without)
+
+    def __getattr__(self, name):
+        return getattr(tf.distribute.get_strategy(), name)
+
+
+class ReadThere(tf.data.Dataset):
+    """A dataset on another machine, of which Keras asks this one.
+
+    Args:
+        dataset: `tf.data.Dataset` that was made in the scope of a device of
+            another process.
+    """
+
+    def __init__(self, dataset):
+        self._dataset = dataset
+        super().__init__(dataset._variant_tensor)
+
+    def _inputs(self):
+        return [self._dataset]
+
+    @property
+    def element_spec(self):
+        return self._dataset.element_spec
+
+    def cardinality(self):
+        with tf.device(self._variant_tensor.device):
+            return self._dataset.cardinality()
+
+    def options(self):
+        with tf.device(self._variant_tensor.device):
+            return self._dataset.options()
+
+    def _then(self, name, *args, **kwargs):
+        with tf.device(self._variant_tensor.device):
+            return ReadThere(getattr(self._dataset, name)(*args, **kwargs))
+
+    def map(self, *args, **kwargs):
+        return self._then("map", *args, **kwargs)
+
+    def prefetch(self, *args, **kwargs):
+        return self._then("prefetch", *args, **kwargs)
+
+    def with_options(self, *args, **kwargs):
+        return self._then("with_options", *args, **kwargs)
+
+
+def reads(method):
+    """Lets a method of `keras.Model` read datasets on other machines.
+
+    Args:
+        method: `fit`, `evaluate` or `predict`.
+
+    Returns:
+        The same for any dataset in its arguments.
+    """
+
+    @functools.wraps(method)
+    def reading(*args, **kwargs):
+        given = inspect.signature(method).bind(*args, **kwargs)
+        for name in {"x", "validation_data"} & given.arguments.keys():
+            given.arguments[name] = _read_there(given.arguments[name])
+        return method(*given.args, **given.kwargs)
+
+    return reading
+
+
+def _read_there(data):
+    if not isinstance(data, tf.data.Dataset) or isinstance(data, ReadThere):
+        return data
+    if placement.is_here(data._variant_tensor.device):
+        return data
+    return ReadThere(data)
+
+
+def draw(iterator):
+    """The next element of an iterator, as `next` gives it.
+
+    At the end of a dataset on another machine `next` would leave an error
+    behind, of which TensorFlow complains later.
+    """
+    resource = getattr(iterator, "_iterator_resource", None)
+    if resource is None or placement.is_here(resource.device):
+        return next(iterator)
+    element = iterator.get_next_as_optional()
+    if not element.has_value():
+        raise StopIteration
+    return element.get_value()
+
+
+def draw_up_to(count, iterator):
+    """List of the next elements of an iterator, fewer at its end."""
+    drawn = []
+    with contextlib.suppress(StopIteration):
+        while len(drawn) < count:
+            drawn.append(draw(iterator))
+    return drawn

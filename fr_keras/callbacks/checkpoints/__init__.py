@@ -1,0 +1,7 @@
+"""Checkpoints of whole trainings."""
+
+from fr_keras.callbacks.checkpoints.checkpoints import Checkpoints
+from fr_keras.callbacks.checkpoints.restoring import CheckpointError
+from fr_keras.callbacks.checkpoints.weights import restore_weights
+
+__all__ = ["CheckpointError", "Checkpoints", "restore_weights"]

@@ -1,0 +1,214 @@
+"""Descriptions of networks, for JSON: the calls of their layers."""
+
+import keras
+from keras.src.models.functional import Functional
+
+from fr_keras.callbacks.checkpoints.described import (
+    of_function,
+    of_object,
+    plain,
+)
+
+
+def of_network(parts):
+    """Describes a network: the calls of its layers, and what goes into each.
+
+    Where it is cut does not matter, nor whether models are called in others.
+
+    Args:
+        parts: list of `keras.layers.Layer`, the output of one being the input
+            of the next.
+
+    Returns:
+        List for JSON.
+    """
+    calls = _Calls()
+    inputs = _Given("data")
+    for part in parts:
+        inputs = calls.follow(part, inputs)
+    return calls.described
+
+
+def of_layer(layer):
+    """Describes a layer: its class, its configuration, the layers in it.
+
+    Args:
+        layer: `keras.layers.Layer`, or another operation of Keras.
+
+    Returns:
+        List for JSON. Layers whose `get_config` does not work have no
+        configuration.
+    """
+    if _is_graph(layer):
+        return [type(layer).__name__, of_network([layer])]
+    described = of_object(layer)
+    if isinstance(layer, keras.layers.Lambda):
+        described.append(of_function(layer.function))
+    elif isinstance(layer, keras.layers.Layer):
+        described += [
+            of_layer(inner) for inner in layer._flatten_layers(
+                recursive=False, include_self=False
+            )
+        ]
+    return described
+
+
+class _Given:
+    """Tensors that are named by where they come from.
+
+    Args:
+        source: "data", or the number of a call.
+    """
+
+    def __init__(self, source):
+        self._source = source
+
+    def __getitem__(self, i):
+        return _Made(None, [self._source, i])
+
+
+class _Made:
+    """Where a tensor comes from.
+
+    Attributes:
+        call: tuple of the scope and the node that makes it, or `None`.
+        reference: list for JSON; of a call, the number of its output.
+    """
+
+    def __init__(self, call, reference):
+        self.call = call
+        self.reference = reference
+
+
+class _Scope:
+    """A model that is called: its own tensors, and what they stand for.
+
+    Args:
+        model: Sequential or Functional model.
+        inputs: callable on the number of an input, which returns `_Made`.
+        constants: list, what it is given beside tensors, like `training`.
+
+    Attributes:
+        constants: the same.
+    """
+
+    def __init__(self, model, inputs, constants=()):
+        self.constants = list(constants)
+        self._inputs = {id(t): i for i, t in enumerate(model.inputs)}
+        self._stands_for = inputs
+        self._inner = {}
+
+    def made(self, tensor):
+        """Where a tensor of the model comes from, `_Made`."""
+        if id(tensor) in self._inputs:
+            return self._stands_for(self._inputs[id(tensor)])
+        operation, node_index, i = tensor._keras_history
+        node = operation._inbound_nodes[node_index]
+        if not _is_graph(operation):
+            return _Made((self, node), i)
+        if id(node) not in self._inner:
+            self._inner[id(node)] = _Scope(
+                operation, lambda j: self.made(node.input_tensors[j]),
+                self.constants + _constants(node),
+            )
+        return self._inner[id(node)].made(operation.outputs[i])
+
+
+class _Calls:
+    """Describes calls in an order that depends on what they compute only."""
+
+    def __init__(self):
+        self.described = []
+        self._numbers = {}
+        self._first = {}
+        self._scopes = []  # Kept, as they are known by their ids.
+
+    def follow(self, part, inputs):
+        """Adds the calls of one part; returns what its outputs are."""
+        if not _is_graph(part):
+            taken = inputs if isinstance(inputs, list) else [inputs[0]]
+            self._add(part, [made.reference for made in taken], [])
+            return _Given(len(self.described) - 1)
+        scope = _Scope(part, lambda i: inputs[i])
+        self._scopes.append(scope)
+        outputs = [scope.made(tensor) for tensor in part.outputs]
+        for output in outputs:
+            self._reach(output)
+        return [_Made(None, self._reference(made)) for made in outputs]
+
+    def _reach(self, made):
+        """Adds the calls that a tensor needs, each after what it needs."""
+        waiting = [made]
+        while waiting:
+            call = waiting[-1].call
+            if call is None or self._key(call) in self._numbers:
+                waiting.pop()
+                continue
+            scope, node = call
+            needed = [scope.made(tensor) for tensor in node.input_tensors]
+            missing = [
+                one for one in needed
+                if one.call and self._key(one.call) not in self._numbers
+            ]
+            if missing:
+                waiting.extend(reversed(missing))
+                continue
+            waiting.pop()
+            self._numbers[self._key(call)] = len(self.described)
+            self._add(
+                node.operation, [self._reference(one) for one in needed],
+                scope.constants + _constants(node),
+            )
+
+    def _add(self, layer, inputs, constants):
+        known = self._first.setdefault(id(layer), len(self.described))
+        is_new = known == len(self.described)
+        self.described.append({
+            "layer": of_layer(layer) if is_new else known,
+            "inputs": inputs,
+            **({"constants": constants} if constants else {}),
+        })
+
+    def _reference(self, made):
+        if made.call is None:
+            return made.reference
+        return [self._numbers[self._key(made.call)], made.reference]
+
+    def _key(self, call):
+        scope, node = call
+        return id(scope), id(node)
+
+
+def _is_graph(layer):
+    """Whether a layer is a model that is nothing but the layers in it."""
+    if isinstance(layer, keras.Sequential):
+        return (
+            type(layer).call is keras.Sequential.call
+            and layer._functional is not None
+        )
+    return (
+        isinstance(layer, Functional) and type(layer).call is Functional.call
+    )
+
+
+def _constants(node):
+    """What a call was given beside tensors, a list for JSON."""
+
+    def is_constant(value):
+        return not all(
+            leaf is None or isinstance(leaf, keras.KerasTensor)
+            for leaf in keras.tree.flatten(value)
+        )
+
+    def described(value):
+        return plain(keras.tree.map_structure(
+            lambda leaf: "tensor" if isinstance(leaf, keras.KerasTensor)
+            else leaf,
+            value,
+        ))
+
+    arguments = node.arguments
+    return [described(a) for a in arguments.args if is_constant(a)] + [
+        [key, described(a)] for key, a in arguments.kwargs.items()
+        if is_constant(a)
+    ]

@@ -1,0 +1,127 @@
+"""Finds the newest checkpoint that a training can go on from."""
+
+import logging
+
+from fr_keras.batches.batch_spec import BatchSpec
+from fr_keras.callbacks.checkpoints import configuration, store, training_state
+from fr_keras.callbacks.checkpoints.callback_state import decoded
+from fr_keras.callbacks.checkpoints.log_files import check_sizes
+from fr_keras.versions import versions
+
+_logger = logging.getLogger("fr_keras")
+
+
+class CheckpointError(RuntimeError):
+    """There are checkpoints, but none that training can go on from."""
+
+
+def restore_newest(model, stores, configured):
+    """Sets a model to the newest checkpoint that can be read.
+
+    Args:
+        model: algorithm.
+        stores: list of `Store`s; the newest checkpoints are in the last.
+        configured: dict, of `configuration.of_training`.
+
+    Returns:
+        `Restored`, or `None` if there is no checkpoint at all.
+
+    Raises:
+        CheckpointError: if none can be read, or one does not fit.
+    """
+    try:
+        prefixes = [
+            prefix for one in reversed(stores)
+            for prefix in reversed(one.prefixes())
+        ]
+    except OSError as error:
+        raise CheckpointError(
+            f"Checkpoints cannot be looked for: {error}"
+        ) from error
+    for prefix in prefixes:
+        try:
+            return Restored(model, prefix, configured)
+        except store.Damaged as error:
+            damaged = f"{prefix} cannot be read: {error}"
+            if prefix != prefixes[-1]:
+                _logger.warning("%s; the one before is tried", damaged)
+    if prefixes:
+        raise CheckpointError(
+            "There must be a checkpoint that can be read, or none at all. "
+            f"Received: {damaged}"
+        )
+    return None
+
+
+class Restored:
+    """A checkpoint from which a training goes on.
+
+    Args:
+        model: algorithm, which is checked against it, and set to it.
+        prefix: str, what the paths of its files begin with.
+        configured: dict, of `configuration.of_training`.
+
+    Attributes:
+        prefix: str.
+        manifest: dict, what it says of itself.
+
+    Raises:
+        store.Damaged: if it cannot be read.
+        CheckpointError: if it does not fit.
+    """
+
+    def __init__(self, model, prefix, configured):
+        self.prefix = prefix
+        self.manifest = manifest = store.read_manifest(prefix)
+        try:
+            training_state.check_format(manifest)
+            check_sizes(manifest["logs"])
+            arrays = store.read_arrays(prefix, manifest["num_arrays"])
+            self._callbacks = decoded(manifest["callbacks"], arrays)
+            training_state.check_model(model, manifest["model"])
+            configuration.check(configured, manifest)
+            model.prepare(BatchSpec.from_string(manifest["batch_spec"]))
+            configuration.check(
+                configuration.complete(configured, model), manifest
+            )
+            training_state.check_state(model, manifest["model"])
+        except store.Damaged:
+            raise
+        except ValueError as error:
+            raise CheckpointError(f"{prefix} does not fit. {error}") from error
+        except Exception as error:  # It may hold anything.
+            raise CheckpointError(
+                f"{prefix} does not fit. It is not as it was written. "
+                f"Received: {error!r:.200}"
+            ) from error
+        self.set_variables(model)
+        if manifest["versions"] != versions():
+            _logger.warning(
+                "%s was written with %s; with %s numbers may come out "
+                "otherwise in their last digits", prefix,
+                *map(_listed, (manifest["versions"], versions())),
+            )
+
+    def set_variables(self, model):
+        """Sets the variables of the model."""
+        store.read_variables(self.prefix, training_state.variables(model))
+
+    def set_callbacks(self, callback_state):
+        """Sets the other callbacks.
+
+        Args:
+            callback_state: `CallbackState` of them.
+
+        Raises:
+            CheckpointError: if they are others.
+        """
+        try:
+            callback_state.set(self._callbacks)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{self.prefix} does not fit. {error}"
+            ) from error
+
+
+def _listed(names_and_versions):
+    return ", ".join(map(" ".join, names_and_versions.items()))

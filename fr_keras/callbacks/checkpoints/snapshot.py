@@ -1,0 +1,98 @@
+"""The values of variables at one moment."""
+
+import json
+
+import tensorflow as tf
+
+from fr_keras.engine import placement
+
+
+class Reader:
+    """Reads many variables at once, wherever they are.
+
+    By one function, which is traced when the first are read: single operations
+    on a worker that hangs would stop all threads of this process, even the one
+    that would notice.
+    """
+
+    def __init__(self):
+        self._variables = []
+        self._read = None
+
+    def prepare(self, variables):
+        """Traces what `read` calls, unless that was done for the same ones.
+
+        Args:
+            variables: dict from names to lists of `tf.Variable`.
+        """
+        given = [v for group in variables.values() for v in group]
+        if self._read is not None and len(given) == len(self._variables) and (
+            all(a is b for a, b in zip(given, self._variables))
+        ):
+            return
+
+        def read():
+            with tf.device(placement.this_host()):
+                return [tf.identity(variable) for variable in given]
+
+        self._variables = given
+        self._read = tf.function(read, autograph=False).get_concrete_function()
+
+    def read(self, variables):
+        """The values of variables, in the memory of this host.
+
+        What is trained on changes the variables, and not these: values of
+        accelerators and of other machines are copied; the memory of a variable
+        on this host is shared until it is written to, when TensorFlow gives
+        the variable another.
+
+        Args:
+            variables: dict from names to lists of `tf.Variable`.
+
+        Returns:
+            Dict from the same names to lists of pairs of a tensor and the
+            `tf.TensorShape` of the variable.
+
+        Raises:
+            tf.errors.OpError: if they cannot be read, since a worker is lost.
+        """
+        self.prepare(variables)
+        values = iter(self._read())
+        return {
+            # Those of replay queues leave their shapes open.
+            name: [(next(values), variable.shape) for variable in group]
+            for name, group in variables.items()
+        }
+
+
+class Snapshot:
+    """What a checkpoint holds.
+
+    Args:
+        values: dict, of `Reader.read`.
+        manifest: dict for JSON.
+        arrays: iterable of arrays that the manifest refers to.
+
+    Attributes:
+        manifest: dict.
+    """
+
+    def __init__(self, values, manifest, arrays=()):
+        self.manifest = manifest
+        self._values = values
+        self._arrays = list(arrays)
+
+    def checkpoint(self):
+        """A `tf.train.Checkpoint` of all that is in it."""
+        with tf.device(placement.this_host()):
+            return tf.train.Checkpoint(
+                manifest=tf.Variable(json.dumps(self.manifest)),
+                arrays=[tf.Variable(array) for array in self._arrays],
+                **{
+                    name: [
+                        tf.Variable(value, shape=shape)
+                        for value, shape in group
+                    ]
+                    for name, group in self._values.items()
+                },
+            )

@@ -1,0 +1,255 @@
+"""The state of a training: what must be kept to go on with it."""
+
+import keras
+
+from fr_keras.callbacks.checkpoints.configuration import WEIGHTS_ALONE
+from fr_keras.engine import holdings
+from fr_keras.versions import VERSION
+
+# What checkpoints hold and where it lies. To be raised when that changes.
+FORMAT = 2
+
+
+def variables(model):
+    """All variables that one iteration leaves for the next.
+
+    Args:
+        model: algorithm, when all is built that training needs.
+
+    Returns:
+        Dict from groups to lists of `tf.Variable`:
+
+        - `network`: weights, averages of batch normalization, and the state
+          of random layers. Where the network is cut does not matter.
+        - `random`: the modules' own random number generators.
+        - `optimizer`: the state of all optimizers, the learning rate, and the
+          number of the iteration.
+        - `metrics`: what metrics have counted in this epoch.
+        - `method`: what the algorithm keeps: replay queues, error gradients,
+          the iterations since `compile`, which tell the warm-up.
+    """
+    groups = {
+        "network": network_variables(model),
+        "random": [module.random_state for module in model.modules_at_work],
+        "optimizer": model.optimizer.variables,
+        "metrics": [v for metric in model.metrics for v in metric.variables],
+        "method": [model.age_variable, *model.state_variables()],
+    }
+    return {
+        name: tf_variables(of_group) for name, of_group in groups.items()
+    }
+
+
+def network_variables(model):
+    """The variables of the network that was cut, in its own order."""
+    found = {}
+    for part in model.parts:
+        for variable in part.variables:
+            found.setdefault(id(variable), variable)
+        # States of stateful layers, which Keras does not save.
+        for layer in part._flatten_layers():
+            for variable in holdings.untracked_variables(layer):
+                found.setdefault(id(variable), variable)
+    return list(found.values())
+
+
+def describe(model):
+    """Describes a model and its state, for `check`.
+
+    Args:
+        model: as for `variables`.
+
+    Returns:
+        Dict for JSON.
+    """
+    return {
+        "algorithm": type(model).__name__,
+        "num_modules": model.num_modules,
+        "cut": [
+            len(module.submodel.variables) for module in model.modules_at_work
+        ],
+        "network": network(model),
+        "trainable": _trainable(model),
+        **{
+            name: [_shape_and_dtype(v) for v in of_group]
+            for name, of_group in variables(model).items()
+            if name != "network"
+        },
+    }
+
+
+def _trainable(model):
+    """The places of the variables that are trained, among the network's."""
+    trained = {
+        id(variable) for module in model.modules_at_work
+        for variable in module.trainable_variables
+    }
+    return [
+        i for i, variable in enumerate(network_variables(model))
+        if id(variable) in trained
+    ]
+
+
+def network(model):
+    """Describes the network that was cut, for `check_network`."""
+    found = network_variables(model)
+    return [
+        [variable.path, *_shape_and_dtype(tf_variable)]
+        for variable, tf_variable in zip(found, tf_variables(found))
+    ]
+
+
+# What a manifest has, and of which type.
+_ENTRIES = {
+    "position": {
+        "step": int, "epoch": int, "batch": int, "stopped": bool,
+        "data": {
+            "iterators": int, "drawn": int, "steps_seen": int,
+            "num_batches": (int, type(None)),
+        },
+    },
+    "versions": {"fr_keras": str, "keras": str, "tensorflow": str},
+    "best": (float, type(None)),
+    "batch_spec": str,
+    "model": {"algorithm": str, "num_modules": int, "network": list},
+    "configuration": {"network": list, "optimizer": list, "settings": dict},
+    "callbacks": dict,
+    "num_arrays": int,
+    "logs": dict,
+}
+
+
+def check_format(manifest):
+    """Checks that a checkpoint is written as it is read here.
+
+    Args:
+        manifest: dict, of `store.read_manifest`.
+
+    Raises:
+        ValueError: in one line, if not.
+    """
+    theirs = manifest.get("format")
+    if theirs != FORMAT:
+        raise ValueError(
+            f"Its format must be {FORMAT}, which fr_keras {VERSION} reads. "
+            f"Received: format {theirs!r}, written with the versions "
+            f"{manifest.get('versions')!r:.100}"
+        )
+    _check_entries(manifest, _ENTRIES)
+
+
+def _check_entries(received, expected):
+    for name, kind in expected.items():
+        value = received.get(name)
+        if isinstance(kind, dict):
+            _check_entries(value if isinstance(value, dict) else {}, kind)
+        elif name not in received or not isinstance(value, kind):
+            raise ValueError(
+                f"Its entry '{name}' is not as it was written. "
+                f"Received: {value!r:.60}"
+            )
+
+
+def check_model(model, described):
+    """Checks that a model is one like that which was described.
+
+    Args:
+        model: algorithm, whose state need not be made yet.
+        described: as `describe` returned it.
+
+    Raises:
+        ValueError: in one line, what differs.
+    """
+    for what, mine in (
+        ("algorithm", type(model).__name__), ("num_modules", model.num_modules)
+    ):
+        if described.get(what) != mine:
+            raise ValueError(
+                f"It is of {what}={described.get(what)}; {WEIGHTS_ALONE}. "
+                f"Received: {what}={mine}"
+            )
+    if model.built:
+        check_network(model, described)
+
+
+def check_state(model, described):
+    """Checks that a model's state is like that which was described.
+
+    Args:
+        model: as for `variables`.
+        described: as `describe` returned it.
+
+    Raises:
+        ValueError: in one line, what differs.
+    """
+    check_network(model, described)
+    mine = describe(model)
+    for name, what in _WORDS.items():
+        if mine[name] != described.get(name):
+            raise ValueError(
+                f"It is of a model with another {what}; {WEIGHTS_ALONE}. "
+                "Received: "
+                f"{_first_difference(mine[name], described.get(name))}"
+            )
+
+
+_WORDS = {
+    "cut": "cut, by the number of variables in each module",
+    "trainable": "choice of what is trained, by the places of variables",
+    "random": "random state",
+    "optimizer": "optimizer",
+    "metrics": "choice of metrics",
+    "method": "kind of batches or settings of the algorithm",
+}
+
+
+def check_network(model, described):
+    """Checks that a model has the weights that were described.
+
+    Args:
+        model: algorithm.
+        described: as `describe` returned it.
+
+    Raises:
+        ValueError: in one line, which differ.
+    """
+    theirs = described["network"]
+    mine = network(model)
+    # Names depend on what else was built in a process.
+    for (path, *my_own), other in zip(mine, theirs):
+        if my_own != other[1:]:
+            raise ValueError(
+                f"It is of another network, which has '{other[0]}' of shape "
+                f"{other[1]} and dtype {other[2]}. "
+                f"Received: '{path}' of shape {my_own[0]} and dtype "
+                f"{my_own[1]}"
+            )
+    if len(mine) != len(theirs):
+        raise ValueError(
+            f"It is of another network, with {len(theirs)} variables. "
+            f"Received: {len(mine)} variables"
+        )
+
+
+def tf_variables(found):
+    """List of the same variables as TensorFlow's checkpoints know them."""
+    return [v.value if isinstance(v, keras.Variable) else v for v in found]
+
+
+def _shape_and_dtype(variable):
+    shape = variable.shape
+    return [
+        None if shape.rank is None else shape.as_list(), variable.dtype.name
+    ]
+
+
+def _first_difference(mine, theirs):
+    """What `mine` is like where it first differs from `theirs`."""
+    theirs = theirs if isinstance(theirs, list) else []
+    if all(isinstance(entry, int) for entry in mine):
+        return f"{mine} in place of {theirs}"
+    if len(mine) != len(theirs):
+        return f"{len(mine)} in place of {len(theirs)} entries"
+    return next(
+        f"{a} in place of {b}" for a, b in zip(mine, theirs) if a != b
+    )

@@ -1,0 +1,66 @@
+"""The weights of a checkpoint, for another training."""
+
+import logging
+import os
+
+from fr_keras.callbacks.checkpoints import configuration, store, training_state
+
+_logger = logging.getLogger("fr_keras")
+
+
+def restore_weights(model, directory):
+    """Sets the weights of a model to those of the newest checkpoint.
+
+    The checkpoint may be of another algorithm or number of modules, as long as
+    the network computes the same; what only matters in training, like the rate
+    of dropout or a regularizer, may differ. Only the network's variables are
+    taken over, its averages and random state included: optimizers, replay
+    queues and the count of iterations are left as they are.
+
+    Args:
+        model: algorithm, like `fr_keras.FeaturesReplay`.
+        directory: str or path, the directory of `fr_keras.Checkpoints`, or
+            `best` below it.
+
+    Returns:
+        str, the checkpoint.
+
+    Raises:
+        ValueError: if there is no checkpoint, none that can be read, or it is
+            of another network.
+
+    Example:
+
+    ```python
+    model = fr_keras.FeaturesReplay(network, num_modules=8)
+    fr_keras.restore_weights(model, "checkpoints/best")
+    ```
+    """
+    if not model.built:
+        raise ValueError(
+            "The model must be built before weights are restored. "
+            f"Received: {model!r}"
+        )
+    reasons = []
+    for prefix in reversed(store.Store(directory, keep=2).prefixes()):
+        try:
+            manifest = store.read_manifest(prefix)
+            try:
+                training_state.check_format(manifest)
+                training_state.check_network(model, manifest["model"])
+                configuration.check_network(model, manifest)
+            except ValueError as error:
+                raise ValueError(f"{prefix} does not fit. {error}") from error
+            network = training_state.tf_variables(
+                training_state.network_variables(model)
+            )
+            store.read_variables(prefix, {"network": network})
+            return prefix
+        except store.Damaged as error:
+            reasons.append(f"{prefix} cannot be read: {error}")
+            _logger.warning("%s; the one before is tried", reasons[-1])
+    raise ValueError(
+        "`directory` must have a checkpoint that can be read. Received: "
+        f"directory={os.fspath(directory)!r}"
+        + (f" ({reasons[0]})" if reasons else ", without checkpoints")
+    )

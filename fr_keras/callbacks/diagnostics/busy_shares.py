@@ -1,0 +1,184 @@
+"""Busy shares: who works when, in a call of a real training."""
+
+import dataclasses
+import io
+import math
+
+import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
+
+from fr_keras.callbacks.diagnostics.diagnostic import (
+    Diagnostic,
+    checked,
+    per_module,
+)
+from fr_keras.engine.recording import Recorder, Selection, attach, detach
+from fr_keras.planning.simulation import Event
+from fr_keras.visualization.timeline import plot_timeline
+
+# What the functions of the algorithms do, in the words of the timeline.
+_KINDS = {
+    "play": "play",
+    "forward": "play",
+    "_forward_microbatch": "play",
+    "replay": "replay",
+    "backward": "backward",
+    "_backward_microbatch": "backward",
+    "_learn_batch": "learn",
+    "update": "update",
+}
+
+
+class BusyShares(Diagnostic):
+    """Logs for which share of the time each module is at work.
+
+    Every few iterations one call of the training function is run by the clock:
+    it notes when the functions of the modules had all that they need, and when
+    their results were there. A module's busy share is the part of the time
+    from the first such moment of the call to the last in which one of its
+    functions was at work. With one iteration per call modules wait for each
+    other; with many, those of Features Replay are always busy.
+
+    The clock is that of the host: it tells the truth of CPU devices. A GPU
+    works later than it is told to: look at its profile instead.
+
+    The logs are `busy_share/module_1` to `busy_share/module_K`, NaN for an
+    algorithm whose iteration is one function, like `fr_keras.Backprop`.
+
+    Args:
+        every: int, iterations from one timed call to the next.
+        to_file: str or path of a picture of the timeline of the latest call,
+            or `None`. Its ending tells the format.
+        writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`; the
+            timeline is written to it as an image.
+
+    Attributes:
+        events: list of `simulation.Event`, of the latest timed call.
+
+    Raises:
+        ValueError: if `every` is below 1; when training begins, if TensorFlow
+            is to be deterministic, which no clock is.
+
+    Example:
+
+    ```python
+    model.fit(x, y, callbacks=[
+        fr_keras.diagnostics.BusyShares(every=500, to_file="timeline.png")
+    ])
+    ```
+    """
+
+    def __init__(self, every=500, to_file=None, writer=None):
+        super().__init__(writer)
+        self.every = checked(every)
+        self.to_file = to_file
+        self.events = []
+        self._timer = None
+
+    def on_train_begin(self, logs=None):
+        if is_op_determinism_enabled():
+            raise ValueError(
+                "BusyShares needs a clock, which TensorFlow does not have "
+                "where it is to be deterministic. Received: op determinism is "
+                "enabled"
+            )
+        self._timer = _Timer(self.every, self.model.optimizer.global_step)
+        attach(self.model, self._timer, self.params)
+        self._latest = per_module(
+            "busy_share", dict.fromkeys(range(self.model.num_modules), math.nan)
+        ) | self._latest
+
+    def on_train_batch_end(self, batch, logs=None):
+        events, self._timer.events = self._timer.events, []
+        if not events:
+            return
+        self.events = events
+        step = self._timer.step
+        self.log(per_module("busy_share", shares(events)), step)
+        if self.to_file is not None:
+            plot_timeline(events, self.to_file)
+        if self.writer is not None:
+            picture = io.BytesIO()
+            plot_timeline(events, picture, f"iterations before {step}")
+            with self.writer.as_default():
+                tf.summary.image(
+                    "timeline",
+                    tf.io.decode_png(picture.getvalue(), 4)[tf.newaxis],
+                    step,
+                )
+
+    def on_train_end(self, logs=None):
+        detach(self.model, self._timer)
+
+
+def shares(events):
+    """For which share of the time each module is at work.
+
+    Args:
+        events: list of `fr_keras.planning.simulation.Event`.
+
+    Returns:
+        Dict from the numbers of modules, from 0, to floats.
+    """
+    span = max(e.stop for e in events) - min(e.start for e in events)
+    busy = {}
+    for module in sorted({event.module for event in events}):
+        busy[module], until = 0.0, float("-inf")
+        for event in sorted(events, key=lambda event: event.start):
+            if event.module == module and event.stop > until:
+                busy[module] += event.stop - max(event.start, until)
+                until = event.stop
+    return {
+        module: seconds / span if span else 0.0
+        for module, seconds in busy.items()
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Timing(Selection):
+    """Selects the times of all calls."""
+
+    timed = True
+
+    def __call__(self, plays, calls):
+        return {
+            (i, call.module, _KINDS[call.name]): (call.start, call.stop)
+            for i, call in enumerate(calls) if call.name in _KINDS
+        }
+
+
+class _Timer(Recorder):
+    """Has one call timed every few iterations.
+
+    Attributes:
+        step: int, the iterations that were run.
+        events: list of `Event` of the last call, empty if it was not timed.
+    """
+
+    def __init__(self, every, step):
+        self.fit = None
+        self.step = step
+        self.events = []
+        self._every = every
+        self._is_due = False
+        self._ready = set()
+
+    def begin(self, num_steps):
+        completes = (self.step + num_steps) // self._every
+        self._is_due |= completes > self.step // self._every
+        return _Timing() if self._is_due else None
+
+    def end(self, batches, selected):
+        self.step += len(batches)
+        self.events = []
+        if selected is None:
+            return
+        # The first call by the clock is a graph of its own, whose functions
+        # are made ready as it runs.
+        if len(batches) in self._ready:
+            self._is_due = False
+            self.events = [
+                Event(module, kind, float(start), float(stop))
+                for (_, module, kind), (start, stop) in selected.items()
+            ]
+        self._ready.add(len(batches))

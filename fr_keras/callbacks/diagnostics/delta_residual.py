@@ -1,0 +1,64 @@
+"""The residual of the new formulation: how stale error gradients are."""
+
+import math
+
+from fr_keras.callbacks.diagnostics.diagnostic import (
+    ProbeDiagnostic,
+    per_module,
+    ratio,
+)
+
+
+class DeltaResidual(ProbeDiagnostic):
+    """Logs how far each module's error gradient is from the true one.
+
+    The δ_k that module k works with was computed with weights that have moved
+    since. With w^t, on the mini-batch that module k replays, its residual is
+
+        ‖δ_k^t - ∂f/∂h_k(w^t)‖²,
+
+    and relative to ‖∂f/∂h_k(w^t)‖². Features Replay minimizes
+    Σ_k ‖δ_k - ∂f/∂h_k‖² + f, its objective. Here that is the sum of the latest
+    residual of each module and the loss f of the latest mini-batch that was
+    probed.
+
+    The logs are `residual/module_k` and `relative_residual/module_k` for k
+    from 1 to K, 0 for a module without delay; `objective`; and `probed_loss`,
+    that f.
+
+    Args:
+        every: int, iterations from one probe to the next; modules take turns.
+        writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`.
+
+    Raises:
+        ValueError: see `ProbeDiagnostic`.
+
+    Reference: the new formulation in section 3 of
+    [Training Neural Networks Using Features Replay](
+    https://arxiv.org/abs/1807.04511).
+    """
+
+    of_modules = ("residual", "relative_residual")
+    of_model = ("objective", "probed_loss")
+
+    def __init__(self, every=50, writer=None):
+        super().__init__(every, writer)
+        self._residuals = {}
+
+    def values(self, measured):
+        found = measured.modules
+        self._residuals |= {k: of.residual for k, of in found.items()}
+        values = {
+            **per_module("residual", {k: m.residual for k, m in found.items()}),
+            **per_module("relative_residual", {
+                k: ratio(m.residual, m.true_delta) if m.residual else 0.0
+                for k, m in found.items()
+            }),
+            "probed_loss": measured.loss,
+        }
+        learning = sum(m.learns for m in self.model.modules_at_work)
+        if len(self._residuals) == learning:
+            values["objective"] = (
+                math.fsum(self._residuals.values()) + measured.loss
+            )
+        return values

@@ -1,0 +1,136 @@
+"""What the callbacks that log a quantity have in common."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from fr_keras.callbacks.diagnostics.probe import Probe
+
+
+class Diagnostic(keras.callbacks.Callback):
+    """Logs quantities when they are measured, and the latest at epochs' ends.
+
+    Put the callback before those that write logs. A quantity that was not
+    measured yet is NaN.
+
+    Args:
+        writer: `tf.summary.SummaryWriter`, to which values are written at the
+            iteration they belong to, or `None` to have them in the logs of
+            epochs only.
+    """
+
+    def __init__(self, writer=None):
+        super().__init__()
+        self.writer = writer
+        self._latest = {}
+
+    def log(self, values, step):
+        """Logs values.
+
+        Args:
+            values: dict from names to floats.
+            step: int, the iteration, or `None` for the logs of epochs only.
+        """
+        self._latest |= values
+        if self.writer is None or step is None:
+            return
+        with self.writer.as_default():
+            for name, value in values.items():
+                if math.isfinite(value):
+                    tf.summary.scalar(name, value, step)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs.update(self._latest)
+
+
+class ProbeDiagnostic(Diagnostic):
+    """A diagnostic that looks into a probe.
+
+    Between two calls of the training function, every few iterations, one
+    module after the other is probed (see `probe.py` beside this file): the
+    gradient that it will use next is set beside the true gradient at today's
+    weights, of the same mini-batch. Callbacks that probe the same model share
+    what a probe costs.
+
+    Args:
+        every: int, iterations between two probes, at least 1.
+        writer: as for `Diagnostic`.
+
+    Raises:
+        ValueError: if `every` is below 1; when training begins, if callbacks
+            with different `every` probe the model, or it is none whose
+            gradients are true or late.
+    """
+
+    # Names of what is logged for each module, and for all of them together.
+    of_modules = ()
+    of_model = ()
+
+    def __init__(self, every=50, writer=None):
+        super().__init__(writer)
+        self.every = checked(every)
+        self.probe = None
+
+    def on_train_begin(self, logs=None):
+        self.probe = Probe.of(self.model, self.every, self.params)
+        modules = range(1, self.model.num_modules + 1)
+        self._latest = {
+            **{f"{n}/module_{k}": math.nan
+               for n in self.of_modules for k in modules},
+            **dict.fromkeys(self.of_model, math.nan),
+            **self._latest,
+        }
+
+    def on_train_batch_end(self, batch, logs=None):
+        measured = self.probe.read()
+        if measured is not None:
+            self.log(self.values(measured), measured.step)
+
+    def on_train_end(self, logs=None):
+        self.probe.release()
+        self.probe = None
+
+    def values(self, measured):
+        """What is logged after a probe (hook).
+
+        Args:
+            measured: `fr_keras.callbacks.diagnostics.probe.Measured`.
+
+        Returns:
+            Dict from names to floats.
+        """
+        raise NotImplementedError
+
+
+def checked(every):
+    """Returns a number of iterations between two measurements.
+
+    Raises:
+        ValueError: if it is below 1.
+    """
+    if every < 1:
+        raise ValueError(
+            "`every` must be at least 1 iteration. Received: "
+            f"every={every}"
+        )
+    return every
+
+
+def per_module(name, values):
+    """Names for values of modules.
+
+    Args:
+        name: str.
+        values: dict from the numbers of modules, from 0.
+
+    Returns:
+        Dict from names, in which modules count from 1.
+    """
+    return {f"{name}/module_{k + 1}": value for k, value in values.items()}
+
+
+def ratio(a, b):
+    """a / b, or NaN if b is 0."""
+    return a / b if b else math.nan

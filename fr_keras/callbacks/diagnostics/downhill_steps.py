@@ -1,0 +1,96 @@
+"""Whether what modules do goes downhill."""
+
+import collections
+import math
+import statistics
+
+from fr_keras.callbacks.diagnostics.diagnostic import (
+    ProbeDiagnostic,
+    per_module,
+)
+from fr_keras.engine.user_warnings import warn
+
+
+class DownhillSteps(ProbeDiagnostic):
+    """Logs how many of a module's steps go downhill.
+
+    A late gradient may point the right way, as σ says, and the module go the
+    wrong way all the same: momentum goes on in the direction of gradients that
+    were answered long ago, comes back, and the module swings. So what counts
+    is the last step of the optimizer, Δ_k = w_k^t - w_k^{t-1}, and whether
+
+        ⟨∇_k f(w^t), Δ_k⟩ < 0
+
+    on a mini-batch from which the module has not learned yet, the next one.
+    Logged is the share of the last probes of which that is true. Near the
+    largest learning rate, back-propagation too has 0.4 to 0.5; a module below
+    0.2 swings, and a warning says so, once.
+
+    The logs are `downhill/module_k` for the late modules, k < K, NaN for the
+    last. They need an optimizer whose own state tells its last step: SGD with
+    momentum, Adam or AdamW. With others there are none.
+
+    Args:
+        every: int, iterations from one probe to the next; modules take turns.
+        window: int, probes of a module whose share is logged, at least 1. The
+            warning needs as many.
+        writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`.
+
+    Raises:
+        ValueError: if `every` or `window` is below 1, or see
+            `ProbeDiagnostic`.
+
+    Example:
+
+    ```python
+    model.fit(x, y, callbacks=[fr_keras.diagnostics.DownhillSteps(every=5)])
+    ```
+    """
+
+    of_modules = ("downhill",)
+
+    def __init__(self, every=50, window=20, writer=None):
+        super().__init__(every, writer)
+        if window < 1:
+            raise ValueError(
+                "`window` must be at least 1 probe. "
+                f"Received: window={window}"
+            )
+        self.window = window
+        self._are_downhill = collections.defaultdict(
+            lambda: collections.deque(maxlen=window)
+        )
+        self._has_warned = False
+
+    def values(self, measured):
+        for k, of_module in measured.modules.items():
+            # There is no step before the first.
+            if math.isfinite(of_module.step) and of_module.step:
+                self._are_downhill[k].append(of_module.step < 0)
+        shares = {
+            k: statistics.mean(map(float, found))
+            for k, found in self._are_downhill.items()
+        }
+        for k, share in shares.items():
+            if share < _SWINGS and len(self._are_downhill[k]) == self.window:
+                self._warn(k, share)
+        return per_module("downhill", shares)
+
+    def _warn(self, k, share):
+        if self._has_warned:
+            return
+        self._has_warned = True
+        warn(
+            f"Module {k + 1} swings: {share:.0%} of its last {self.window} "
+            "probed steps went downhill. Its gradients are "
+            f"{self.model.delays[k]} iterations late, too much for its "
+            "learning rate and momentum: predict weights "
+            "(`weight_prediction=True`), clip gradients (`global_clipnorm` of "
+            "the optimizer), warm the learning rate up or lower it, choose "
+            "fewer modules, or an exact pipeline (fr_keras.GPipe). See "
+            "docs/delays.md."
+        )
+
+
+# Of steps at random directions, 20 in a row hardly ever have less.
+_SWINGS = 0.2

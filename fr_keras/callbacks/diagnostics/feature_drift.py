@@ -1,0 +1,39 @@
+"""Feature drift: how far a replay is from the play."""
+
+import math
+
+from fr_keras.callbacks.diagnostics.diagnostic import (
+    ProbeDiagnostic,
+    per_module,
+    ratio,
+)
+
+
+class FeatureDrift(ProbeDiagnostic):
+    """Logs how much the features of a mini-batch have changed until replay.
+
+    Module k computes h_k in play, and h̃_k in replay, K - k iterations later,
+    of the same input with the weights of then. Its drift is
+    ‖h̃_k - h_k‖ / ‖h_k‖. The error gradient that the replay is multiplied with
+    was made for h_k.
+
+    The logs are `feature_drift/module_k` for k from 1 to K; 0 for a module
+    without delay, as it replays nothing.
+
+    Args:
+        every: int, iterations from one probe to the next; modules take turns.
+        writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`.
+
+    Raises:
+        ValueError: see `ProbeDiagnostic`.
+    """
+
+    of_modules = ("feature_drift",)
+
+    def values(self, measured):
+        return per_module("feature_drift", {
+            k: 0.0 if not of_module.drift else math.sqrt(
+                ratio(of_module.drift, of_module.features)
+            )
+            for k, of_module in measured.modules.items()
+        })

@@ -1,0 +1,349 @@
+"""The probe: what modules are about to use, beside what is true.
+
+Between two iterations, at the weights w^t, module k < K is about to be updated
+with g_k^t, from the mini-batch of iteration t - d_k and a δ_k^t that is as
+old; d_k is its delay, K - k iterations. A probe computes g_k^t, and for the
+very same mini-batch back-propagates through all modules at w^t: the true
+gradient ∇_k f and the true error gradient ∂f/∂h_k. The diagnostics are what
+the two have to do with each other. For a module without delay they are the
+same, so that it is not looked into.
+
+Nothing of the training is changed, and nothing is computed within its graph.
+What a probe needs of the past, one mini-batch, the state it was played from
+(dropout is the same) and the features h_k that were made of it then, is taken
+from the calls that contain it.
+"""
+
+import collections
+import dataclasses
+import functools
+import math
+import weakref
+
+import numpy as np
+import tensorflow as tf
+
+from fr_keras.callbacks.diagnostics.full_gradient import FullGradient
+from fr_keras.callbacks.diagnostics.true_gradient import (
+    TrueGradient,
+    dot,
+    function_of,
+    unscaled,
+)
+from fr_keras.delays.look_ahead import last_steps
+from fr_keras.engine.recording import Recorder, Selection, attach, detach
+
+
+@dataclasses.dataclass(frozen=True)
+class ModuleProbe:
+    """Numbers of one module, for one mini-batch.
+
+    Attributes:
+        inner_product: float, ⟨∇_k f, g_k⟩.
+        true: float, ‖∇_k f‖².
+        used: float, ‖g_k‖².
+        residual: float, ‖δ_k - ∂f/∂h_k‖².
+        true_delta: float, ‖∂f/∂h_k‖².
+        drift: float, ‖h̃_k - h_k‖², how far the features of the replay are
+            from those of the play; NaN where nothing is replayed.
+        features: float, ‖h_k‖², or NaN.
+        step: float, ⟨∇_k f, Δ_k⟩ with the last step Δ_k of the optimizer; NaN
+            if that does not tell it.
+    """
+
+    inner_product: float
+    true: float
+    used: float
+    residual: float = 0.0
+    true_delta: float = math.nan
+    drift: float = 0.0
+    features: float = math.nan
+    step: float = math.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a probe found.
+
+    Attributes:
+        step: int, iterations that were run before, t.
+        loss: float, f(w^t) on the mini-batch.
+        modules: dict from the numbers of modules, from 0, to `ModuleProbe`.
+    """
+
+    step: int
+    loss: float
+    modules: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class _Selection(Selection):
+    """Selects what probes need of the iterations of a call.
+
+    Args:
+        wanted: tuple of pairs, the number of a module and that of an
+            iteration of the call.
+    """
+
+    wanted: tuple
+
+    def __call__(self, plays, calls):
+        return {
+            (k, i): (plays[i].states, plays[i].made[k]) for k, i in self.wanted
+        }
+
+
+class Probe(Recorder):
+    """Looks at one module after the other, every few iterations.
+
+    Modules take turns, so that what it costs does not grow with K. Made by
+    `of`, which lets the callbacks of a model share it.
+
+    Args:
+        model: algorithm, like `fr_keras.FeaturesReplay`.
+        every: int, iterations from one probe to the next. A probe takes place
+            after the call of the training function that completes them.
+
+    Attributes:
+        every: int.
+        step: int, the iterations that were run.
+        is_due: bool, whether this is a time for a probe.
+        batch: tuple `(x, y, sample_weight)`, the last mini-batch, or `None`.
+    """
+
+    def __init__(self, model, every):
+        self.every = every
+        self.fit = None
+        self.step = model.optimizer.global_step
+        self.is_due = False
+        self.batch = None
+        self._true_gradient = None
+        self._users = 0
+        # (The model has the probe among its recorders.)
+        self._model = weakref.proxy(model)
+        self._late = {
+            k: delay for k, delay in enumerate(model.delays)
+            if delay and model.modules_at_work[k].learns
+        }
+        self._turns = collections.deque(self._late or [None])
+        # From a late module and an iteration: what it was played with.
+        self._records = {}
+        self._measured = None
+        self._functions = {}
+        self._full_gradients = {}
+        self._latest = {}
+
+    @classmethod
+    def of(cls, model, every, fit):
+        """The probe of a model; to be given back by `release`.
+
+        Args:
+            model: as for `Probe`.
+            every: as for `Probe`.
+            fit: as for `fr_keras.engine.recording.attach`.
+
+        Returns:
+            `Probe`.
+
+        Raises:
+            ValueError: if the model's gradients are not just late, or a probe
+                with another `every` is at work.
+        """
+        if getattr(model, "delays", None) is None:
+            raise ValueError(
+                "A probe needs an algorithm whose gradients are true or late, "
+                "like fr_keras.FeaturesReplay. Received: "
+                f"{type(model).__name__}"
+            )
+        probe = next(
+            (r for r in model.recorders if isinstance(r, cls) and r.fit is fit),
+            None,
+        )
+        if probe is None:
+            probe = cls(model, every)
+            attach(model, probe, fit)
+        elif probe.every != every:
+            raise ValueError(
+                "Callbacks that probe a model must do so together, here every "
+                f"{probe.every} iterations. Received: every={every}"
+            )
+        probe._users += 1
+        return probe
+
+    def release(self):
+        """Ends the use by one callback; with the last, the probe is gone."""
+        self._users -= 1
+        if not self._users:
+            detach(self._model, self)
+
+    def begin(self, num_steps):
+        horizon = max(self._late.values(), default=0)
+        wanted = []
+        # Of this call and the next, if they are as long, those that complete
+        # iterations for a probe.
+        for ahead in range(0, horizon, num_steps):
+            end = self.step + num_steps + ahead
+            if end // self.every > (end - num_steps) // self.every:
+                wanted += [
+                    (k, num_steps + ahead - delay)
+                    for k, delay in self._late.items()
+                    if 0 <= num_steps + ahead - delay < num_steps
+                ]
+        return _Selection(tuple(wanted)) if wanted else None
+
+    def end(self, batches, selected):
+        begin, self.step = self.step, self.step + len(batches)
+        self.batch = batches[-1]
+        self.is_due = self.step // self.every > begin // self.every
+        for (k, i), played in (selected or {}).items():
+            self._records[k, begin + i] = batches[i], *played
+        # What is older than any delay will not be asked for.
+        oldest = self.step - max(self._late.values(), default=0)
+        self._records = {
+            key: record for key, record in self._records.items()
+            if key[1] >= oldest
+        }
+
+    def read(self):
+        """Probes the module whose turn it is, if it is time.
+
+        Returns:
+            `Measured`, the same for all who ask after the same call, or `None`.
+        """
+        if not self.is_due:
+            return None
+        if self._measured is None or self._measured.step != self.step:
+            self._measured = self._probe()
+        return self._measured
+
+    def is_warm(self):
+        """Whether all modules have gradients."""
+        return self._model.age >= self._model.num_warmup_steps
+
+    def _probe(self):
+        k = self._turns[0]
+        if k is None:
+            args = self.batch, self._present, None
+        else:
+            args = self._records.get((k, self.step - self._late[k]))
+        # If there is none, calls were not as long as expected.
+        if args is None or not self.is_warm():
+            return None
+        self._turns.rotate(-1)
+        loss, found = self._function(self._compare, k)(*args)
+        return Measured(self.step, float(loss), {
+            j: ModuleProbe(*np.asarray(numbers).tolist())
+            for j, numbers in found.items()
+        })
+
+    def read_all(self, dataset):
+        """Takes all modules, and the gradient over a dataset, if it is time.
+
+        Args:
+            dataset: as for `FullGradient`.
+
+        Returns:
+            Tuple `(loss, true, used)`: float, f(w^t) over the dataset; its
+            gradient, a list of tensors for each module; and the same of the
+            gradients g_k^t that modules would be updated with now (those of
+            modules without delay are of the last mini-batch). `None` if it is
+            not time, or during warm-up.
+        """
+        if not self.is_due or not self.is_warm():
+            return None
+        step, *found = self._latest.get(id(dataset), (None,))
+        if step != self.step:
+            if id(dataset) not in self._full_gradients:
+                self._full_gradients[id(dataset)] = FullGradient(
+                    self._model, dataset
+                )
+            loss, true = self._full_gradients[id(dataset)]()
+            found = loss, true, self._function(self._used)(self.batch)
+            self._latest[id(dataset)] = self.step, *found
+        return found
+
+    def _function(self, function, *args):
+        """A function between iterations, traced once."""
+        if self._true_gradient is None:
+            self._true_gradient = TrueGradient(self._model)
+        key = function.__name__, args
+        if key not in self._functions:
+            self._functions[key] = function_of(
+                self._model, functools.partial(function, *args)
+            )
+        return self._functions[key]
+
+    @property
+    def _present(self):
+        """The present state of all modules, for `TrueGradient`."""
+        return [[] for _ in self._model.modules_at_work]
+
+    def _used(self, batch):
+        modules = self._model.modules_at_work
+        exact = [k for k in range(len(modules)) if k not in self._late]
+        _, gradients, _ = self._true_gradient(batch, self._present, exact[0])
+        for k in self._late:
+            with tf.device(modules[k].device):
+                gradients[k], *_ = self._model.next_update(k)
+        found = []
+        for module, of_module in zip(modules, gradients):
+            with tf.device(module.device):
+                found.append(unscaled(module, of_module or []))
+        return found
+
+    def _compare(self, k, batch, states, made):
+        """The numbers of a probe, as tensors.
+
+        Args:
+            k: int, the module to be probed, or `None` for one without delays.
+            batch: tuple `(x, y, sample_weight)`.
+            states: list of K lists of tensors, from which it was played.
+            made: `Features`, what module k made of it.
+
+        Returns:
+            Tuple `(loss, numbers)`, of which the second is a dict from modules
+            to what `ModuleProbe` takes, a vector.
+        """
+        modules = self._model.modules_at_work
+        loss, gradients, deltas = self._true_gradient(batch, states, k or 0)
+        found = {}
+        for j, module in enumerate(modules):
+            if j in self._late or gradients[j] is None:
+                continue
+            with tf.device(module.device):
+                true = unscaled(module, gradients[j])
+                found[j] = tf.stack([dot(true, true)] * 3)
+        if k is None:
+            return loss, found
+        module = modules[k]
+        with tf.device(module.device):
+            used, delta, replayed = self._model.next_update(k)
+            used, true, delta, true_delta = (
+                unscaled(module, tensors) for tensors in (
+                    used, gradients[k], delta.tensors, deltas[k].tensors
+                )
+            )
+            numbers = [
+                dot(true, used), dot(true, true), dot(used, used),
+                *_distance(delta, true_delta),
+            ]
+            if replayed is None:
+                numbers += [tf.constant(math.nan, tf.float64)] * 2
+            else:
+                numbers += _distance(
+                    module.differentiated(replayed),
+                    module.differentiated(made),
+                )
+            steps = last_steps(module)
+            numbers.append(
+                tf.constant(math.nan, tf.float64) if steps is None
+                else dot(true, steps)
+            )
+            found[k] = tf.stack(numbers)
+        return loss, found
+
+
+def _distance(a, b):
+    """‖a - b‖² and ‖b‖², of lists of tensors or `None`."""
+    difference = [None if x is None else x - y for x, y in zip(a, b)]
+    return [dot(difference, difference), dot(b, b)]

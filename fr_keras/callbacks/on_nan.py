@@ -1,0 +1,202 @@
+"""What happens when a number is not finite: the callback that is told."""
+
+import logging
+
+import keras
+import tensorflow as tf
+
+from fr_keras.callbacks.diagnostics.diagnostic import per_module
+from fr_keras.engine.guard import Guard, Spoiled, all_finite
+from fr_keras.engine.recording import (
+    Recorder,
+    attach,
+    check_is_algorithm,
+    detach,
+)
+
+_logger = logging.getLogger("fr_keras")
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss, gradient or weight is infinite or not a number.
+
+    Attributes:
+        step: int, the iteration, from 0; of a weight, the one that would have
+            been next.
+        module: int, the number of the module, from 1.
+        quantity: str, "loss", "gradient" or "weight".
+    """
+
+    def __init__(self, step, module, quantity, cause=""):
+        self.step = step
+        self.module = module
+        self.quantity = quantity
+        when = "Before" if quantity == "weight" else "In"
+        super().__init__(
+            f"{when} iteration {step} the {quantity} of module {module} was "
+            f"not finite{cause}"
+        )
+
+
+class OnNaN(keras.callbacks.Callback):
+    """Keeps out what is not finite, and stops training or goes on without it.
+
+    Loss and gradients are looked at in every iteration, on the devices where
+    they are. A module whose gradient has an infinite number or a NaN is not
+    updated in that iteration, and averages of batch normalization do not move
+    to values that are not finite; so weights stay as good as they were. It is
+    noticed at the end of the call of the training function, before
+    `fr_keras.Checkpoints` writes another checkpoint.
+
+    What is left out mends nothing where weights themselves are not finite, as
+    they were given or by a step that was too large. They are looked at when
+    training begins, and whenever something was withheld; such weights end it
+    with either action.
+
+    A gradient that overflows under a `keras.optimizers.LossScaleOptimizer` is
+    no failure: that optimizer skips the update itself and scales less.
+
+    Args:
+        action: "stop" ends training by `NonFiniteError`; "skip" goes on
+            without the updates that were withheld, and counts them. A loss
+            that is not finite then does not count in the epoch's, which is
+            NaN if there was no other.
+
+    Attributes:
+        skipped: list of K ints, how many updates of each module were withheld.
+            The logs of epochs have them as `skipped_updates/module_1` and so
+            on.
+
+    Raises:
+        ValueError: for another `action`.
+        NonFiniteError: by `fit`, with "stop", or if weights are not finite.
+
+    Example:
+
+    ```python
+    model.fit(x, y, callbacks=[fr_keras.OnNaN("skip")])
+    ```
+    """
+
+    def __init__(self, action="stop"):
+        super().__init__()
+        if action not in ("stop", "skip"):
+            raise ValueError(
+                f"`action` must be 'stop' or 'skip'. Received: {action=}"
+            )
+        self.action = action
+        self.skipped = []
+        self._batches = None
+
+    def set_model(self, model):
+        check_is_algorithm(model, self)
+        super().set_model(model)
+
+    def on_train_begin(self, logs=None):
+        self._check_weights()
+        model = self.model
+        self.skipped = [0] * model.num_modules
+        self._has_warned = False
+        self._guards = [Guard(device) for device in model.devices]
+        for module, guard in zip(model.modules_at_work, self._guards):
+            module.guard = guard
+        model.loss_guard = Guard(model.devices[-1])
+        delays = model.delays or [0] * model.num_modules
+        self._delays = delays
+        self._batches = _LastBatches(max(delays))
+        attach(model, self._batches, self.params)
+        model.make_train_function(force=True)
+
+    def on_train_batch_end(self, batch, logs=None):
+        losses, ago = self.model.loss_guard.read()
+        last = len(self._guards) - 1
+        found = [(-ago, -last - 1, last, "loss")] if losses else []
+        for k, guard in enumerate(self._guards):
+            withheld, ago = guard.read()
+            self.skipped[k] += withheld
+            if withheld:
+                found.append((-ago, -k, k, "gradient"))
+        if not found:
+            return
+        # The earliest; then the loss, and the module nearest to it.
+        ago, _, k, quantity = min(found)
+        step = self.model.optimizer.global_step + ago
+        delay = self._delays[k] if quantity == "gradient" else 0
+        error = NonFiniteError(step, k + 1, quantity, self._cause(ago - delay))
+        if self.action == "stop":
+            raise error
+        self._check_weights()
+        if not self._has_warned:
+            _logger.warning("%s; updates with it are skipped", error)
+        self._has_warned = True
+
+    def _check_weights(self):
+        for k, module in enumerate(self.model.modules_at_work, start=1):
+            spoiled = Spoiled(
+                module.submodel.variables, module.device
+            ).first()
+            if spoiled is not None:
+                raise NonFiniteError(
+                    self.model.optimizer.global_step, k, "weight",
+                    f": '{spoiled.path}'; give it other values, as no update "
+                    "that is skipped does",
+                )
+
+    def _cause(self, ago):
+        """What is known of why, from the mini-batch that it came of."""
+        batches = self._batches.latest
+        if -ago > len(batches):
+            return ""
+        features, _, _ = batches[ago]
+        if not _is_finite(features):
+            return "; nor is its mini-batch"
+        for k, module in enumerate(self.model.modules, start=1):
+            try:
+                with tf.device(self.model.devices[k - 1]):
+                    features = module(features)
+            except Exception:  # Modules may need what only training has.
+                return ""
+            if not _is_finite(features):
+                return f"; nor is what module {k} makes of its mini-batch"
+        return ""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None and self.action == "skip":
+            logs.update(
+                per_module("skipped_updates", dict(enumerate(self.skipped)))
+            )
+
+    def on_train_end(self, logs=None):
+        detach(self.model, self._batches)  # (Guards end with `fit` itself.)
+
+
+class _LastBatches(Recorder):
+    """Keeps hold of the batches that the last call worked on.
+
+    Args:
+        delay: int, how many iterations the oldest of them may be late.
+
+    Attributes:
+        latest: list of tuples `(x, y, sample_weight)`, oldest first.
+    """
+
+    def __init__(self, delay):
+        self.fit = None
+        self.latest = []
+        self._delay = delay
+
+    def begin(self, num_steps):
+        return None
+
+    def end(self, batches, selected):
+        self.latest = [*self.latest, *batches][-len(batches) - self._delay:]
+
+
+def _is_finite(nest):
+    tensors = [
+        tf.convert_to_tensor(tensor)
+        for tensor in tf.nest.flatten(nest, expand_composites=True)
+        if tensor is not None
+    ]
+    floating = [tensor for tensor in tensors if tensor.dtype.is_floating]
+    return not floating or bool(all_finite(floating))

@@ -1,0 +1,1 @@
+"""A Keras model becomes K modules: its graph, its costs, the partition."""

@@ -1,0 +1,195 @@
+"""Two models that are alike: their layers and variables in pairs."""
+
+import tempfile
+
+import keras
+
+from fr_keras.engine import holdings, placement
+from fr_keras.engine.nested import in_order, is_graph, overrides
+
+# What Keras notes of every layer's life: not what a class computes with.
+_HISTORY = frozenset([*vars(keras.layers.Layer()), *vars(keras.Model())])
+
+
+class CannotCopy(ValueError):
+    """A model or layer of which Keras can make no second one.
+
+    Attributes:
+        layer: `keras.layers.Layer`, or `None` if it is not one layer.
+    """
+
+    def __init__(self, message, layer=None):
+        super().__init__(message)
+        self.layer = layer
+
+
+class Pairs:
+    """Layers and variables of a model beside those of its copy.
+
+    Args:
+        source: `keras.layers.Layer`.
+        target: `keras.layers.Layer`, its copy.
+
+    Raises:
+        ValueError: if the two are not alike.
+    """
+
+    def __init__(self, source, target):
+        self._source, self._target = source, target
+        self.layers = []
+        self.variables = []
+        self._of = {}
+        self._seen = set()
+        self._add(source, target)
+
+    def _add(self, source, target):
+        """Pairs two layers, if that is not done yet."""
+        if (id(source), id(target)) in self._seen:
+            return
+        self._seen.add((id(source), id(target)))
+        if (
+            is_graph(source) and is_graph(target)
+            and not overrides(source, ["call"])
+        ):
+            self._add_graph(source, target)
+        else:
+            self._add_layer(source, target)
+
+    def _add_graph(self, source, target):
+        """By the place in the graph, not by the order of making."""
+        nodes, others = (
+            in_order(getattr(m, "_functional", None) or m)
+            for m in (source, target)
+        )
+        if len(nodes) != len(others):
+            raise ValueError(
+                f"model '{source.name}' has {len(nodes)} calls of layers, its "
+                f"copy {len(others)}"
+            )
+        self.layers.append((source, target))
+        for node, other in zip(nodes, others):
+            if not isinstance(node.operation, keras.layers.Layer):
+                continue
+            try:
+                self._add(node.operation, other.operation)
+            except CannotCopy:
+                raise
+            except ValueError as error:
+                raise CannotCopy(str(error), node.operation) from error
+        # What is in no call, but belongs to the model all the same.
+        if type(source) is type(target):
+            self._add_own(source, target)
+
+    def _add_layer(self, source, target):
+        if type(source) is not type(target):
+            raise ValueError(
+                f"layer '{source.name}' is a {type(source).__name__}, its "
+                f"copy a {type(target).__name__}"
+            )
+        for name in vars(source).keys() & vars(target).keys() - _HISTORY:
+            a, b = vars(source)[name], vars(target)[name]
+            if isinstance(a, (bool, int, float, str)) and a != b:
+                raise ValueError(
+                    f"attribute `{name}` of layer '{source.name}' is {a!r}, "
+                    f"made again from its configuration {b!r}"
+                )
+        self.layers.append((source, target))
+        self._add_own(source, target)
+
+    def _add_own(self, source, target):
+        for name in (
+            "_trainable_variables", "_non_trainable_variables"
+        ):
+            self._add_variables(
+                source, getattr(source, name), getattr(target, name)
+            )
+        self._add_variables(
+            source,
+            holdings.untracked_variables(source),
+            holdings.untracked_variables(target),
+        )
+        for a, b in zip(source._metrics, target._metrics):
+            self._add_variables(source, a.variables, b.variables)
+        # (A dropout whose rate is zero now has no random numbers any more.)
+        for a, b in zip(source._seed_generators, target._seed_generators):
+            self._add_variables(source, [a.state], [b.state])
+        layers, others = (
+            [layer for layer in of._layers
+             if not isinstance(layer, keras.layers.InputLayer)]
+            for of in (source, target)
+        )
+        if is_graph(source) and is_graph(target):
+            # Those in the graph were paired by their place in it.
+            known = {a for a, _ in self._seen}, {b for _, b in self._seen}
+            layers = [x for x in layers if id(x) not in known[0]]
+            others = [x for x in others if id(x) not in known[1]]
+        if len(layers) != len(others):
+            raise ValueError(
+                f"layer '{source.name}' has {len(layers)} layers, its copy "
+                f"{len(others)}"
+            )
+        for a, b in zip(layers, others):
+            self._add(a, b)
+
+    def _add_variables(self, layer, variables, others):
+        if len(variables) != len(others):
+            raise ValueError(
+                f"layer '{layer.name}' has {len(variables)} variables, its "
+                f"copy {len(others)}"
+            )
+        for a, b in zip(variables, others):
+            if (tuple(a.shape), a.dtype) != (tuple(b.shape), b.dtype):
+                raise ValueError(
+                    f"variable '{a.path}' has shape {tuple(a.shape)} and dtype "
+                    f"{a.dtype}, that of the copy {tuple(b.shape)} and "
+                    f"{b.dtype}"
+                )
+            # What is shared must be shared in the copy, and nothing else.
+            forward = self._of.setdefault(("source", id(a)), id(b))
+            backward = self._of.setdefault(("target", id(b)), id(a))
+            if (forward, backward) != (id(b), id(a)):
+                raise ValueError(
+                    f"variable '{a.path}' is shared by several layers, but "
+                    "not by those of the copy"
+                )
+            self.variables.append((a, b))
+
+    def copy_state(self):
+        """Gives the copy the weights, state and flags of the original."""
+        for a, b in self.variables:
+            b.assign(a.value)
+            b.trainable = a.trainable
+            b.regularizer = a.regularizer
+            b.constraint = a.constraint
+            b.overwrite_with_gradient = a.overwrite_with_gradient
+            placement.name_like(a, b)
+        for a, b in self.layers:
+            for theirs, ours in zip(
+                holdings.tf_variables(a), holdings.tf_variables(b)
+            ):
+                ours.assign(theirs)
+            b._trainable = a._trainable  # Not that of all layers in it.
+            # That of a graph is the policy of when it was made.
+            b._dtype_policy = a._dtype_policy
+            # What preprocessing layers learned in `adapt` is not all in
+            # variables.
+            if hasattr(a, "get_vocabulary") and a.vocabulary_size() > 1:
+                _copy_assets(a, b)
+            elif hasattr(a, "bin_boundaries"):
+                # They are not made again from a summary that may be gone.
+                b.bin_boundaries, b.summary = a.bin_boundaries, a.summary
+            elif hasattr(b, "finalize_state"):
+                b.finalize_state()
+
+
+def _copy_assets(a, b):
+    """Gives a layer the vocabulary of another."""
+    with tempfile.TemporaryDirectory() as folder:
+        a.save_assets(folder)
+        try:
+            b.load_assets(folder)
+        except Exception as error:
+            raise CannotCopy(
+                "Keras cannot load its vocabulary again "
+                f"({type(error).__name__}: {error})", a,
+            ) from error

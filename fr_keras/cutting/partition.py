@@ -1,0 +1,232 @@
+"""Cutting: a Keras model into K modules that, chained, are the model."""
+
+import collections.abc
+import numbers
+
+import keras
+import numpy as np
+
+from fr_keras.cutting.costs import Cost, call_cost, num_plays, warn_if_uneven
+from fr_keras.cutting.graph import as_graph
+from fr_keras.engine.functional import UpperModule, submodel
+from fr_keras.engine.tied import Owner
+
+# Estimated costs that differ by less count as equal: an estimate is no better.
+_ESTIMATE_TOLERANCE = 0.03
+
+
+def partition(model, num_modules, costs=None):
+    """Cuts a Sequential or Functional model into modules.
+
+    The model may be cut anywhere. What skips over a module passes through it:
+    it is one of the module's inputs and, unchanged, one of its outputs. So do
+    inputs of the model that only a later module needs, and outputs that appear
+    early. Nested models are cut like all others, between their layers. Weights
+    that are used more than once, like those of a tied embedding, belong to the
+    first module that uses them, which sends them to the others like features;
+    a layer that is used more than once and has statistics, random numbers or
+    other state lies in one module. Every module has weights of its own.
+
+    Among all such cuts of the order of execution the one is taken whose
+    slowest module is fastest. One iteration of Features Replay costs module
+    k < K two forward passes and a backward pass (4 forward units), but module
+    K, which has nothing to replay, only 3, so the last module gets more layers
+    than the others. Of equally balanced cuts (estimated costs: balanced to
+    3 %) the one with the fewest, then the smallest crossing tensors is taken.
+
+    The modules share their layers, and so their weights, with `model`.
+
+    Args:
+        model: built `keras.Sequential` or Functional `keras.Model` with any
+            structure of inputs and outputs.
+        num_modules: int, K, at least 1.
+        costs: dict from layer name to the cost of the layer's forward pass in
+            any unit, or to a pair, forward and backward (twice forward if not
+            given), such as `fr_keras.measure_costs(model)` returns; `None` for
+            an estimate of multiply-adds per example. Every layer must be in a
+            dict (operations that are no layers and input layers need not be:
+            they cost 0).
+
+    Returns:
+        List of `num_modules` Functional `keras.Model`s. The first takes the
+        model's inputs, the last gives the model's outputs, in the model's
+        structure; between them the output of one (a tensor, or a list where
+        several cross) is the input of the next.
+
+    Raises:
+        ValueError: if the model cannot be cut into that many modules.
+        TypeError: if `model` is neither Sequential nor Functional.
+
+    Example:
+
+    ```python
+    model = keras.applications.MobileNetV3Small(weights=None)
+    modules = fr_keras.partition(model, num_modules=4)
+    for module in modules:
+        x = module(x)
+    ```
+    """
+    return split(model, best_cut(model, num_modules, costs))
+
+
+def best_cut(model, num_modules, costs=None, tolerance=None, ties=True):
+    """Finds where to cut.
+
+    Args:
+        model: as for `partition`, or its `fr_keras.cutting.graph.Graph`.
+        num_modules: as for `partition`.
+        costs: as for `partition`.
+        tolerance: float, by what share of its time the slowest module may be
+            slower than it need be, so that less crosses; `None` for 0.03 if
+            costs are estimated, and else nothing.
+        ties: bool, whether modules may share weights, which then cross.
+
+    Returns:
+        Tuple of `num_modules - 1` ints: the numbers of operations below each
+        cut, for `split`.
+
+    Raises:
+        ValueError: as `partition`.
+        TypeError: as `partition`.
+    """
+    if isinstance(num_modules, bool) or not isinstance(
+        num_modules, numbers.Integral
+    ):
+        raise ValueError(
+            "`num_modules` must be an integer. "
+            f"Received: num_modules={num_modules!r}"
+        )
+    if num_modules < 1:
+        raise ValueError(
+            f"`num_modules` must be at least 1. Received: {num_modules=}"
+        )
+    graph = as_graph(model)
+    places = graph.places(ties)
+    if num_modules - 1 > len(places):
+        raise ValueError(_too_many(num_modules, graph, len(places), ties))
+    if not isinstance(costs, (collections.abc.Mapping, type(None))):
+        raise ValueError(
+            "`costs` must be a dict or None; fr_keras.measure_costs(model) "
+            f"measures one. Received: {costs=}"
+        )
+    of_calls = np.array([call_cost(node, costs) for node in graph.nodes])
+    if tolerance is None:
+        tolerance = _ESTIMATE_TOLERANCE if costs is None else 0.0
+    # Sums in another order are not better or worse.
+    cut = _best_cut(graph, of_calls, num_modules, tolerance + 1e-9, ties)
+    warn_if_uneven(
+        [node.operation.name for node in graph.nodes],
+        [Cost(*cost) for cost in of_calls], cut, costs is None,
+    )
+    return cut
+
+
+def split(model, cut):
+    """Cuts a model at given places.
+
+    Args:
+        model: as for `best_cut`.
+        cut: increasing ints, as `best_cut` returns them.
+
+    Returns:
+        List of `len(cut) + 1` Functional `keras.Model`s, as `partition`.
+    """
+    graph = as_graph(model)
+    bounds = [0, *cut, len(graph.nodes)]
+    modules = []
+    for k, (start, stop) in enumerate(zip(bounds, bounds[1:]), start=1):
+        inputs = graph.input if start == 0 else _single(graph.crossing(start))
+        last = stop == len(graph.nodes)
+        outputs = graph.output if last else _single(graph.crossing(stop))
+        modules.append(
+            submodel(
+                graph.nodes[start:stop], inputs, outputs,
+                f"{graph.name}_module_{k}", owner=Owner(graph, start, stop),
+                kind=UpperModule if start else keras.Model,
+            )
+        )
+    return modules
+
+
+def _single(tensors):
+    return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _too_many(num_modules, graph, num_places, ties):
+    message = (
+        f"Model '{graph.name}' has {num_places} places where it can be cut, "
+        "every module having weights, so `num_modules` must be at most "
+        f"{num_places + 1}."
+    )
+    shared = {layer.name for layer, _, _ in graph.inseparable(ties)}
+    if shared:
+        message += (
+            " A layer that is used more than once and has statistics, random "
+            "numbers or other state lies in one module: "
+            f"{', '.join(map(repr, sorted(shared)))}."
+        )
+    return f"{message} Received: {num_modules=}"
+
+
+def _best_cut(graph, of_calls, num_modules, tolerance, ties):
+    """The cut whose slowest module is fastest, and that lets least cross.
+
+    Dynamic programming twice over the places i where a module may begin and j
+    where it may end: first for the cost of the slowest module, then, with that
+    as the limit, for the crossing tensors.
+    """
+    places = np.flatnonzero(graph.may_cut(ties))
+    work = np.concatenate([[[0.0, 0.0]], np.cumsum(of_calls, 0)])[places]
+    weights = np.concatenate([[0], np.cumsum(graph.has_weights)])[places]
+    count, elements = graph.crossing_sizes()
+    crossing = (count[places] << 40) + elements[places]
+    end = len(places) - 1
+
+    def costs(j, k):
+        """Cost of an iteration of module k, from each place i < j up to j."""
+        cost = Cost(*(work[j] - work[:j]).T)
+        return np.where(
+            weights[:j] < weights[j],
+            cost.of_iteration(num_plays(k, num_modules)),
+            np.inf,
+        )
+
+    slowest = np.concatenate([[0.0], np.full(end, np.inf)])
+    for k in range(1, num_modules + 1):
+        longer = np.full(end + 1, np.inf)
+        for j in range(1, end + 1):
+            longer[j] = np.maximum(slowest[:j], costs(j, k)).min()
+        slowest = longer
+    if not np.isfinite(slowest[end]):
+        return ()  # K = 1 and no weights at all.
+    limit = slowest[end] * (1 + tolerance)
+
+    never = np.iinfo(np.int64).max
+    crossed = np.concatenate([[0], np.full(end, never)])
+    squares = np.zeros(end + 1)
+    choices = []
+    for k in range(1, num_modules + 1):
+        next_crossed = np.full(end + 1, never)
+        next_squares = np.zeros(end + 1)
+        choice = np.zeros(end + 1, int)
+        for j in range(1, end + 1):
+            cost = costs(j, k)
+            start = np.flatnonzero((crossed[:j] < never) & (cost <= limit))
+            if not len(start):
+                continue
+            # Where as little crosses, the better balance.
+            order = np.lexsort(
+                (squares[start] + cost[start] ** 2, crossed[start])
+            )
+            i = start[order[0]]
+            choice[j] = i
+            next_crossed[j] = crossed[i] + (crossing[j] if j < end else 0)
+            next_squares[j] = squares[i] + cost[i] ** 2
+        crossed, squares = next_crossed, next_squares
+        choices.append(choice)
+
+    cut, j = [], end
+    for choice in reversed(choices[1:]):
+        j = choice[j]
+        cut.append(int(places[j]))
+    return tuple(reversed(cut))

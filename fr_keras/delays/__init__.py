@@ -1,0 +1,1 @@
+"""What is done about late gradients: look-ahead and learning rates."""

@@ -1,0 +1,268 @@
+"""Look-ahead: where momentum will take a module's weights."""
+
+import keras
+import tensorflow as tf
+
+from fr_keras.delays.delay_policy import factor
+from fr_keras.engine.optimizer_copies import leaves
+
+# What optimizers call μ.
+MOMENTA = ("momentum", "beta_1")
+
+
+class LookAhead:
+    """Predicts a module's weights from the last step of its optimizer.
+
+    The prediction is w_t + f Δ_t, with the last step Δ_t = w_t − w_{t−1} and a
+    factor f that a `fr_keras.DelayPolicy` chooses. Δ_t is
+
+    - of `keras.optimizers.SGD` with momentum, Nesterov's too, the velocity
+      v_t, as Keras has it: v ← μ v − γ g;
+    - of `Adam` and `AdamW` −γ m̂_t / (√v̂_t + ε) at the mean learning rate γ of
+      the iterations to come;
+    - of other optimizers, and subclasses with an `update_step` of their own,
+      what the last update changed, times this γ over that of then. Only this
+      is kept, one copy of the trainable weights on the module's device.
+
+    Weights that layers themselves assign are not predicted.
+
+    Args:
+        module: `fr_keras.engine.module.Module` with its optimizer.
+        policy: `fr_keras.DelayPolicy`.
+        delay: int, s, by how many iterations the module's gradient is late.
+
+    Attributes:
+        variables: list of `tf.Variable`s, what is kept.
+    """
+
+    def __init__(self, module, policy, delay):
+        self._predicted = {
+            id(variable): variable for variable in module.trainable_variables
+        }
+        self._leaves = [
+            _Leaf(leaf, policy, delay) for leaf in leaves(module.optimizer)
+        ]
+        with tf.device(module.device):
+            for leaf in self._leaves:
+                leaf.keep()
+
+    @property
+    def variables(self):
+        return [kept for leaf in self._leaves for kept in leaf.kept]
+
+    def leave_out(self, variables):
+        """No longer predicts some weights.
+
+        Args:
+            variables: list of variables.
+
+        Returns:
+            bool: whether any of them was predicted until now.
+        """
+        found = [self._predicted.pop(id(v), None) for v in variables]
+        return any(variable is not None for variable in found)
+
+    def play(self, rates):
+        """The weights with which a new mini-batch is played.
+
+        Args:
+            rates: list of scalar tensors, the learning rate to come of each
+                optimizer inside of the module's.
+
+        Returns:
+            List of pairs, variables and tensors.
+        """
+        return self._weights(rates, "play")
+
+    def replay(self, rates):
+        """The weights with which the module computes its gradient.
+
+        Args:
+            rates: as for `play`.
+
+        Returns:
+            List of pairs, variables and tensors.
+        """
+        return self._weights(rates, "replay")
+
+    def _weights(self, rates, kind):
+        # (The gradient is that of the weights themselves.)
+        return [
+            (variable, variable.value + tf.stop_gradient(step))
+            for leaf, rate in zip(self._leaves, rates)
+            for variable, step in leaf.steps(kind, rate)
+            if id(variable) in self._predicted
+        ]
+
+    def record(self, update):
+        """Makes an update, and keeps what it changed, where that is needed.
+
+        Args:
+            update: callable without arguments.
+        """
+        for leaf in self._leaves:
+            leaf.before_update()
+        update()
+        for leaf in self._leaves:
+            leaf.after_update()
+
+
+class _Leaf:
+    """An optimizer that updates variables, and how far to look ahead of it.
+
+    Args:
+        optimizer: `keras.optimizers.Optimizer`, built.
+        policy: `fr_keras.DelayPolicy`.
+        delay: int.
+
+    Attributes:
+        trained: list of the variables that it updates.
+        kept: list of `tf.Variable`s, the last change of each, or nothing.
+    """
+
+    def __init__(self, optimizer, policy, delay):
+        self.trained = optimizer._trainable_variables
+        self.kept = []
+        self._optimizer = optimizer
+        self._from_slots = steps_from_slots(optimizer)
+        self._every = optimizer.gradient_accumulation_steps or 1
+        self._delay = delay
+        momentum = momentum_of(optimizer)
+        self._factors = {
+            name: [factor(policy, name, n, momentum) for n in range(delay + 1)]
+            for name in ("play", "replay")
+        }
+
+    def keep(self):
+        """Makes the variables of what is kept."""
+        if self._from_slots is None:
+            self.kept = [
+                tf.Variable(tf.zeros_like(v.value), trainable=False)
+                for v in self.trained
+            ]
+
+    def steps(self, kind, rate):
+        """Pairs of variables and how far ahead of them to look.
+
+        Args:
+            kind: "play" or "replay".
+            rate: scalar tensor, the learning rate to come.
+        """
+        factors = self._factors[kind]
+        if not any(factors):
+            return
+        ahead = factors[self._delay]
+        if self._every > 1:
+            # The updates that the delay will have been.
+            count = self._optimizer._iterations
+            updates = (
+                (count + self._delay) // self._every - count // self._every
+            )
+            ahead = tf.gather(tf.constant(factors, rate.dtype), updates)
+        for i, variable in enumerate(self.trained):
+            step = self._last_step(i, rate)
+            if self._every > 1:
+                ahead = tf.cast(ahead, step.dtype)
+            yield variable, ahead * step
+
+    def _last_step(self, i, rate):
+        if self._from_slots is not None:
+            return self._from_slots(self._optimizer, i, rate)
+        last_rate = tf.cast(self._optimizer.learning_rate, rate.dtype)
+        ratio = tf.math.divide_no_nan(rate, last_rate)
+        return tf.cast(ratio, self.kept[i].dtype) * self.kept[i]
+
+    def before_update(self):
+        if self.kept:
+            self._count = self._number_of_updates()
+            self._before = [tf.identity(v.value) for v in self.trained]
+
+    def after_update(self):
+        if not self.kept:
+            return
+        # Overflow under a loss scale, or accumulation, may be all there was.
+        was_updated = self._number_of_updates() > self._count
+        for kept, variable, before in zip(
+            self.kept, self.trained, self._before
+        ):
+            kept.assign(tf.where(was_updated, variable.value - before, kept))
+        self._before = None
+
+    def _number_of_updates(self):
+        return tf.identity(tf.convert_to_tensor(self._optimizer.iterations))
+
+
+def steps_from_slots(optimizer):
+    """How an optimizer's last step follows from what it keeps itself.
+
+    Args:
+        optimizer: `keras.optimizers.Optimizer`, built.
+
+    Returns:
+        Callable of the optimizer, the number of a variable and the learning
+        rate to come, which returns a tensor; or `None` if it is not known.
+    """
+    update = type(optimizer).update_step
+    if update is keras.optimizers.SGD.update_step and optimizer.momentum:
+        return _step_of_sgd
+    if update is keras.optimizers.Adam.update_step and not optimizer.amsgrad:
+        return _step_of_adam
+    return None
+
+
+def last_steps(module):
+    """What the last update of a module has changed, if its optimizer tells.
+
+    Args:
+        module: `fr_keras.engine.module.Module` with its optimizer, built.
+
+    Returns:
+        List of tensors, one for each trainable variable, or `None`.
+    """
+    steps = {}
+    for leaf in leaves(module.optimizer):
+        from_slots = steps_from_slots(leaf)
+        if from_slots is None:
+            return None
+        rate = tf.convert_to_tensor(leaf.learning_rate)
+        for i, variable in enumerate(leaf._trainable_variables):
+            steps[id(variable)] = from_slots(leaf, i, rate)
+    return [steps.get(id(v)) for v in module.trainable_variables]
+
+
+def _step_of_sgd(optimizer, i, rate):
+    del rate  # What was gathered at other learning rates goes on.
+    return tf.convert_to_tensor(optimizer.momentums[i])
+
+
+def _step_of_adam(optimizer, i, rate):
+    m, v = (
+        tf.convert_to_tensor(slots[i])
+        for slots in (optimizer._momentums, optimizer._velocities)
+    )
+    updates = tf.cast(optimizer.iterations, m.dtype)
+    beta_1, beta_2 = (
+        tf.cast(beta, m.dtype) for beta in (optimizer.beta_1, optimizer.beta_2)
+    )
+    # There is no step before the first.
+    rate = tf.math.divide_no_nan(
+        tf.cast(rate, m.dtype) * tf.sqrt(1 - beta_2**updates),
+        1 - beta_1**updates,
+    )
+    return -rate * m / (tf.sqrt(v) + tf.cast(optimizer.epsilon, m.dtype))
+
+
+def momentum_of(optimizer):
+    """The momentum μ of an optimizer: the share of a step that goes on.
+
+    Args:
+        optimizer: `keras.optimizers.Optimizer` that updates variables itself.
+
+    Returns:
+        float, 0 if it has none.
+    """
+    for name in MOMENTA:
+        value = getattr(optimizer, name, None)
+        if value is not None:
+            return float(value)
+    return 0.0

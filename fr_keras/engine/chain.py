@@ -1,0 +1,95 @@
+"""A chain of modules: the output of one is the input of the next."""
+
+import dataclasses
+import re
+
+import keras
+
+from fr_keras.engine import holdings
+
+
+@dataclasses.dataclass
+class Chain:
+    """What goes through modules that were built. (No tuple or dict: as an
+    attribute of a Keras model that would be wrapped.)
+
+    Attributes:
+        data: nest of `keras.KerasTensor`, what the first module takes, for
+            batches of any size.
+        outputs: nest of `keras.KerasTensor` or tensors, what the last gives.
+        features: list of one flat list of the same for each module, its
+            output.
+        differentiable: list of one list of bool for each module: for each
+            tensor of its output, whether it has an error gradient.
+    """
+
+    data: object
+    outputs: object = None
+    features: list | None = None
+    differentiable: list | None = None
+
+
+def build(modules, x):
+    """Builds modules one after the other, where that is not done yet.
+
+    Args:
+        modules: list of `fr_keras.engine.module.Module`.
+        x: nest of `keras.KerasTensor` or of tensors, data for the first.
+
+    Returns:
+        `Chain`.
+
+    Raises:
+        ValueError: if a module cannot take the output of the one below, has
+            no weights, or shares some with another.
+    """
+    outputs, differentiable = x, [False] * len(keras.tree.flatten(x))
+    features, of_all = [], []
+    owner, claims = {}, {}
+    for k, module in enumerate(modules, start=1):
+        inputs = outputs
+        module.claims = claims
+        try:
+            outputs, differentiable = module.build(
+                inputs, differentiable, is_last=(k == len(modules))
+            )
+        except Exception as error:
+            below = f"the output of module {k - 1}" if k > 1 else "the data"
+            raise ValueError(
+                f"Module {k}, '{module.submodel.name}', must take {below} "
+                f"({plain(error)}). Received: {shapes(inputs)}"
+            ) from error
+        if not module.submodel.weights:
+            raise ValueError(
+                "Every module must have weights: one without has nothing to "
+                "learn and belongs to the module before or after it. "
+                f"Received: module {k}, '{module.submodel.name}'"
+            )
+        features.append(keras.tree.flatten(outputs))
+        of_all.append(differentiable)
+        for variable in holdings.variables(module.submodel):
+            if owner.setdefault(id(variable), k) != k:
+                raise ValueError(
+                    "A layer must belong to one module only. Received: "
+                    f"'{variable.path}' in modules {owner[id(variable)]} "
+                    f"and {k}"
+                )
+    data = keras.tree.map_structure(
+        lambda x: keras.KerasTensor(
+            (None, *x.shape[1:]), keras.backend.standardize_dtype(x.dtype)
+        ),
+        x,
+    )
+    return Chain(data, outputs, features, of_all)
+
+
+def shapes(nest):
+    """The shapes of a nest of tensors, for messages."""
+    return keras.tree.map_structure(
+        lambda x: None if x is None else tuple(x.shape), nest
+    )
+
+
+def plain(error):
+    """An error's text in one line, without colours, for messages."""
+    return " ".join(re.sub("\x1b\\[[0-9;]*m", "", str(error)).split())

@@ -1,0 +1,274 @@
+"""A module's forward and backward pass apart, and what is kept between them."""
+
+import functools
+
+import tensorflow as tf
+
+from fr_keras.engine import nests
+
+
+def record(module, x, loss_weight=1.0, state=(), ahead=None):
+    """Forward pass of which the backward pass will be wanted.
+
+    Args:
+        module: `fr_keras.engine.module.Module`.
+        x: `Features`, the used part of h_{k-1}.
+        loss_weight: float, the weight of the losses of the module's layers.
+        state: list of tensors, the values of `Module.replayed_state` that are
+            to be used in place of the present ones.
+        ahead: as for `Module.forward`.
+
+    Returns:
+        Tuple `(made, losses, moved, backward)`: what `Module.forward` returns,
+        and the callable `backward(delta)`, which takes δ_k as
+        `Module.received` returns it, for `(gradients, sent)` as
+        `Module.backward` returns them.
+    """
+    with tf.GradientTape() as tape:
+        module.watch(tape, x)
+        made, losses, moved = module.forward(
+            x, zip(module.replayed_state, state), ahead
+        )
+
+    def backward(delta):
+        return module.backward(tape, x, losses, made, delta, loss_weight)
+
+    return made, losses, moved, backward
+
+
+class ForwardBackward:
+    """The two passes of one module as two functions, for any time in between.
+
+    Beside the features, the forward pass gives its *residuals*: what the
+    backward pass needs of it, activations and weights as they were. From
+    residuals that were kept, and an error gradient that came later, the
+    backward pass computes the gradient at the weights of the forward pass.
+
+    Both are traced into one graph, as for back-propagation, and the graph is
+    cut in two: forward is what features, losses and state depend on, backward
+    is the rest, and residuals are the tensors that cross the cut. Nothing is
+    computed twice.
+
+    Args:
+        module: `fr_keras.engine.module.Module`, built.
+        run_eagerly: bool, whether to trace nothing; residuals are then not
+            tensors, but something opaque.
+        loss_weight: float, the weight of the losses of the module's layers.
+    """
+
+    def __init__(self, module, run_eagerly=False, loss_weight=1.0):
+        self._module = module
+        self._loss_weight = loss_weight
+        self._run_eagerly = run_eagerly
+
+    def forward(self, x, *rates):
+        """Forward pass; moves the module's state.
+
+        Unless run eagerly, this must be traced before `backward` is.
+
+        Args:
+            x: `Features`, the used part of h_{k-1}.
+            *rates: the learning rates with which the module looks ahead, if it
+                does: see `fr_keras.delays.look_ahead.LookAhead.play`.
+
+        Returns:
+            Tuple `(made, residuals, losses, state)`: `Features`, what the
+            module makes of h_k; what `backward` needs, a list of tensors; the
+            losses of the module's layers; and the state that was moved, as
+            `Module.commit` returns it.
+        """
+        made, residuals, losses, moved = self.stateless_forward(x, (), *rates)
+        return made, residuals, losses, self._module.commit(moved)
+
+    def stateless_forward(self, x, state=(), *rates):
+        """Forward pass that leaves the module's state as it is.
+
+        Args:
+            x: as for `forward`.
+            state: as for `record`.
+            *rates: as for `forward`.
+
+        Returns:
+            Tuple `(made, residuals, losses, moved)`, of which the last is for
+            `Module.commit`.
+        """
+        if self._run_eagerly:
+            made, losses, moved, backward = self._record(x, state, *rates)
+            return made, backward, losses, moved
+        # Residuals are then the same, however long sequences are.
+        spec = (
+            self._module.open_spec(nests.specs(x)),
+            *nests.specs((state, *rates)),
+        )
+        self._cut_graph(spec)
+        tensors = iter(self._forward(nests.flatten((x, state, *rates))))
+        made, losses, new_values = nests.pack(self._outputs, tensors)
+        return made, list(tensors), losses, [*zip(self._moved, new_values)]
+
+    def backward(self, residuals, delta):
+        """Backward pass from residuals.
+
+        Args:
+            residuals: as `forward` gave them.
+            delta: list of tensors, δ_k as `Module.received` returns it.
+
+        Returns:
+            Tuple `(gradients, sent)`, as of `Module.backward`.
+        """
+        if self._run_eagerly:
+            return residuals(delta)
+        return nests.pack(self._gradients, self._backward([*residuals, *delta]))
+
+    def _record(self, x, state, *rates):
+        ahead = (
+            functools.partial(self._module.look_ahead.play, *rates)
+            if rates else None
+        )
+        return record(self._module, x, self._loss_weight, state, ahead)
+
+    def _cut_graph(self, spec):
+        delta = []
+
+        def both(*tensors):
+            made, losses, moved, backward = self._record(
+                *nests.pack(spec, tensors)
+            )
+            self._moved = [variable for variable, _ in moved]
+            self._outputs = made, losses, [value for _, value in moved]
+            delta.extend(
+                tf.compat.v1.placeholder(tensor.dtype, tensor.shape)
+                for tensor in self._module.differentiated(made)
+            )
+            self._gradients = backward(delta)
+            return nests.flatten((self._outputs, self._gradients))
+
+        graph = tf.function(both, autograph=False).get_concrete_function(
+            *nests.flatten(spec)
+        ).graph
+        x = graph.inputs[: len(nests.flatten(spec))]
+        outputs = nests.flatten(self._outputs)
+        gradients = nests.flatten(self._gradients)
+        late = _dependents(delta)
+        # Checks and prints of layers, on which no output depends.
+        effects = [
+            op for op in graph.get_operations()
+            if op.op_def.is_stateful and op not in late
+            and op.type != "ReadVariableOp"
+        ]
+        forward = _ancestors([*(t.op for t in [*x, *outputs]), *effects])
+        backward = _ancestors([tensor.op for tensor in gradients])
+        # Shapes are small; what they are the shapes of is not.
+        forward |= _ancestors(
+            op for op in backward - late
+            if any(output.dtype.is_integer for output in op.outputs)
+        )
+        # Constants are made where they are needed.
+        changing = {
+            op for op in graph.get_operations()
+            if op.type == "Placeholder" or op.op_def.is_stateful
+        }
+        changing |= _dependents(t for op in changing for t in op.outputs)
+        backward -= forward & changing
+        captured = {tensor.op for tensor in graph.internal_captures}
+        residuals = {
+            tensor.ref(): tensor
+            for tensor in [t for op in backward for t in op.inputs] + gradients
+            if tensor.op not in backward | captured
+        }
+        residuals = sorted(residuals.values(), key=lambda tensor: tensor.name)
+        self._forward = _Part(graph, forward, x, [*outputs, *residuals])
+        self._backward = _Part(
+            graph, backward, [*residuals, *delta], gradients
+        )
+
+
+class _Part:
+    """A part of a graph, to be put into functions.
+
+    Args:
+        graph: `tf.Graph` of a function.
+        ops: set of the operations of the part.
+        inputs: list of tensors, where it begins.
+        outputs: list of tensors, where it ends.
+    """
+
+    def __init__(self, graph, ops, inputs, outputs):
+        self._graph = graph
+        self._inputs = inputs
+        self._outputs = outputs
+        whole = graph.as_graph_def()
+        names = {op.name for op in ops if op.type != "Placeholder"}
+        self._definition = tf.compat.v1.GraphDef(
+            node=[node for node in whole.node if node.name in names],
+            library=whole.library,
+            versions=whole.versions,
+        )
+        for node in self._definition.node:
+            # What is in the other part was done before, or will be later.
+            kept = [
+                name for name in node.input
+                if not name.startswith("^") or name[1:] in names
+            ]
+            del node.input[:]
+            node.input.extend(kept)
+            # (Colocation with another operation; all are on one device.)
+            node.attr.pop("_class", None)
+        # A tensor's name without ":0" where it is the first of its operation.
+        self._used = {
+            name if ":" in name else f"{name}:0"
+            for node in self._definition.node for name in node.input
+        }
+
+    def __call__(self, tensors):
+        """Adds the part to the function that is being traced.
+
+        Args:
+            tensors: list of tensors, one for each input.
+
+        Returns:
+            List of tensors, the outputs.
+        """
+        graph = tf.compat.v1.get_default_graph()
+        known = {t.name: tensor for t, tensor in zip(self._inputs, tensors)}
+        for external, internal in self._graph.captures:
+            if internal.name in self._used:
+                known[internal.name] = graph.capture(external)
+        names = [t.name for t in self._outputs if t.name not in known]
+        added = tf.graph_util.import_graph_def(
+            self._definition,
+            {name: known[name] for name in self._used & set(known)},
+            names,
+            name="",
+        )
+        known |= zip(names, added)
+        outputs = [known[tensor.name] for tensor in self._outputs]
+        for output, tensor in zip(outputs, self._outputs):
+            output.set_shape(tensor.shape)
+        return outputs
+
+
+def _ancestors(ops):
+    """Given operations and those that they depend on, a set."""
+    return _reachable(
+        ops, lambda op: [*(t.op for t in op.inputs), *op.control_inputs]
+    )
+
+
+def _dependents(tensors):
+    """The operations that compute something from given tensors, a set."""
+
+    def consumers(tensors):
+        return [op for tensor in tensors for op in tensor.consumers()]
+
+    return _reachable(consumers(tensors), lambda op: consumers(op.outputs))
+
+
+def _reachable(ops, neighbours):
+    found = set()
+    waiting = list(ops)
+    while waiting:
+        op = waiting.pop()
+        if op not in found:
+            found.add(op)
+            waiting.extend(neighbours(op))
+    return found

@@ -1,0 +1,174 @@
+"""Functional models made of calls: submodels, which share their layers."""
+
+import collections
+import contextlib
+
+import keras
+from keras.src.models.functional import Functional
+
+from fr_keras.engine.nested import execute_in_order, input_like
+from fr_keras.engine.tied import SentWeights, SharedLayer, WeightInput
+
+
+@keras.saving.register_keras_serializable("fr_keras")
+class UpperModule(Functional):
+    """A module whose inputs are the features of another.
+
+    Between layers Keras neither checks shapes nor casts, and some layers
+    declare other shapes and dtypes than they make. So it is between modules.
+    """
+
+    def _assert_input_compatibility(self, *args):
+        pass
+
+    def _convert_inputs_to_tensors(self, flat_inputs):
+        return flat_inputs
+
+    def _adjust_input_rank(self, flat_inputs):
+        return flat_inputs
+
+
+def submodel(
+    nodes, inputs, outputs, name, batch_size=None, owner=None,
+    kind=keras.Model,
+):
+    """The Functional model of some calls, with what passes through them.
+
+    Args:
+        nodes: list of Keras' nodes, every one after those that it needs.
+        inputs: nest of `keras.KerasTensor`, and of `keras.Variable` for
+            weights that others own, all that the calls need.
+        outputs: nest of the same, among what the calls make or need, or
+            weights that they own.
+        name: str.
+        batch_size: int, or `None` for that of `inputs`.
+        owner: `tied.Owner`, or `None` if the calls own all of their
+            weights.
+        kind: class of the model.
+
+    Returns:
+        `keras.Model` that shares the layers. It runs all of the calls, those
+        too whose outputs nobody needs, as Keras does in a nested model: they
+        may have state and losses.
+    """
+    renewed = {
+        id(value): WeightInput(value).output
+        if isinstance(value, keras.Variable)
+        else input_like(value, batch_size)
+        for value in keras.tree.flatten(inputs)
+    }
+    calls = []
+    for i, node in enumerate(nodes):
+        operation = node.operation
+        args, kwargs = node.arguments.fill_in(renewed)
+        if owner is not None:
+            operation = owner.operation(i)
+            if isinstance(operation, SharedLayer):
+                kwargs = {**kwargs, "borrowed": [
+                    renewed[id(variable)] for variable in operation.borrowed
+                ]}
+        made = keras.tree.flatten(operation(*args, **kwargs))
+        calls.append(operation._inbound_nodes[-1])
+        renewed |= {id(a): b for a, b in zip(node.outputs, made)}
+        sent = owner.sent(i) if owner is not None else []
+        if sent:
+            layer = SentWeights(sent, name=f"{node.operation.name}_weights")
+            renewed |= {id(v): w for v, w in zip(sent, layer(made[0]))}
+            calls.append(layer._inbound_nodes[-1])
+
+    def renew(value):
+        return renewed[id(value)]
+
+    inputs, outputs = (
+        keras.tree.map_structure(renew, nest) for nest in (inputs, outputs)
+    )
+    return functional(calls, inputs, outputs, name, kind)
+
+
+def functional(calls, inputs, outputs, name=None, kind=keras.Model):
+    """The Functional model that makes given calls, in their order.
+
+    Args:
+        calls: list of Keras' nodes, every one after those that it needs. All
+            of them are made, also if no output depends on them.
+        inputs: nest of `keras.KerasTensor`.
+        outputs: nest of `keras.KerasTensor`.
+        name: str, or `None`.
+        kind: class of the model.
+
+    Returns:
+        `keras.Model`.
+    """
+    dead = _not_needed(calls, outputs)
+    with _unique_names(inputs, [outputs, dead]):
+        model = kind(inputs, [outputs, dead] if dead else outputs, name=name)
+    if dead:
+        _give_only(model, outputs)
+    # Seen from a module's outputs, Keras might choose another order, in which
+    # a shared layer would move its state otherwise.
+    execute_in_order(model, calls)
+    return model
+
+
+def _not_needed(calls, outputs):
+    """The tensors that calls make, and that neither a call nor outputs need."""
+    needed = {id(tensor) for tensor in keras.tree.flatten(outputs)} | {
+        id(tensor) for node in calls for tensor in node.input_tensors
+    }
+    return [
+        tensor for node in calls for tensor in node.output_tensors
+        if not any(id(made) in needed for made in node.output_tensors)
+    ]
+
+
+def _give_only(model, outputs):
+    """Lets a Functional model compute all its outputs, but return a few.
+
+    Args:
+        model: Functional `keras.Model`.
+        outputs: nest of `keras.KerasTensor`, some of its outputs.
+    """
+    tensors = keras.tree.flatten(outputs)
+    # (Not by assignment: Keras would track the lists.)
+    vars(model).update(
+        _outputs_struct=outputs,
+        _outputs=tensors,
+        output_names=[
+            tensor._keras_history.operation.name for tensor in tensors
+        ],
+    )
+
+
+@contextlib.contextmanager
+def _unique_names(inputs, outputs):
+    """Lets a Functional model have several operations of the same name.
+
+    Layers of different nested models may have equal names. They are the
+    user's, so they are only changed while Keras checks them.
+    """
+    operations, waiting = {}, list(keras.tree.flatten(outputs))
+    given = {id(tensor) for tensor in keras.tree.flatten(inputs)}
+    done = set()
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in done:
+            continue
+        done.add(id(tensor))
+        operation, index, _ = tensor._keras_history
+        operations[id(operation)] = operation
+        if id(tensor) not in given:
+            waiting.extend(operation._inbound_nodes[index].input_tensors)
+    for tensor in keras.tree.flatten(inputs):
+        operation = tensor._keras_history.operation
+        operations[id(operation)] = operation
+    names = collections.Counter(o.name for o in operations.values())
+    renamed = [
+        (o, o.name) for o in operations.values() if names[o.name] > 1
+    ]
+    try:
+        for i, (operation, name) in enumerate(renamed):
+            operation.name = f"{name}_{i}_of_{len(renamed)}"
+        yield
+    finally:
+        for operation, name in renamed:
+            operation.name = name

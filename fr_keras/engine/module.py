@@ -1,0 +1,307 @@
+"""One module at work: a submodel on its device, with its own optimizer."""
+
+import keras
+import tensorflow as tf
+from keras.src.random.seed_generator import global_seed_generator
+
+from fr_keras.engine.call_scope import CallScope
+from fr_keras.engine.features import ErrorGradient
+from fr_keras.engine.guard import finite_or_before
+from fr_keras.engine.optimizers import set_learning_rate
+from fr_keras.engine.tied import flat_layers
+from fr_keras.engine.wired_submodel import WiredSubmodel
+
+
+class Module(WiredSubmodel):
+    """A submodel, the device it lives on and the optimizer that updates it.
+
+    The methods are the pieces that every algorithm is put together from. They
+    place all their operations on the module's device, whichever device is in
+    scope where they are called.
+
+    `forward` takes the inputs that the submodel uses and gives the outputs
+    that it makes.
+
+    Args:
+        submodel: `keras.layers.Layer` whose variables, if it has any yet, are
+            on `device`.
+        device: full device name.
+
+    Attributes:
+        assigned: list of the variables that layers assign when they are
+            called, known after the first `forward`.
+        replayed_state: list of the variables whose values in play a replay
+            must use, known after the first `forward`. That is all state that
+            layers assign, above all that of random number generators, but for
+            the averages of batch normalization, which training only writes,
+            and for trainable weights, as a replay uses those of today.
+        averages: list of these averages, known after the first `forward`.
+        optimizer: the module's own `keras.optimizers.Optimizer`, set by
+            `fr_keras.engine.optimizers.ModuleOptimizers`.
+        observers: list of callables `observe(module, gradients)`, called while
+            the update is traced, with the gradients (list of tensors or
+            `None`, one for each trainable variable) as the update will use
+            them. They return `None`, or a callable without arguments, which is
+            called after the update.
+        guard: `fr_keras.engine.guard.Guard` of updates and state, or `None`.
+        look_ahead: `fr_keras.delays.look_ahead.LookAhead`, or `None`.
+        claims: dict from the ids of the variables that layers assign to the
+            `Module` that has them, the same dict in all modules of a network.
+    """
+
+    def __init__(self, submodel, device):
+        super().__init__(submodel, device)
+        self.assigned = []
+        self.replayed_state = []
+        self.averages = []
+        self.optimizer = None
+        self.observers = []
+        self.guard = None
+        self.look_ahead = None
+        self.claims = {}
+        with tf.device(device):
+            self._seed_generator = keras.random.SeedGenerator(
+                int(global_seed_generator().next(ordered=False)[0])
+            )
+
+    @property
+    def variables(self):
+        """All variables of the submodel and of the optimizer."""
+        return [*self.submodel.variables, *self.optimizer.variables]
+
+    @property
+    def random_state(self):
+        """The state of random layers without a generator of their own."""
+        return self._seed_generator.state
+
+    @property
+    def loss_scale(self):
+        """What the module's gradients are multiplied by, or `None`.
+
+        Scalar tensor: the present scale of a
+        `keras.optimizers.LossScaleOptimizer`, or the `loss_scale_factor` of
+        another optimizer.
+        """
+        scale = getattr(self.optimizer, "dynamic_scale", None)
+        if scale is None:
+            scale = getattr(self.optimizer, "loss_scale_factor", None)
+        return None if scale is None else tf.convert_to_tensor(scale)
+
+    def rescaled(self, delta):
+        """δ_k at the module's own loss scale.
+
+        Args:
+            delta: `ErrorGradient`, multiplied by the scale of the module above
+                when that computed it.
+
+        Returns:
+            `ErrorGradient`.
+        """
+        scale = self.loss_scale
+        if scale is None:
+            return delta
+        with tf.device(self.device):
+            factor = scale / delta.scale
+            tensors = [
+                None if tensor is None else _times(tensor, factor)
+                for tensor in delta.tensors
+            ]
+        return ErrorGradient(tensors, scale)
+
+    def forward(self, x, state=(), ahead=None):
+        """Runs the submodel in training mode, leaving its state as it is.
+
+        Args:
+            x: `Features`, the used part of h_{k-1}.
+            state: list of `(variable, value)` that are to be used in place of
+                the present values.
+            ahead: callable that returns such a list of weights to come, as
+                `LookAhead.play` does, or `None` for those of today.
+
+        Returns:
+            Tuple `(made, losses, moved)`: `Features` with what the submodel
+            makes of h_k, the list of scalar losses of the layers
+            (regularizers, `add_loss`), and the list of `(variable, new
+            value)` of all state that moved (moving averages, random number
+            generators), to be given to `commit`.
+        """
+        state = list(state)
+        made, losses, moved = self._run_with(x, state, ahead)
+        # What layers assign would no longer be that of today's weights.
+        if ahead is not None and self.look_ahead.leave_out(
+            [variable for variable, _ in moved]
+        ):
+            made, losses, moved = self._run_with(x, state, ahead)
+        self._claim(variable for variable, _ in moved)
+        self.assigned = [variable for variable, _ in moved]
+        averages = self._written_only()
+        weights = {id(variable) for variable in self.trainable_variables}
+        self.replayed_state = [
+            v for v, _ in moved if id(v) not in averages | weights
+        ]
+        self.averages = [v for v, _ in moved if id(v) in averages]
+        return made, losses, moved
+
+    def _run_with(self, x, state, ahead):
+        """What `forward` returns, of the submodel with other weights."""
+        # Layers without a seed generator of their own share a global one. Each
+        # module has another in its place, so that it waits for no other.
+        with tf.init_scope():  # Keras may have forgotten it, and make it now.
+            shared_seed = global_seed_generator().state
+        own = self._seed_generator.state
+        known = [(shared_seed, own)] + [
+            (shared_seed if variable is own else variable, value)
+            for variable, value in state
+        ]
+        with tf.device(self.device):
+            known += ahead() if ahead is not None else []
+            with CallScope(known) as scope:
+                made = self.run(x)
+                # Of weights as the layers have left them.
+                penalties = [
+                    weight.regularizer(weight)
+                    for weight in self.trainable_variables
+                    if weight.regularizer is not None
+                ]
+        moved = [
+            (own if variable is shared_seed else variable, value)
+            for variable, value in scope.assigned
+        ]
+        return made, [*scope.losses, *penalties], moved
+
+    def _claim(self, variables):
+        """Checks that no other module assigns the same variables."""
+        for variable in variables:
+            owner = self.claims.setdefault(id(variable), self)
+            if owner is not self:
+                raise ValueError(
+                    "A variable that layers assign when they are called must "
+                    "belong to one module. Keep these layers in one module, "
+                    "or give each a variable of its own. Received: "
+                    f"'{variable.path}', assigned in modules "
+                    f"'{owner.submodel.name}' and '{self.submodel.name}'"
+                )
+
+    def _written_only(self):
+        """Ids of the variables that a training pass writes, but never reads."""
+        return {
+            id(variable)
+            for layer in flat_layers(self.submodel)
+            if isinstance(layer, keras.layers.BatchNormalization)
+            and not layer.renorm
+            for variable in layer.non_trainable_variables
+        }
+
+    def watch(self, tape, x):
+        """Makes a tape watch the inputs that have an error gradient."""
+        tape.watch(self.watched(x))
+
+    def commit(self, moved):
+        """Assigns the state that a forward pass moved.
+
+        Args:
+            moved: list of `(variable, value)`, as `forward` returns it.
+
+        Returns:
+            List of tensors, what the values of `replayed_state` were.
+        """
+        with tf.device(self.device):
+            state = [tf.identity(variable) for variable in self.replayed_state]
+            for variable, value in moved:
+                if self.guard is not None:
+                    value = finite_or_before(variable, value)
+                variable.assign(value)
+        return state
+
+    def backward(
+        self, tape, x, losses, made=None, delta=(), loss_weight=1.0
+    ):
+        """Backward pass of one module, by the chain rule.
+
+        Args:
+            tape: `tf.GradientTape` that recorded the forward pass.
+            x: `Features`, the used part of the input.
+            losses: list of scalar tensors that the module minimizes.
+            made: `Features`, what `forward` made; not needed of the last
+                module, where it goes into the losses.
+            delta: list of tensors, δ_k as `received` returns it.
+            loss_weight: float, the weight of the losses.
+
+        Returns:
+            Tuple `(gradients, sent)`: g_k, a list with one tensor for each
+            trainable variable (or `None`), and the `ErrorGradient` of the
+            used input, both multiplied by the module's loss scale.
+        """
+        inputs = self.watched(x)
+        scale = self.loss_scale
+        with tf.device(self.device):
+            gradients, sent = tape.gradient(
+                [*(self.differentiated(made) if made else []), *losses],
+                ([v.value for v in self.trainable_variables], inputs),
+                output_gradients=[*delta] + [
+                    loss_weight * (
+                        tf.ones_like(loss)
+                        if scale is None
+                        else tf.cast(scale, loss.dtype)
+                    )
+                    for loss in losses
+                ],
+            )
+            sent = [
+                tf.zeros_like(tensor) if gradient is None else gradient
+                for tensor, gradient in zip(inputs, sent)
+            ]
+        return gradients, ErrorGradient(sent, scale)
+
+    def update(self, gradients, learning_rate):
+        """One step of the module's optimizer.
+
+        Args:
+            gradients: list of tensors, g_k, as `backward` returns it.
+            learning_rate: γ_t, as `ModuleOptimizers.next_learning_rate` has
+                it.
+
+        Returns:
+            Scalar tensor, how many updates the module has had.
+        """
+        # The loss need not depend on this module's weights, if what they make
+        # is only compared, for instance; that of the others it does.
+        if all(gradient is None for gradient in gradients):
+            return tf.convert_to_tensor(self.optimizer.iterations)
+        with tf.device(self.device):
+            set_learning_rate(self.optimizer, learning_rate)
+            # Overflow under a scale is that optimizer's own business.
+            if self.guard is None or hasattr(self.optimizer, "dynamic_scale"):
+                self._apply(gradients)
+            else:
+                self.guard(gradients, lambda: self._apply(gradients))
+            return tf.convert_to_tensor(self.optimizer.iterations)
+
+    def _apply(self, gradients):
+        scale = self.loss_scale
+        observed = [
+            observe(self, [
+                gradient if gradient is None or scale is None
+                else keras.ops.divide(gradient, scale)
+                for gradient in gradients
+            ])
+            for observe in self.observers
+        ]
+        if self.look_ahead is None:
+            self.optimizer.apply(gradients, self.trainable_variables)
+        else:
+            self.look_ahead.record(
+                lambda: self.optimizer.apply(
+                    gradients, self.trainable_variables
+                )
+            )
+        for updated in observed:
+            if updated is not None:
+                updated()
+
+
+def _times(tensor, factor):
+    """A tensor times a scalar, in the wider of their dtypes."""
+    dtype = max(tensor.dtype, factor.dtype, key=lambda dtype: dtype.size)
+    product = tf.cast(tensor, dtype) * tf.cast(factor, dtype)
+    return tf.cast(product, tensor.dtype)

@@ -1,0 +1,264 @@
+"""Copies of optimizers: one for each module, that stay like the given one."""
+
+import functools
+import weakref
+
+import keras
+import tensorflow as tf
+
+# The modules' copies of every optimizer that was given to `compile`, and the
+# hyperparameters it had when they were last alike: {optimizer: {module: …}}.
+# An optimizer that is given again goes on with them, as in Keras.
+_COPIES = weakref.WeakKeyDictionary()
+
+# Translated for each module, from the variables that the user knows.
+_EXCLUDED = "_exclude_from_weight_decay"
+
+
+def _inner(optimizer):
+    """The optimizers directly inside of one."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return [optimizer.inner_optimizer]
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        return optimizer.optimizers
+    return []
+
+
+def nested(optimizer):
+    """An optimizer and all those inside of it."""
+    return [optimizer, *(o for i in _inner(optimizer) for o in nested(i))]
+
+
+def leaves(optimizer):
+    """The optimizers that update variables: one, or those inside of one."""
+    return [
+        each for each in nested(optimizer)
+        if not isinstance(each, (
+            keras.optimizers.LossScaleOptimizer,
+            keras.optimizers.MultiOptimizer,
+        ))
+    ]
+
+
+def are_known(optimizer):
+    """Whether modules have copies of an optimizer, or of one inside of it."""
+    return any(each in _COPIES for each in nested(optimizer))
+
+
+def belongs_to_others(optimizer, module):
+    """Whether an optimizer has trained variables that a module has not.
+
+    Args:
+        optimizer: `keras.optimizers.Optimizer`.
+        module: `fr_keras.engine.module.Module`.
+
+    Returns:
+        bool: whether it has variables itself, or copies, but not for `module`.
+    """
+    return optimizer.built or (
+        optimizer in _COPIES and module not in _COPIES[optimizer]
+    )
+
+
+def copy_of(optimizer, module):
+    """The copy that a module has of an optimizer."""
+    return _COPIES[optimizer][module].optimizer
+
+
+class _Copy:
+    """A module's copy of an optimizer.
+
+    Attributes:
+        optimizer: the copy.
+        hyperparameters: what they were when the copy was last made like it.
+        excluded: the same of what is excluded from weight decay.
+    """
+
+    def __init__(self, optimizer, hyperparameters):
+        self.optimizer = optimizer
+        self.hyperparameters = hyperparameters
+        self.excluded = (set(), None)
+
+
+def copy_for(module, optimizer, suffix):
+    """A module's copy of an optimizer, made when it is first asked for.
+
+    Args:
+        module: `fr_keras.engine.module.Module`.
+        optimizer: `keras.optimizers.Optimizer`.
+        suffix: str, appended to the optimizer's name.
+
+    Returns:
+        `keras.optimizers.Optimizer`.
+    """
+    copies = _COPIES.setdefault(optimizer, weakref.WeakKeyDictionary())
+    if module not in copies:
+        copy = copy_optimizer(
+            optimizer, suffix,
+            lambda inner: copy_for(module, inner, suffix),
+        )
+        copies[module] = _Copy(copy, _hyperparameters(optimizer))
+    return copies[module].optimizer
+
+
+def update_copies(module, optimizer):
+    """Brings what was set in an optimizer since to a module's copy.
+
+    Args:
+        module: `fr_keras.engine.module.Module` that has a copy.
+        optimizer: `keras.optimizers.Optimizer`.
+    """
+    for given in nested(optimizer):
+        copy = _COPIES[given][module]
+        hyperparameters = _hyperparameters(given)
+        for name, value in hyperparameters.items():
+            known = copy.hyperparameters
+            if name not in known or not _equal(known[name], value):
+                setattr(copy.optimizer, name, value)
+        copy.hyperparameters = hyperparameters
+        excluded = _excluded(given)
+        if excluded != copy.excluded:
+            keys, pattern = copy.excluded = excluded
+            copy.optimizer.exclude_from_weight_decay(
+                [
+                    variable for variable in module.trainable_variables
+                    if keys & {
+                        given._var_key(variable),
+                        *getattr(variable, "original_keys", ()),
+                    }
+                ],
+                pattern and [pattern.pattern],
+            )
+
+
+def _excluded(optimizer):
+    """What is excluded from weight decay: a set of keys, and a pattern."""
+    return (
+        getattr(optimizer, _EXCLUDED, set()),
+        getattr(optimizer, f"{_EXCLUDED}_pattern", None),
+    )
+
+
+def copy_optimizer(optimizer, suffix="", copy_inner=None):
+    """A fresh optimizer like the given one.
+
+    Args:
+        optimizer: `keras.optimizers.Optimizer`, not built.
+        suffix: str, appended to its name.
+        copy_inner: callable that copies the optimizers inside of one, or
+            `None` for this function.
+
+    Returns:
+        The same with a learning rate, at first 0, for `set_learning_rate`.
+
+    Raises:
+        ValueError: if Keras cannot rebuild the optimizer from its
+            configuration.
+    """
+    if copy_inner is None:
+        copy_inner = functools.partial(copy_optimizer, suffix=suffix)
+    name = optimizer.name + suffix
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        copy = keras.optimizers.LossScaleOptimizer(
+            copy_inner(optimizer.inner_optimizer),
+            optimizer.initial_scale,
+            optimizer.dynamic_growth_steps,
+            name=name,
+        )
+    elif isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        given = optimizer._optimizer_map
+        copies = {id(o): copy_inner(o) for o in optimizer.optimizers}
+        copy = keras.optimizers.MultiOptimizer(
+            keras.optimizers.OptimizerMap(
+                copies[id(given.default_optimizer)],
+                {
+                    pattern: copies[id(of_pattern)]
+                    for pattern, of_pattern in given.items()
+                },
+            ),
+            optimizer.loss_scale_factor,
+            name,
+        )
+    else:
+        config = {**optimizer.get_config(), "learning_rate": 0.0, "name": name}
+        try:
+            copy = type(optimizer).from_config(config)
+        except Exception as error:
+            raise ValueError(
+                "Every module has a copy of the optimizer, so it must be one "
+                "that Keras can rebuild from its configuration: give its "
+                "class `get_config`, with all arguments of `__init__`. "
+                f"Received: optimizer={optimizer!r} ({error})"
+            ) from error
+    # Not all that the user asked for need be part of the configuration.
+    ours = _hyperparameters(copy)
+    for name, value in _hyperparameters(optimizer).items():
+        if name not in ours or not _equal(ours[name], value):
+            setattr(copy, name, value)
+    if any(_excluded(optimizer)):
+        for name in (_EXCLUDED, f"{_EXCLUDED}_pattern"):
+            setattr(copy, name, getattr(optimizer, name))
+    return copy
+
+
+def _hyperparameters(optimizer):
+    """All attributes of an optimizer that are not its state.
+
+    Args:
+        optimizer: `keras.optimizers.Optimizer`, not built.
+
+    Returns:
+        dict from name to value.
+    """
+    bookkeeping = _bookkeeping()
+    return {
+        name: value for name, value in vars(optimizer).items()
+        if name not in bookkeeping and not name.startswith(_EXCLUDED)
+        and not _holds_state(value)
+    }
+
+
+@functools.cache
+def base_attributes():
+    """Names of the attributes that every optimizer has."""
+    return set(vars(keras.optimizers.Optimizer(0.0)))
+
+
+def _bookkeeping():
+    """Names among these that are no hyperparameters."""
+    private = {name for name in base_attributes() if name[0] == "_"}
+    return private | {"built", "name"}
+
+
+def without_effect(optimizer):
+    """Hyperparameters of all optimizers that the outer one of two ignores."""
+    if not _inner(optimizer):
+        return set()
+    used = {"built", "name"}
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        used.add("loss_scale_factor")
+    return {name for name in base_attributes() if name[0] != "_"} - used
+
+
+def _holds_state(value):
+    """Whether an attribute has variables or other optimizers."""
+    if isinstance(value, (list, tuple, set)):
+        return any(map(_holds_state, value))
+    if isinstance(value, (dict, keras.optimizers.OptimizerMap)):
+        return any(map(_holds_state, value.values())) or isinstance(
+            value, keras.optimizers.OptimizerMap
+        )
+    return isinstance(
+        value, (keras.Variable, tf.Variable, keras.optimizers.Optimizer)
+    )
+
+
+def _equal(a, b):
+    """Whether two attributes are known to be the same."""
+    plain = (bool, int, float, str, list, tuple, dict, set)
+    try:
+        return a is b or (
+            type(a) is type(b) and isinstance(a, plain) and bool(a == b)
+        )
+    except ValueError:  # Arrays in lists, for instance.
+        return False

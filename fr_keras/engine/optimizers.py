@@ -1,0 +1,342 @@
+"""The optimizers of K modules behind the interface of one."""
+
+import keras
+import tensorflow as tf
+
+from fr_keras.engine.optimizer_copies import (
+    are_known,
+    base_attributes,
+    belongs_to_others,
+    copy_for,
+    copy_of,
+    leaves,
+    nested,
+    update_copies,
+    without_effect,
+)
+
+
+class ModuleOptimizers(keras.optimizers.Optimizer):
+    """What `model.optimizer` is after `compile`: one optimizer per module.
+
+    Every module is updated by its own copy of the optimizer that was given to
+    `compile`, so that no module waits for another. The given optimizer itself
+    updates nothing; it holds what the modules have in common, the learning
+    rate, the number t of the iteration and all other hyperparameters:
+
+    - A learning-rate schedule is evaluated at t, the same for all modules,
+      although a module's own count of updates lags behind by its warm-up.
+    - Setting `learning_rate`, as callbacks do, reaches every module.
+    - All other hyperparameters are read from the given optimizer and set in
+      it. As in Keras, a change takes effect when the training function is
+      traced next: before the first `fit`, or with another `compile`.
+    - `clipnorm` and `global_clipnorm` act on each module by itself.
+
+    For `isinstance` and for Keras' serialization this is an optimizer of the
+    given one's class.
+
+    Args:
+        optimizer: `keras.optimizers.Optimizer` to be copied. If it has
+            trained these modules before, its copies are kept with their state.
+        modules: list of `fr_keras.engine.module.Module`.
+        adjust: callable `(k, copy, optimizer)` that sets what the copy of
+            module k, from 0, has otherwise than the given optimizer, or
+            `None`.
+
+    Attributes:
+        shared: the optimizer that was given.
+        per_module: list of the modules' optimizers, made by `build`.
+
+    Raises:
+        ValueError: for a `keras.optimizers.MultiOptimizer` without an
+            `OptimizerMap`, which has no optimizers yet that could be copied,
+            and for an optimizer that has trained another model.
+    """
+
+    def __init__(self, optimizer, modules, adjust=None):
+        super().__init__(learning_rate=0.0, name=optimizer.name)
+        if not leaves(optimizer):
+            raise ValueError(
+                "A MultiOptimizer must be made from a "
+                "keras.optimizers.OptimizerMap, so that every module can have "
+                f"a copy. Received: optimizer={optimizer!r} of a function"
+            )
+        for each in nested(optimizer):
+            if belongs_to_others(each, modules[0]):
+                raise ValueError(
+                    "An optimizer must be fresh, or the one that has trained "
+                    "this model before; this one has trained another. Make a "
+                    "new one, with type(optimizer).from_config("
+                    "optimizer.get_config()) for instance. "
+                    f"Received: optimizer={each!r}"
+                )
+        # They are those of the given optimizer: see `__getattr__`.
+        for name in base_attributes() - {"built"}:
+            if name[0] != "_":
+                del vars(self)[name]
+        self.per_module = []
+        self._modules = modules
+        self._adjust = adjust
+        self.shared = optimizer
+        self._show_to_tensorflow("shared", optimizer)
+        if are_known(optimizer):
+            self.build(None)  # It goes on with the state there is.
+
+    @property
+    def __class__(self):
+        return type(vars(self).get("shared", self))
+
+    def __getattr__(self, name):
+        if name[0] != "_" and "shared" in vars(self):
+            return getattr(self.shared, name)
+        raise AttributeError(
+            f"'{ModuleOptimizers.__name__}' object has no attribute '{name}'"
+        )
+
+    def __setattr__(self, name, value):
+        if (
+            name[0] == "_" or name in ("built", "per_module")
+            or "shared" not in vars(self)
+        ):
+            super().__setattr__(name, value)
+        elif name in without_effect(self.shared):
+            inner = (
+                "optimizers[...]" if hasattr(self.shared, "optimizers")
+                else "inner_optimizer"
+            )
+            raise AttributeError(
+                f"{type(self.shared).__name__} does not use `{name}`: set "
+                f"`model.optimizer.{inner}.{name}`. Received: {name}={value!r}"
+            )
+        elif hasattr(type(self.shared), name) or hasattr(self.shared, name):
+            setattr(self.shared, name, value)
+        else:
+            raise AttributeError(
+                f"{type(self.shared).__name__} has no hyperparameter "
+                f"`{name}`. (What is not one can be kept in "
+                f"`model.optimizer.shared`.) Received: {name}={value!r}"
+            )
+
+    def build(self, variables):
+        """Makes the modules' optimizers, each on its module's device.
+
+        Args:
+            variables: ignored; every optimizer is built for the trainable
+                variables of its module.
+        """
+        del variables
+        if self.built:
+            return
+        optimizers, averages = [], []
+        for k, module in enumerate(self._modules, start=1):
+            with tf.device(module.device):
+                optimizer = copy_for(module, self.shared, f"_module_{k}")
+                self._update_copy(k - 1, optimizer)
+                if not optimizer.built:
+                    optimizer.build(module.trainable_variables)
+                    averages += _averages(optimizer)
+            module.optimizer = optimizer
+            optimizers.append(optimizer)
+        self.per_module = optimizers
+        # Not zero until the first update: it may never come.
+        for variable, average in averages:
+            average.assign(variable)
+        self._show_averages()
+        for k, optimizer in enumerate(self.per_module, start=1):
+            self._show_to_tensorflow(f"module_{k}", optimizer)
+        self.built = True
+
+    def _update_copy(self, k, optimizer):
+        """Brings what was set in the given optimizer to a module's own."""
+        update_copies(self._modules[k], self.shared)
+        if self._adjust is not None:
+            self._adjust(k, optimizer, self.shared)
+
+    def _show_to_tensorflow(self, name, optimizer):
+        """Makes an optimizer a part of this one for `tf.train.Checkpoint`.
+
+        That does not look into Keras' lists. If it has restored before what
+        is shown only now, the values are assigned here.
+        """
+        self._track_trackable(optimizer, name, overwrite=True)
+        for i, leaf in enumerate(leaves(optimizer)):
+            self._track_trackable(leaf, f"{name}_{i}", overwrite=True)
+
+    def _show_averages(self):
+        """Shows averages of weights where `SwapEMAWeights` looks for them."""
+        of_leaves = zip(*map(leaves, self.per_module))
+        for given, copies in zip(leaves(self.shared), of_leaves):
+            averages = [pair for copy in copies for pair in _averages(copy)]
+            if not averages:
+                continue
+            shown = {
+                "_trainable_variables": [v for v, _ in averages],
+                "_model_variables_moving_average": [a for _, a in averages],
+            }
+            # Not by assignment: they are saved with the copies.
+            vars(given).update(shown)
+            if given is self.shared:
+                vars(self).update(shown)
+
+    @property
+    def learning_rate(self):
+        return self.shared.learning_rate
+
+    @property
+    def iterations(self):
+        return self.shared.iterations
+
+    @property
+    def global_step(self):
+        """int, how many iterations there were, t.
+
+        Unlike `iterations`, which Keras divides by
+        `gradient_accumulation_steps`, this counts mini-batches.
+        """
+        counting = self.shared
+        while isinstance(counting, keras.optimizers.LossScaleOptimizer):
+            counting = counting.inner_optimizer  # The scale counts nothing.
+        return int(counting._iterations)
+
+    @property
+    def variables(self):
+        return [
+            *self.shared.variables,
+            *(v for optimizer in self.per_module for v in optimizer.variables),
+        ]
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        self.shared.exclude_from_weight_decay(var_list, var_names)
+
+    def set_weights(self, weights):
+        """Sets all of `variables`, after `build`."""
+        if not self.built or len(weights) != len(self.variables):
+            raise ValueError(
+                "`weights` must have one array for each of the optimizer's "
+                f"{len(self.variables)} variables, which `fit` makes. "
+                f"Received: {len(weights)} weights"
+            )
+        for variable, weight in zip(self.variables, weights):
+            variable.assign(weight)
+
+    def save_own_variables(self, store):
+        del store  # Keras saves the optimizers that are attributes of this.
+
+    def load_own_variables(self, store):
+        del store
+
+    def next_learning_rate(self):
+        """Returns γ_t and moves on to iteration t + 1.
+
+        Returns:
+            List of scalar tensors, for `set_learning_rate`.
+        """
+        for k, optimizer in enumerate(self.per_module):
+            self._update_copy(k, optimizer)
+        learning_rate = self.learning_rates()
+        for optimizer in nested(self.shared):
+            # (A loss scale counts nothing, nor does what has no variables.)
+            if any(
+                copy_of(optimizer, module).built
+                for module in self._modules
+            ) and not isinstance(
+                optimizer, keras.optimizers.LossScaleOptimizer
+            ):
+                optimizer._iterations.assign_add(1)
+        return learning_rate
+
+    def learning_rates(self):
+        """γ_t, without moving on.
+
+        Returns:
+            List of scalar tensors, for `set_learning_rate`.
+        """
+        return [
+            tf.convert_to_tensor(leaf.learning_rate)
+            for leaf in leaves(self.shared)
+        ]
+
+    def coming_learning_rates(self, horizons):
+        """The mean learning rates of the next iterations.
+
+        To be called before `next_learning_rate`.
+
+        Args:
+            horizons: iterable of int, numbers of iterations.
+
+        Returns:
+            List, for each horizon, of lists of scalar tensors: the mean of
+            γ_t … γ_{t+n−1}, or γ_t if n is 0, for each optimizer inside of
+            the given one.
+        """
+        return [
+            [_mean_rate(leaf, horizon) for leaf in leaves(self.shared)]
+            for horizon in horizons
+        ]
+
+    def finalize_variable_values(self, var_list):
+        del var_list  # Each optimizer knows its own.
+        for module in self._modules:
+            module.optimizer.finalize_variable_values(
+                module.trainable_variables
+            )
+
+    def apply(self, grads, trainable_variables=None):
+        raise RuntimeError(
+            "Modules are updated by their own optimizers, "
+            "`model.optimizer.per_module`, not by `model.optimizer`."
+        )
+
+    def get_config(self):
+        return self.shared.get_config()
+
+
+def set_learning_rate(optimizer, learning_rate):
+    """Sets γ_t for a module's optimizer.
+
+    Args:
+        optimizer: one of `ModuleOptimizers.per_module`.
+        learning_rate: list of scalar tensors, of `next_learning_rate`.
+    """
+    for leaf, of_leaf in zip(leaves(optimizer), learning_rate):
+        leaf.learning_rate = of_leaf
+
+
+def _mean_rate(optimizer, horizon):
+    """The mean learning rate of an optimizer's next iterations."""
+    schedule = optimizer._learning_rate
+    if not isinstance(
+        schedule, keras.optimizers.schedules.LearningRateSchedule
+    ):
+        return tf.convert_to_tensor(optimizer.learning_rate)
+    now = tf.convert_to_tensor(optimizer._iterations)
+    rates = [
+        tf.convert_to_tensor(schedule(now + ahead))
+        for ahead in range(max(horizon, 1))
+    ]
+    return tf.add_n(rates) / len(rates)
+
+
+def given_optimizer(optimizer):
+    """The optimizer that was given to `compile`, if this is `model.optimizer`.
+
+    Args:
+        optimizer: what `keras.Model.compile` takes.
+
+    Returns:
+        `ModuleOptimizers.shared`, or else `optimizer`.
+    """
+    if isinstance(optimizer, ModuleOptimizers):
+        return optimizer.shared
+    return optimizer
+
+
+def _averages(optimizer):
+    """Pairs of variables and their moving averages, in all leaves."""
+    return [
+        (variable, average)
+        for leaf in leaves(optimizer) if leaf.built and leaf.use_ema
+        for variable, average in zip(
+            leaf._trainable_variables, leaf._model_variables_moving_average
+        )
+    ]

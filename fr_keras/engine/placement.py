@@ -1,0 +1,249 @@
+"""Placement: K modules onto K devices."""
+
+import keras
+import tensorflow as tf
+
+from fr_keras.engine import holdings
+
+
+def assign_devices(num_modules, devices=None):
+    """Chooses one device for each module.
+
+    Args:
+        num_modules: int, K.
+        devices: list of device names in any spelling TensorFlow accepts
+            (`"GPU:0"`, `"/device:CPU:1"`,
+            `"/job:worker/replica:0/task:1/device:GPU:0"`), or `None` for all
+            GPUs that there are, else all logical CPU devices; of a cluster,
+            those of its workers. Fewer devices than modules share them
+            round-robin.
+
+    Returns:
+        Tuple of `num_modules` full device names; module k is on entry k.
+
+    Raises:
+        ValueError: if a name is not that of an available logical device.
+    """
+    if devices is None:
+        names = [_full_name(device.name) for device in _default_devices()]
+    else:
+        if isinstance(devices, str) or not devices:
+            raise ValueError(
+                "`devices` must be a non-empty list of device names, or None "
+                f"for the default. Received: devices={devices!r}"
+            )
+        names = [_full_name(device) for device in devices]
+        available = [d.name for d in tf.config.list_logical_devices()]
+        full_names = [_full_name(name) for name in available]
+        for device, name in zip(devices, names):
+            if name not in full_names:
+                raise ValueError(
+                    "`devices` must name available devices, which are "
+                    f"{', '.join(available)} (logical CPU devices are made "
+                    "with tf.config.set_logical_device_configuration before "
+                    f"TensorFlow starts). Received: device={device!r}"
+                )
+    return tuple(names[k % len(names)] for k in range(num_modules))
+
+
+def short_name(device):
+    """Leaves out of a device name what is the same for all local devices.
+
+    Args:
+        device: full device name.
+
+    Returns:
+        str: `CPU:1` for `/job:localhost/replica:0/task:0/device:CPU:1`, and
+        `worker:1/GPU:0` for `/job:worker/replica:0/task:1/device:GPU:0`.
+    """
+    spec = tf.DeviceSpec.from_string(device)
+    name = f"{spec.device_type}:{spec.device_index}"
+    if spec.job == "localhost":
+        return name
+    return f"{spec.job}:{spec.task}/{name}"
+
+
+def host(device):
+    """The CPU beside a device, in whose memory its data begin.
+
+    Args:
+        device: full device name.
+
+    Returns:
+        Full device name.
+
+    Example:
+
+    ```python
+    # Read where the first module is, on another machine for instance.
+    with tf.device(fr_keras.cluster.host(model.devices[0])):
+        dataset = tf.data.TFRecordDataset(files).map(decode).batch(128)
+    ```
+    """
+    spec = tf.DeviceSpec.from_string(device)
+    return spec.replace(device_type="CPU", device_index=0).to_string()
+
+
+def this_host():
+    """The first CPU of this process, full device name."""
+    with tf.device(None):  # Whatever the scope of the caller is.
+        return host(tf.zeros([]).device)
+
+
+def is_here(device):
+    """Whether a device, by its full name, is one of this process."""
+    return host(device) == this_host()
+
+
+def default_num_modules(devices=None):
+    """Number of modules when none is given: one for each device.
+
+    Args:
+        devices: as for `assign_devices`.
+
+    Returns:
+        int: the number of different devices.
+    """
+    if devices is None:
+        return len(_default_devices())
+    return len(set(assign_devices(len(devices), devices)))
+
+
+def _default_devices():
+    """All GPUs, or else all logical CPU devices; of workers, if there are."""
+    devices = tf.config.list_logical_devices()
+    elsewhere = [d for d in devices if not is_here(d.name)]
+    devices = elsewhere or devices
+    return [d for d in devices if d.device_type == "GPU"] or [
+        d for d in devices if d.device_type == "CPU"
+    ]
+
+
+def _full_name(device):
+    """`device` with what it leaves out, or None if it is no device name."""
+    try:
+        if "/" not in device:
+            index = "" if ":" in device else ":0"
+            device = f"/device:{device.upper()}{index}"
+        spec = tf.DeviceSpec.from_string(device)
+    except (AttributeError, TypeError, ValueError):
+        return None
+    here = tf.DeviceSpec.from_string(this_host())
+    return here.make_merged_spec(spec).to_string()
+
+
+def move(parts, device):
+    """Moves variables to a device.
+
+    Whose variables they are stays the same object, with the same values. What
+    was traced with the variables in their old place must be traced anew, as is
+    done for `fit`, `evaluate` and `predict` of Keras models. The variables of a
+    `keras.layers.TFSMLayer` stay where they are, since what was saved cannot be
+    traced anew.
+
+    Args:
+        parts: list of `keras.layers.Layer` or `keras.metrics.Metric`.
+            Variables that one does not have yet are not moved: they will be
+            where it is built.
+        device: full device name.
+
+    Example:
+
+    ```python
+    (device,) = assign_devices(1, ["GPU:1"])
+    fr_keras.engine.placement.move([module], device)
+    ```
+    """
+    for part in parts:
+        is_layer = isinstance(part, keras.layers.Layer)
+        variables = holdings.variables(part) if is_layer else part.variables
+        stay = immovable(part) if is_layer else ()
+        put((v, device) for v in variables if id(v) not in stay)
+        if is_layer:
+            forget_functions(part)
+
+
+def immovable(layer):
+    """The variables of a layer that `move` leaves where they are.
+
+    Args:
+        layer: `keras.layers.Layer`; all layers in it count.
+
+    Returns:
+        Set of the ids of `keras.Variable`s.
+    """
+    return {
+        id(variable) for part in layer._flatten_layers()
+        if isinstance(part, keras.layers.TFSMLayer)
+        for variable in part.variables
+    }
+
+
+def put(places):
+    """Moves single variables.
+
+    Args:
+        places: iterable of pairs of a `keras.Variable` and a full device name.
+    """
+    for variable, device in places:
+        if variable.value.device != device:
+            _renew(variable, variable.value.name, device)
+
+
+def forget_functions(layer):
+    """Lets models trace anew what was traced with variables elsewhere.
+
+    Args:
+        layer: `keras.layers.Layer`; all models in it count.
+    """
+    for part in layer._flatten_layers():
+        if isinstance(part, keras.Model):
+            part.train_function = None
+            part.test_function = None
+            part.predict_function = None
+            if hasattr(part, "generate_function"):  # KerasHub's.
+                part.generate_function = None
+
+
+def _renew(variable, name, device):
+    """Gives a `keras.Variable` another `tf.Variable` of the same value.
+
+    Optimizers go by what the `tf.Variable` is called ("dense/kernel:0") when
+    they exclude it from weight decay by name, and by its unique id when they
+    exclude it itself.
+
+    Args:
+        variable: `keras.Variable`.
+        name: str, the name of the new `tf.Variable`, its scopes included.
+        device: full device name.
+    """
+    old = variable.value
+    with tf.device(device), tf.name_scope(""):  # Not that of the caller.
+        new = tf.Variable(
+            tf.identity(old),
+            trainable=variable.trainable,
+            name=name.removesuffix(":0"),
+            aggregation=old.aggregation,
+            synchronization=old.synchronization,
+        )
+    new._unique_id = old._unique_id
+    variable._initialize(new)
+
+
+def name_like(source, target):
+    """Lets optimizers know the copy of a variable as they know the original.
+
+    Patterns of an `OptimizerMap`, `exclude_from_weight_decay` and Muon's
+    `exclude_layers` look at paths and names; `original_keys` has what is
+    excluded by `exclude_from_weight_decay(var_list=...)`.
+
+    Args:
+        source: `keras.Variable`.
+        target: `keras.Variable`, its copy.
+    """
+    target._path = source.path
+    if target.value.name != source.value.name:
+        _renew(target, source.value.name, target.value.device)
+    target.original_keys = {
+        source.value._unique_id, *getattr(source, "original_keys", ())
+    }

@@ -1,0 +1,136 @@
+"""The replay queue: the last few inputs of a module, in `tf.Variable`s."""
+
+import collections
+
+import tensorflow as tf
+
+from fr_keras.engine import nests
+
+
+class ReplayQueue(tf.Module):
+    """A queue of nested tensors in `tf.Variable`s on one device.
+
+    Between two calls of a training function the entries lie in variables.
+    Inside the function the queue is a plain Python deque of tensors: `load`
+    reads the variables once at the start, `store` assigns them once at the
+    end, and moving an entry up costs nothing. Assigning a tensor to a variable
+    of unspecified shape hands over its buffer, so nothing is copied, and
+    entries may have different batch sizes.
+
+    Args:
+        length: int, how many entries are kept from one iteration to the next.
+        device: name of the device on which the variables are made.
+        name: name of the queue, letters, digits and underscores.
+
+    Example:
+
+    ```python
+    queue = ReplayQueue(length=2, device="/device:CPU:0")
+    queue.build(tf.TensorSpec([None, 10]))
+    entries = queue.load(count=0)  # Nothing was stored yet.
+    entries.append(tf.ones([128, 10]))
+    entries.append(tf.ones([17, 10]))
+    queue.store(entries)
+    queue.load(count=2)
+    ```
+    """
+
+    def __init__(self, length, device, name="replay_queue"):
+        super().__init__(name=name)
+        self.length = length
+        self.device = device
+        self._spec = None
+        self._slots = None
+
+    def build(self, spec):
+        """Makes the variables; called again, only takes the new shapes over.
+
+        Args:
+            spec: nest like one entry of objects with `shape` and `dtype`, a
+                dimension of unknown length being `None`; or of `None`, where
+                entries have `None` too.
+
+        Raises:
+            ValueError: if entries would no longer be like those before.
+        """
+        before, self._spec = self._spec, spec
+        if self._slots is not None:
+            old, new = (
+                [leaf.dtype.name for leaf in nests.flatten(like)]
+                for like in (before, spec)
+            )
+            if old != new:
+                raise ValueError(
+                    "What is kept from one iteration to the next must have "
+                    f"the same tensors in all of them, here {old}; `compile` "
+                    "again to train on batches of another kind. Received: "
+                    f"{new}"
+                )
+            return
+        with tf.device(self.device):
+            self._slots = [
+                [
+                    tf.Variable(
+                        _nothing(leaf.dtype),
+                        shape=tf.TensorShape(None),
+                        trainable=False,
+                        name=f"{self.name}_{i}_{j}",
+                    )
+                    for j, leaf in enumerate(nests.flatten(spec))
+                ]
+                for i in range(self.length)
+            ]
+
+    def load(self, count):
+        """Reads the newest entries.
+
+        Args:
+            count: int, how many entries were stored, at most `length`.
+
+        Returns:
+            `collections.deque` of nests of tensors, oldest first.
+        """
+        entries = collections.deque()
+        if not count:
+            return entries
+        with tf.device(self.device):
+            for slot in self._slots[self.length - count:]:
+                tensors = []
+                for variable, leaf in zip(slot, nests.flatten(self._spec)):
+                    tensor = variable.read_value()
+                    if not tf.executing_eagerly():
+                        tensor.set_shape(leaf.shape)
+                    tensors.append(tensor)
+                entries.append(nests.pack(self._spec, tensors))
+        return entries
+
+    def store(self, entries):
+        """Writes the entries back.
+
+        Args:
+            entries: nests of tensors, oldest first, at most `length`.
+
+        Raises:
+            ValueError: if there are too many.
+        """
+        if len(entries) > self.length:
+            raise ValueError(
+                f"Queue '{self.name}' holds at most {self.length} entries. "
+                f"Received: {len(entries)} entries"
+            )
+        if entries and self._slots is None:
+            self.build(entries[0])  # Run eagerly.
+        slots = self._slots[self.length - len(entries):]
+        with tf.device(self.device):
+            for slot, entry in zip(slots, entries):
+                for variable, tensor in zip(slot, nests.flatten(entry)):
+                    variable.assign(tensor, read_value=False)
+
+
+def _nothing(dtype):
+    """What a variable holds before anything was stored."""
+    if dtype == tf.variant:  # A list of tensors, as loops keep them.
+        return tf.raw_ops.EmptyTensorList(
+            element_shape=[0], max_num_elements=0, element_dtype=tf.float32
+        )
+    return tf.zeros([0], dtype)

@@ -1,0 +1,60 @@
+"""Whether a traced play can be replayed."""
+
+import re
+
+# Operations that draw from a state of TensorFlow's own, which nobody keeps.
+# Those of `keras.random` are stateless: Keras keeps their state in variables.
+_UNREPEATABLE = re.compile(
+    "Random(?!Dataset).*|Multinomial|(Parameterized)?TruncatedNormal"
+    "|Stateful(Random|Standard|Truncated|Uniform).*|NonDeterministicInts|Rng.*"
+)
+
+
+# Operations that change what is in no `keras.Variable`; a replay would change
+# it once more.
+_CHANGES = re.compile(
+    "Assign(Add|Sub)?VariableOp|ResourceScatter.*|LookupTable(Insert|Import).*"
+)
+
+
+def check(graph, module):
+    """Checks that a replay repeats its play, and changes nothing.
+
+    Args:
+        graph: `tf.Graph` of the play.
+        module: `fr_keras.engine.module.Module` that is played.
+
+    Raises:
+        ValueError: if random numbers come from anywhere but `keras.random`, or
+            layers assign anything but Keras' variables.
+    """
+    definition = graph.as_graph_def()
+    inner = [n for f in definition.library.function for n in f.node_def]
+    for node in [*definition.node, *inner]:
+        if _UNREPEATABLE.fullmatch(node.op):
+            raise ValueError(
+                "A replay must draw the random numbers of its play again: "
+                "layers must draw them with keras.random, from a "
+                f"keras.random.SeedGenerator. {_received(node, module)}"
+            )
+    # What a play commits is assigned outside of the layers' own functions.
+    committed = {id(v.value.handle) for v in module.assigned}
+    known = {
+        internal.op.name for external, internal in graph.captures
+        if id(external) in committed
+    }
+    for node in [*definition.node, *inner]:
+        if _CHANGES.fullmatch(node.op) and node.input[0] not in known:
+            raise ValueError(
+                "A replay must change nothing that its play has changed: what "
+                "layers assign when they are called must be a keras.Variable, "
+                "like that of `add_weight`, not a tf.Variable or a table. "
+                f"{_received(node, module)}"
+            )
+
+
+def _received(node, module):
+    return (
+        f"Received: operation '{node.name}' ({node.op}) in module "
+        f"'{module.submodel.name}'"
+    )

@@ -1,0 +1,211 @@
+"""Tied weights: a module sends weights to others that use them too.
+
+The module whose layers are the first to use them owns them, keeps them on its
+device and updates them. To the others their values are features like any
+other: sent up with each mini-batch, with an error gradient that comes down.
+"""
+
+import keras
+import tensorflow as tf
+
+from fr_keras.engine.call_scope import LendingScope
+
+
+class WeightInput(keras.layers.InputLayer):
+    """The input of a module by which the weights of another come in.
+
+    Args:
+        variable: `keras.Variable`.
+    """
+
+    def __init__(self, variable):
+        super().__init__(
+            batch_shape=tuple(variable.shape),
+            dtype=variable.dtype,
+            name=f"{variable.path.replace('/', '_')}_input",
+        )
+
+
+class SentWeights(keras.layers.Layer):
+    """Makes features of weights.
+
+    Args:
+        variables: list of `keras.Variable`, which belong to another layer.
+    """
+
+    def __init__(self, variables, name=None):
+        # In the dtype of the variables, whatever it is computed in.
+        super().__init__(name=name, autocast=False)
+        self._convert_input_args = False
+        self._untracked = _Untracked(variables)
+
+    def call(self, inputs):
+        """Gives the weights.
+
+        Args:
+            inputs: tensor, not used: what is in a graph follows from an input.
+
+        Returns:
+            List of tensors, the values of the variables.
+        """
+        del inputs
+        return [
+            tf.identity(variable.value) for variable in self._untracked.value
+        ]
+
+    def compute_output_spec(self, inputs):
+        del inputs
+        return [
+            keras.KerasTensor(tuple(variable.shape), variable.dtype)
+            for variable in self._untracked.value
+        ]
+
+    def compute_mask(self, inputs, previous_mask):
+        return None
+
+
+class SharedLayer(keras.layers.Layer):
+    """A layer in a module that does not own all of its variables.
+
+    Args:
+        layer: `keras.layers.Layer`, built.
+        owned: list of its variables that belong to this module.
+        borrowed: list of its variables whose values come from another.
+    """
+
+    def __init__(self, layer, owned, borrowed):
+        super().__init__(name=layer.name, autocast=False)
+        self.supports_jit = layer.supports_jit
+        self._convert_input_args = False
+        self._allow_non_tensor_positional_args = True
+        # Tracked, the layer would bring all of its variables.
+        self._untracked = _Untracked((layer, borrowed))
+        self.owned = list(owned)
+
+    @property
+    def layer(self):
+        """The layer itself."""
+        return self._untracked.value[0]
+
+    @property
+    def borrowed(self):
+        """List of the variables whose values come from another module."""
+        return self._untracked.value[1]
+
+    def call(self, *args, borrowed, **kwargs):
+        """Calls the layer.
+
+        Args:
+            *args: as of the layer.
+            borrowed: list of tensors, the values of the borrowed variables.
+            **kwargs: as of the layer.
+
+        Returns:
+            What the layer returns.
+        """
+        values = [
+            (variable, tf.ensure_shape(value, variable.shape))
+            for variable, value in zip(self.borrowed, borrowed)
+        ]
+        with LendingScope(values, self.layer):
+            return self.layer(*args, **kwargs)
+
+    def compute_output_spec(self, *args, borrowed, **kwargs):
+        del borrowed
+        return self.layer.compute_output_spec(*args, **kwargs)
+
+    def compute_mask(self, inputs, previous_mask):
+        return None  # The layer itself has set it.
+
+
+class Owner:
+    """What a module owns, lends and borrows of weights that calls share.
+
+    Args:
+        graph: `fr_keras.cutting.graph.Graph`.
+        start: int, the number of the module's first call.
+        stop: int, the number of the first call after it.
+    """
+
+    def __init__(self, graph, start, stop):
+        self._graph = graph
+        self._start = start
+        sharing = graph.sharing
+        owned = {
+            id(variable)
+            for i in range(start, stop) for variable in sharing.owned(i)
+        }
+        borrowed = {}
+        for i in range(start, stop):
+            operation = id(graph.nodes[i].operation)
+            for variable in sharing.borrowed(i):
+                if id(variable) not in owned:
+                    of_operation = borrowed.setdefault(operation, {})
+                    of_operation[id(variable)] = variable
+        self._operations = {}
+        for i in range(start, stop):
+            operation = graph.nodes[i].operation
+            if id(operation) in self._operations:
+                continue
+            mine = [v for v in sharing.held(i) if id(v) in owned]
+            self._operations[id(operation)] = (
+                operation if len(mine) == len(sharing.held(i))
+                else SharedLayer(
+                    operation, mine,
+                    list(borrowed.get(id(operation), {}).values()),
+                )
+            )
+        self._sent = {
+            tied.calls[0]: [] for tied in sharing.tied
+        }
+        for tied in sharing.tied:
+            if tied.crosses(stop):
+                self._sent[tied.calls[0]].append(tied.variable)
+
+    def operation(self, i):
+        """What the module calls in place of the operation of its i-th call."""
+        operation = self._graph.nodes[self._start + i].operation
+        return self._operations[id(operation)]
+
+    def sent(self, i):
+        """The variables of its i-th call that go up to other modules."""
+        return self._sent.get(self._start + i, [])
+
+
+def is_weight(tensor):
+    """Whether a symbolic tensor at a boundary is the value of weights.
+
+    Args:
+        tensor: `keras.KerasTensor`.
+
+    Returns:
+        bool.
+    """
+    history = getattr(tensor, "_keras_history", None)
+    return history is not None and isinstance(
+        history.operation, (SentWeights, WeightInput)
+    )
+
+
+def flat_layers(module):
+    """A module and all layers in it, those that are shared included.
+
+    Args:
+        module: `keras.layers.Layer`.
+
+    Returns:
+        List of `keras.layers.Layer`.
+    """
+    layers = []
+    for layer in module._flatten_layers():
+        layers.append(layer)
+        if isinstance(layer, SharedLayer):
+            layers.extend(flat_layers(layer.layer))
+    return layers
+
+
+class _Untracked:
+    """Hides from Keras what a layer refers to, but does not have."""
+
+    def __init__(self, value):
+        self.value = value

@@ -1,0 +1,344 @@
+"""A submodel between others: what it takes, makes and leads around itself."""
+
+import contextlib
+import re
+import warnings
+
+import keras
+import tensorflow as tf
+
+from fr_keras.engine.features import ErrorGradient, Features
+from fr_keras.engine.tied import flat_layers
+from fr_keras.engine.wiring import Wiring
+
+
+def call_quietly(submodel, inputs, **kwargs):
+    """Calls a submodel without Keras' warning about masks at its input.
+
+    Keras takes a Functional model for a layer that ignores masks, while it
+    hands them to its layers.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", f"Layer '{re.escape(submodel.name)}'.*masking"
+        )
+        return submodel(inputs, **kwargs)
+
+
+class WiredSubmodel:
+    """A submodel on its device, wired to those below and above.
+
+    `used`, `output`, `received` and `sent` lead around it what only passes
+    (see `fr_keras.engine.wiring.Wiring`).
+
+    Args:
+        submodel: `keras.layers.Layer` whose variables, if it has any yet, are
+            on `device`.
+        device: full device name.
+
+    Attributes:
+        learns: bool, whether a backward pass has anything to do here.
+    """
+
+    def __init__(self, submodel, device):
+        self.submodel = submodel
+        self.device = device
+        self.learns = True
+        self._trainable_variables = None
+        self._trained = None
+
+    @property
+    def trainable_variables(self):
+        """The variables that are updated.
+
+        They are those that are trainable when this is first asked, which is
+        when training begins; as in Keras, to freeze or unfreeze layers later
+        takes another `compile`.
+        """
+        if self._trainable_variables is None:
+            self._trainable_variables = [
+                variable for variable in self.submodel.trainable_variables
+                if self._trained is None or id(variable) in self._trained
+            ]
+        return self._trainable_variables
+
+    def choose_trainable_variables_anew(self, trained=None):
+        """Lets the next use of `trainable_variables` decide what they are.
+
+        Args:
+            trained: list of the variables that are trainable in the network
+                as a whole, which may be frozen though its layers are not;
+                `None` for all of the submodel that are trainable.
+        """
+        self._trainable_variables = None
+        self._trained = (
+            None if trained is None else {id(variable) for variable in trained}
+        )
+
+    def build(self, inputs, differentiable, is_last):
+        """Builds the submodel on its device, where that is not done yet.
+
+        Args:
+            inputs: nest of `keras.KerasTensor`, or of tensors.
+            differentiable: list of bool, for each tensor of the input
+                whether it depends on trainable variables below, so that it
+                has an error gradient.
+            is_last: bool, whether the output is that of the network.
+
+        Returns:
+            Tuple `(outputs, differentiable)` like the arguments, for the next
+            module.
+        """
+        with tf.device(self.device):
+            outputs = self._outputs_for(inputs)
+        flat_outputs = keras.tree.flatten(outputs)
+        self._wiring = Wiring(
+            self.submodel, len(differentiable), len(flat_outputs), is_last
+        )
+        used, made = self._wiring.used, self._wiring.made
+        self._input_structure = keras.tree.map_structure(
+            lambda _: None,
+            [None] * len(used) if self._wiring.passed else inputs,
+        )
+        self._output_structure = keras.tree.map_structure(
+            lambda _: None, outputs
+        )
+        self._num_inputs = len(differentiable)
+        self._watched = [i for i, j in enumerate(used) if differentiable[j]]
+        self.learns = bool(self.trainable_variables or self._watched)
+        above = [
+            depends and tf.as_dtype(output.dtype).is_floating
+            for depends, output in zip(
+                self._wiring.output(differentiable, [self.learns] * len(made)),
+                flat_outputs,
+            )
+        ]
+        self._differentiated = [i for i, j in enumerate(made) if above[j]]
+        return outputs, above
+
+    def _outputs_for(self, inputs):
+        """What the submodel gives, leaving its state as it is."""
+        is_symbolic = all(
+            isinstance(tensor, keras.KerasTensor)
+            for tensor in keras.tree.flatten(inputs)
+        )
+        if is_symbolic and self.submodel.built and not _is_of_keras(
+            self.submodel
+        ):
+            # Layers of others may declare other shapes and dtypes than they
+            # make, and whether there is a gradient depends on the dtype.
+            with contextlib.suppress(Exception):
+                return _traced_outputs(self.submodel, inputs)
+        if is_symbolic:
+            return call_quietly(self.submodel, inputs)
+        if not self.submodel.built:
+            # Built by symbols where that is possible.
+            with contextlib.suppress(Exception):
+                call_quietly(self.submodel, keras.tree.map_structure(
+                    lambda tensor: keras.KerasTensor(
+                        tensor.shape, tensor.dtype.name
+                    ), inputs,
+                ))
+        if not self.submodel.built:
+            return call_quietly(self.submodel, inputs)
+        with keras.StatelessScope():
+            return call_quietly(self.submodel, inputs)
+
+    def run(self, x):
+        """Runs the submodel in training mode.
+
+        Args:
+            x: `Features`, the used part of the input.
+
+        Returns:
+            `Features`, what the submodel makes.
+        """
+        inputs = keras.tree.pack_sequence_as(self._input_structure, _masked(x))
+        made = keras.tree.flatten(
+            call_quietly(self._wiring.core, inputs, training=True)
+        )
+        return Features(
+            made, [getattr(tensor, "_keras_mask", None) for tensor in made]
+        )
+
+    def watched(self, x):
+        """The tensors of `x` that have an error gradient.
+
+        Args:
+            x: `Features`, the used part of the input.
+
+        Returns:
+            List of tensors.
+        """
+        return [x.tensors[i] for i in self._watched]
+
+    # What is led around the submodel.
+
+    def standardize(self, x):
+        """Turns data into features; for the first module.
+
+        Args:
+            x: nest of tensors, data for the submodel.
+
+        Returns:
+            `Features`.
+        """
+        tensors = (
+            # As Keras does it: dicts by name, dtypes, missing dimensions.
+            self.submodel._standardize_inputs(x)
+            if self._wiring.passed
+            else keras.tree.flatten(x)
+        )
+        return Features(tensors, [None] * len(tensors))
+
+    def used(self, features):
+        """The part of the input that the submodel uses, `Features`."""
+        return Features(
+            [features.tensors[j] for j in self._wiring.used],
+            [features.masks[j] for j in self._wiring.used],
+        )
+
+    def open_spec(self, spec):
+        """Opens the dimensions that the submodel leaves open in its input.
+
+        Args:
+            spec: `Features` of `tf.TypeSpec`, the used part of the input.
+
+        Returns:
+            The same, as it would be for any batch; where it is not known what
+            the submodel takes, as it was.
+        """
+        inputs = getattr(self.submodel, "inputs", None)
+        if not inputs:
+            return spec
+        return spec._replace(tensors=[
+            tf.TensorSpec(inputs[j].shape, tensor.dtype)
+            if isinstance(tensor, tf.TensorSpec)
+            and tensor.shape.rank == len(inputs[j].shape)
+            else tensor
+            for j, tensor in zip(self._wiring.used, spec.tensors)
+        ])
+
+    def output(self, features, made):
+        """The whole output, `Features`: what was made and what passes.
+
+        Args:
+            features: `Features`, the whole input.
+            made: `Features`, what `forward` made of its used part.
+        """
+        return Features(
+            self._wiring.output(features.tensors, made.tensors),
+            self._wiring.output(features.masks, made.masks),
+        )
+
+    def packed(self, outputs):
+        """The whole output in the submodel's own structure, masks included.
+
+        Args:
+            outputs: `Features`.
+
+        Returns:
+            Nest of tensors.
+        """
+        return keras.tree.pack_sequence_as(
+            self._output_structure, _masked(outputs)
+        )
+
+    def differentiated(self, made):
+        """The tensors of `made` that have an error gradient.
+
+        Args:
+            made: `Features`, what `forward` made.
+
+        Returns:
+            List of tensors.
+        """
+        return [made.tensors[i] for i in self._differentiated]
+
+    def received(self, delta):
+        """The part of δ_k that belongs to what the submodel makes.
+
+        Args:
+            delta: `ErrorGradient` of the whole output.
+
+        Returns:
+            List of tensors, for `backward`.
+        """
+        made = [delta.tensors[j] for j in self._wiring.made]
+        return [made[i] for i in self._differentiated]
+
+    def sent(self, gradients, delta=None):
+        """e_k, the error gradient of the whole input.
+
+        Args:
+            gradients: `ErrorGradient` of the used part, from `backward`.
+            delta: `ErrorGradient` of the whole output, at the same scale, of
+                which a part passes; not needed of the last module.
+
+        Returns:
+            `ErrorGradient`.
+        """
+        tensors = [None] * self._num_inputs
+        for i, gradient in zip(self._watched, gradients.tensors):
+            tensors[self._wiring.used[i]] = gradient
+        with tf.device(self.device):
+            for i, j in self._wiring.passed.items():
+                if delta.tensors[i] is not None:
+                    tensors[j] = (
+                        delta.tensors[i] if tensors[j] is None
+                        else tensors[j] + delta.tensors[i]
+                    )
+        return ErrorGradient(tensors, gradients.scale)
+
+
+def _masked(features):
+    """The tensors, each with its mask where Keras looks for it."""
+    for tensor, mask in zip(*features):
+        if mask is not None:
+            tensor._keras_mask = mask
+    return features.tensors
+
+
+def _is_of_keras(submodel):
+    """Whether all layers are Keras' own, which make what they declare."""
+    return all(
+        type(layer).__module__.startswith(("keras.", "fr_keras."))
+        and not isinstance(layer, keras.layers.Lambda)
+        for layer in flat_layers(submodel)
+    )
+
+
+def _traced_outputs(submodel, inputs):
+    """What a submodel makes, seen by tracing it.
+
+    Args:
+        submodel: `keras.layers.Layer`, built.
+        inputs: nest of `keras.KerasTensor`.
+
+    Returns:
+        Nest of `keras.KerasTensor`, with masks where there are some.
+    """
+    flat = keras.tree.flatten(inputs)
+
+    def call(*tensors):
+        with keras.StatelessScope():
+            made = call_quietly(
+                submodel, keras.tree.pack_sequence_as(inputs, tensors)
+            )
+        return made, [
+            getattr(tensor, "_keras_mask", None)
+            for tensor in keras.tree.flatten(made)
+        ]
+
+    made, masks = tf.function(call, autograph=False).get_concrete_function(*(
+        tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in flat
+    )).structured_outputs
+    outputs = keras.tree.map_structure(_symbol, made)
+    for output, mask in zip(keras.tree.flatten(outputs), masks):
+        if mask is not None:
+            output._keras_mask = _symbol(mask)
+    return outputs
+
+
+def _symbol(spec):
+    return keras.KerasTensor(spec.shape, spec.dtype.name)

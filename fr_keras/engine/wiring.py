@@ -1,0 +1,86 @@
+"""Wiring: which inputs a module works on, and which only pass through."""
+
+import keras
+from keras.src.models.functional import Functional
+
+from fr_keras.engine.functional import UpperModule, functional
+from fr_keras.engine.nested import execution_order, overrides
+
+
+class Wiring:
+    """Leads around a submodel what is its input and, unchanged, its output.
+
+    Such tensors are never copied to the module's device, queued or recomputed;
+    only their error gradients stop at every module for one iteration, like
+    those of the features that the module makes.
+
+    Args:
+        submodel: `keras.layers.Layer`. Only of a plain Functional model is it
+            known what passes through it; another one uses all of its inputs
+            and makes all of its outputs.
+        num_inputs: int, tensors in the input.
+        num_outputs: int, tensors in the output.
+        is_last: bool, whether the module is the last, around which nothing is
+            led: the loss needs all of its outputs.
+
+    Attributes:
+        core: the submodel without what passes through it.
+        used: list of the indices of the inputs that the core takes.
+        made: list of the indices of the outputs that the core gives.
+        passed: dict from the index of an output to that of the input that it
+            is.
+    """
+
+    def __init__(self, submodel, num_inputs, num_outputs, is_last):
+        self.used, self.passed = led_around(
+            submodel, num_inputs, num_outputs, is_last
+        )
+        self.made = [i for i in range(num_outputs) if i not in self.passed]
+        self.core = submodel
+        if self.passed:
+            self.core = functional(
+                [n for n in execution_order(submodel) if not n.is_input],
+                [submodel.inputs[j] for j in self.used],
+                [submodel.outputs[i] for i in self.made],
+                kind=UpperModule if isinstance(submodel, UpperModule)
+                else keras.Model,
+            )
+
+    def output(self, inputs, made):
+        """The output, a list: what the core made and what passed."""
+        output = dict(zip(self.made, made))
+        output |= {i: inputs[j] for i, j in self.passed.items()}
+        return [output[i] for i in range(len(output))]
+
+
+def led_around(submodel, num_inputs, num_outputs, is_last):
+    """Which inputs a submodel uses, and what passes through it.
+
+    Args:
+        submodel: as for `Wiring`, as are the others.
+        num_inputs: int.
+        num_outputs: int.
+        is_last: bool.
+
+    Returns:
+        Tuple `(used, passed)`, the attributes of `Wiring`.
+    """
+    used, passed = list(range(num_inputs)), {}
+    if not is_last and isinstance(submodel, Functional) and not overrides(
+        submodel, ["call"]
+    ):
+        place = {id(t): j for j, t in enumerate(submodel.inputs)}
+        passed = {
+            i: place[id(tensor)]
+            for i, tensor in enumerate(submodel.outputs)
+            if id(tensor) in place
+        }
+    if passed:
+        needed = {
+            id(tensor)
+            for nodes in submodel._nodes_by_depth.values()
+            for node in nodes
+            for tensor in node.input_tensors
+        }
+        used = [j for j, t in enumerate(submodel.inputs) if id(t) in needed]
+    return used, passed

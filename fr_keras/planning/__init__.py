@@ -1,0 +1,1 @@
+"""What N devices would do: schedules simulated, and a planner."""

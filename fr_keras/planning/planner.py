@@ -1,0 +1,272 @@
+"""Planning: how fast and how large a network would be on K devices."""
+
+import collections
+import dataclasses
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fr_keras.algorithms.features_replay import FeaturesReplay
+from fr_keras.cutting.costs import Cost, total
+from fr_keras.cutting.graph import Graph, weights
+from fr_keras.cutting.partition import best_cut
+from fr_keras.engine.optimizer_copies import copy_optimizer
+from fr_keras.planning import simulation
+from fr_keras.profiling.estimation import estimate_calls
+from fr_keras.profiling.measurement import measure_calls, measure_modules
+from fr_keras.profiling.module_times import ModuleTimes
+
+# By what share of its time the slowest module of a cut may be slower than in
+# the best balanced one, where that may pay.
+_TOLERANCES = (0.0, 0.03, 0.1, 0.3, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What is to be expected of K devices that are alike.
+
+    Attributes:
+        cut: tuple of ints, for `fr_keras.cutting.partition.split`.
+        times: list of K `fr_keras.profiling.module_times.ModuleTimes`.
+        memory: list of K ints, bytes on each device in Features Replay:
+            weights, gradients and optimizer, replay queue and error gradient,
+            and activations of one backward pass.
+        sent: list of K - 1 ints, bytes that cross each boundary in an
+            iteration, up and down together.
+        seconds: dict from the name of a schedule (`simulation.SCHEDULES`) to
+            seconds per iteration.
+    """
+
+    cut: tuple
+    times: list
+    memory: list
+    sent: list
+    seconds: dict
+
+
+class Planner:
+    """Predicts a network on several devices, from what it takes on one.
+
+    The layers are measured one by one (`fr_keras.measure_costs`), and the
+    network as a whole, of which the layers' shares are taken. Of a device that
+    is not at hand they are estimated, from `flops_per_second`; updates then
+    count as nothing.
+
+    Args:
+        model: Sequential or Functional `keras.Model`.
+        x: nest of tensors or arrays, a batch of data.
+        device: str, where to measure; `None` for the first GPU, or else the
+            first CPU device.
+        optimizer: `keras.optimizers.Optimizer`, or `None` for SGD with
+            momentum.
+        flops_per_second: float, floating-point operations that another device
+            really reaches, or `None` to measure.
+
+    Attributes:
+        whole: `module_times.ModuleTimes` of the network on one device.
+
+    Raises:
+        TypeError: if `model` is neither Sequential nor Functional.
+        ValueError: as `fr_keras.measure_costs`, or, for an estimate, if the
+            shape of a tensor is not known.
+
+    Example:
+
+    ```python
+    planner = Planner(model, x_train[:128])
+    for num_modules in range(1, 17):
+        prediction = planner.predict(num_modules, bytes_per_second=10e9 / 8)
+        print(num_modules, prediction.seconds["features_replay"])
+    ```
+    """
+
+    def __init__(
+        self, model, x, device=None, optimizer=None, flops_per_second=None
+    ):
+        self._graph = Graph(model)
+        optimizer = optimizer or keras.optimizers.SGD(0.01, momentum=0.9)
+        self._slots_per_parameter = _slots_per_parameter(optimizer)
+        if flops_per_second is None:
+            self._calls = measure_calls(self._graph, x, device)
+            self.whole = _measure_whole(model, x, device, optimizer)
+        else:
+            batch_size = len(keras.tree.flatten(x)[0])
+            self._calls = estimate_calls(
+                self._graph, batch_size, flops_per_second
+            )
+            self.whole = ModuleTimes(*total(c.cost for c in self._calls))
+        self._sizes = {
+            i: size for call in self._calls for i, size in call.sizes.items()
+        }
+        parts = total(call.cost for call in self._calls)
+        self._scale = Cost(*(
+            # A network without trainable weights has no backward pass.
+            whole / of_parts if of_parts else 0.0
+            for whole, of_parts in zip(
+                (self.whole.forward, self.whole.backward), parts
+            )
+        ))
+        costs = collections.defaultdict(list)
+        for call in self._calls:
+            costs[call.name].append(self._scaled(call))
+        self._costs = {
+            name: tuple(np.mean(of_calls, 0))
+            for name, of_calls in costs.items()
+        }
+
+    def predict(
+        self, num_modules, bytes_per_second=math.inf, latency=0.0,
+        steps_per_execution=None,
+    ):
+        """Predicts K devices.
+
+        Where links take time, a cut through which less goes may be better than
+        the one that balances the modules best; of several the fastest is taken.
+
+        Args:
+            num_modules: int, K.
+            bytes_per_second: float, of the link between neighbours, in each
+                direction.
+            latency: float, seconds until what is sent begins to arrive.
+            steps_per_execution: int, as of `compile`; `None` for no end.
+
+        Returns:
+            `Prediction`.
+
+        Raises:
+            ValueError: if the network cannot be cut into that many modules.
+        """
+
+        def seconds(schedule, cut):
+            return simulation.seconds_per_step(
+                schedule, self._times(cut, bytes_per_second, latency),
+                steps_per_execution,
+            )
+
+        links_count = latency or math.isfinite(bytes_per_second)
+        cuts = dict.fromkeys(
+            best_cut(self._graph, num_modules, self._costs, tolerance)
+            for tolerance in (_TOLERANCES if links_count else _TOLERANCES[:1])
+        )
+        cut = min(cuts, key=lambda cut: seconds("features_replay", cut))
+        return Prediction(
+            cut,
+            self._times(cut, bytes_per_second, latency),
+            self._memory(cut),
+            [2 * size for size in self._crossing(cut)],
+            {
+                schedule: seconds(schedule, cut)
+                for schedule in ("backprop", "gpipe", "features_replay", "ddg")
+            },
+        )
+
+    def _bounds(self, cut):
+        """Pairs of first call and last but one, of each module."""
+        return zip([0, *cut], [*cut, len(self._calls)])
+
+    def _crossing(self, cut):
+        """Bytes of the features at each boundary."""
+        return [
+            sum(map(self._size, self._graph.crossing(i))) for i in cut
+        ]
+
+    def _times(self, cut, bytes_per_second, latency):
+        """`ModuleTimes` of each module."""
+        travel = [
+            latency + size / bytes_per_second for size in self._crossing(cut)
+        ]
+        all_parameters = max(1, self._parameter_bytes(0, len(self._calls)))
+        return [
+            ModuleTimes(
+                *total(map(self._scaled, self._calls[start:stop])),
+                self.whole.update * self._parameter_bytes(start, stop)
+                / all_parameters,
+                send_up, send_down, latency,
+            )
+            for (start, stop), send_up, send_down in zip(
+                self._bounds(cut), [*travel, 0.0], [0.0, *travel]
+            )
+        ]
+
+    def _memory(self, cut):
+        """Bytes on each device."""
+        return [
+            int(
+                self._parameter_bytes(start, stop)
+                * (2 + self._slots_per_parameter)
+                + (len(cut) - k) * self._input_bytes(start, stop)
+                + delta
+                + self._activation_bytes(start, stop)
+            )
+            for k, ((start, stop), delta) in enumerate(
+                zip(self._bounds(cut), [*self._crossing(cut), 0])
+            )
+        ]
+
+    def _scaled(self, call):
+        return Cost(
+            call.cost.forward * self._scale.forward,
+            call.cost.backward * self._scale.backward,
+        )
+
+    def _parameter_bytes(self, start, stop):
+        unique = {}
+        for i in range(start, stop):
+            owned = {id(v) for v in self._graph.sharing.owned(i)}
+            unique |= {
+                id(weight): weight
+                for weight in weights(self._graph.nodes[i].operation)
+                if id(weight) in owned
+            }
+        return sum(map(variable_bytes, unique.values()))
+
+    def _size(self, value):
+        """Bytes of what crosses: features of a batch, or weights."""
+        if isinstance(value, keras.Variable):
+            return variable_bytes(value)
+        return self._sizes[id(value)]
+
+    def _input_bytes(self, start, stop):
+        """What a module uses of its input; what only passes is not queued."""
+        given = (
+            keras.tree.flatten(self._graph.input) if start == 0
+            else self._graph.crossing(start)
+        )
+        used = set().union(*(call.sizes for call in self._calls[start:stop]))
+        shared = {
+            id(variable) for i in range(start, stop)
+            for variable in self._graph.sharing.borrowed(i)
+        }
+        return sum(self._size(t) for t in given if id(t) in used | shared)
+
+    def _activation_bytes(self, start, stop):
+        calls = self._calls[start:stop]
+        kept = set().union(*(call.kept for call in calls))
+        return sum(call.own_bytes for call in calls) + sum(
+            self._sizes[i] for i in kept
+        )
+
+
+def variable_bytes(variable):
+    """The size of a variable."""
+    return tf.as_dtype(variable.dtype).size * math.prod(variable.shape)
+
+
+def _measure_whole(model, x, device, optimizer):
+    whole = FeaturesReplay(model, 1, device and [device])
+    whole.compile(copy_optimizer(optimizer), "mse")  # It stays fresh.
+    (times,) = measure_modules(whole, x)
+    return times
+
+
+def _slots_per_parameter(optimizer):
+    """How many numbers an optimizer keeps for each one that it updates."""
+    optimizer = optimizer.__class__.from_config(optimizer.get_config())
+    weights = keras.Variable(np.zeros([100, 100]))
+    optimizer.build([weights])
+    return sum(
+        math.prod(variable.shape) for variable in optimizer.variables
+        if len(variable.shape)  # Others are for all of them together.
+    ) / math.prod(weights.shape)

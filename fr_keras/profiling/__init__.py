@@ -1,0 +1,1 @@
+"""What layers and modules take: measured, or estimated."""

@@ -1,0 +1,366 @@
+"""Measurement: how long layers and modules take on the device at hand."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import statistics
+
+import keras
+import tensorflow as tf
+
+from fr_keras.cutting import copying
+from fr_keras.cutting.costs import Cost
+from fr_keras.cutting.graph import as_graph
+from fr_keras.engine import chain, holdings, placement
+from fr_keras.engine.device_function import DeviceFunction
+from fr_keras.engine.features import Features
+from fr_keras.engine.forward_backward import ForwardBackward, record
+from fr_keras.engine.functional import submodel
+from fr_keras.engine.module import Module
+from fr_keras.engine.wired_submodel import call_quietly
+from fr_keras.profiling.module_times import ModuleTimes
+from fr_keras.profiling.timing import run_once, seconds_of
+
+_UNKNOWN = 32  # Examples, and other unknown lengths, where no data is given.
+
+
+def measure_costs(model, x=None, device=None):
+    """Measures what the layers of a model take, forward and backward.
+
+    Every layer is run by itself, forward and forward with backward, on a batch
+    of data that came through the layers before it; layers that are alike, on
+    inputs of one shape, are measured once. The device should have nothing else
+    to do meanwhile.
+
+    Args:
+        model: Sequential or Functional `keras.Model`, or its
+            `fr_keras.cutting.graph.Graph`; it stays as it is.
+        x: nest of tensors or arrays, a batch of data for `model`; `None` for
+            random numbers (zeros where the input is of integers), as many
+            examples as the model takes, or else 32; other dimensions of
+            unknown length are 32 too.
+        device: str, where to measure; `None` for the first GPU, or else the
+            first CPU device.
+
+    Returns:
+        Dict from layer name to `fr_keras.cutting.costs.Cost`, seconds of a call
+        (forward, backward), for `costs` of `fr_keras.partition`.
+
+    Raises:
+        TypeError: if `model` is neither Sequential nor Functional.
+        ValueError: if a device does not exist, or layers cannot be copied.
+
+    Example:
+
+    ```python
+    model = fr_keras.models.resnet(56, num_classes=10)
+    costs = fr_keras.measure_costs(model, x_train[:128])
+    modules = fr_keras.partition(model, num_modules=4, costs=costs)
+    ```
+    """
+    seconds = {}
+    for call in measure_calls(model, x, device):
+        seconds.setdefault(call.name, []).append(call.cost)
+    return {
+        name: Cost(*(statistics.mean(passes) for passes in zip(*of_calls)))
+        for name, of_calls in seconds.items()
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What a call of a layer takes, measured.
+
+    Attributes:
+        name: str, of the layer or other operation.
+        cost: `fr_keras.cutting.costs.Cost`, in seconds.
+        own_bytes: int, what a backward pass needs of what happens inside.
+        kept: set of the ids of those symbolic tensors, inputs and outputs of
+            the call, that its backward pass needs.
+        sizes: dict from the ids of its symbolic inputs and outputs to bytes.
+    """
+
+    name: str
+    cost: Cost
+    own_bytes: int
+    kept: set
+    sizes: dict
+
+
+def measure_calls(model, x=None, device=None):
+    """Measures the calls of layers of a model, as `measure_costs` does.
+
+    Args:
+        model: as for `measure_costs`.
+        x: as for `measure_costs`.
+        device: as for `measure_costs`.
+
+    Returns:
+        List of `Call`s, in the order of `graph.Graph(model).nodes`.
+    """
+    graph = as_graph(model)
+    (device,) = placement.assign_devices(1, device and [device])
+    values = _values_of(graph.input, x)
+    depends = set()  # Ids of the tensors that depend on trainable weights.
+    measured, calls = {}, []
+    for node in graph.nodes:
+        inputs = list({id(t): t for t in node.input_tensors}.values())
+        alone = submodel([node], inputs, node.output_tensors, "measured_layer")
+        tensors = [values[id(tensor)] for tensor in inputs]
+        differentiable = [id(tensor) in depends for tensor in inputs]
+        kind = kind_of(node, tensors, differentiable)
+        if kind not in measured:
+            measured[kind] = _measure_call(
+                alone, tensors, differentiable, device
+            )
+        cost, own_bytes, kept = measured[kind]
+        made = keras.tree.flatten(call_quietly(alone, tensors, training=False))
+        values |= {id(t): value for t, value in zip(node.output_tensors, made)}
+        ids = [id(tensor) for tensor in [*inputs, *node.output_tensors]]
+        calls.append(Call(
+            node.operation.name, cost, own_bytes,
+            {i for i, needed in zip(ids, kept) if needed},
+            {i: num_bytes(values[i]) for i in ids},
+        ))
+        if any(differentiable) or alone.trainable_weights:
+            depends |= {id(tensor) for tensor in node.output_tensors}
+    return calls
+
+
+def measure_modules(model, x):
+    """Measures what the modules of an algorithm take, each by itself.
+
+    Forward pass (what is both a play and, without the tape, a replay),
+    backward pass and update of one module after the other, on its device,
+    which should have nothing else to do meanwhile. The loss and the metrics
+    are left out. Weights and state of the modules move as if by learning rate
+    zero: give it a model of its own.
+
+    Args:
+        model: compiled algorithm, like `fr_keras.FeaturesReplay`.
+        x: nest of tensors or arrays, a batch of data for `model`.
+
+    Returns:
+        List of K `fr_keras.profiling.module_times.ModuleTimes`, in seconds.
+    """
+    modules = model.modules_at_work
+    x = keras.tree.map_structure(tf.convert_to_tensor, x)
+    chain.build(modules, x)
+    model.optimizer.build(model.trainable_variables)
+    learning_rate = [
+        tf.zeros_like(rate) for rate in model.optimizer.next_learning_rate()
+    ]
+    features, times = modules[0].standardize(x), []
+    for module in modules:
+        used = module.used(features)
+        of_module, made = _measure(module, used, learning_rate)
+        times.append(of_module)
+        features = module.output(features, made)
+    return times
+
+
+def activation_bytes(module, x):
+    """Bytes that a backward pass of a module needs of its forward pass.
+
+    Args:
+        module: `fr_keras.engine.module.Module` that was built.
+        x: `fr_keras.engine.features.Features`, the used part of its input.
+
+    Returns:
+        int, the input included, the weights not.
+    """
+    own_bytes, kept = residuals(module, x)
+    made, _, _ = module.forward(x)
+    return own_bytes + sum(
+        num_bytes(tensor)
+        for tensor, needed in zip([*x.tensors, *made.tensors], kept) if needed
+    )
+
+
+def num_bytes(tensor):
+    """The size of a tensor, or of one that a full `tf.TensorSpec` describes."""
+    return math.prod(tensor.shape) * tensor.dtype.size
+
+
+def _values_of(specs, x):
+    """Values of the model's inputs, by the id of the symbolic tensor."""
+    specs = keras.tree.flatten(specs)
+    if x is not None:
+        values = [tf.convert_to_tensor(v) for v in keras.tree.flatten(x)]
+    else:
+        values = [
+            _random([d or _UNKNOWN for d in spec.shape], spec.dtype)
+            for spec in specs
+        ]
+    if len(values) != len(specs):
+        raise ValueError(
+            f"`x` must have the {len(specs)} inputs of the model. "
+            f"Received: {len(values)} tensors"
+        )
+    return {
+        id(spec): tf.cast(value, spec.dtype)
+        for spec, value in zip(specs, values)
+    }
+
+
+def _random(shape, dtype):
+    dtype = tf.as_dtype(dtype)
+    if dtype.is_floating:
+        return tf.cast(tf.random.stateless_normal(shape, [0, 0]), dtype)
+    return tf.zeros(shape, dtype)
+
+
+def kind_of(node, tensors, differentiable):
+    """What calls have in common that take equally long, a string.
+
+    Args:
+        node: Keras' node of the call.
+        tensors: list of tensors or `tf.TensorSpec`, its inputs.
+        differentiable: list of bool, for each whether it depends on trainable
+            weights.
+    """
+    operation = node.operation
+    try:
+        config = {**operation.get_config(), "name": None}
+        config = json.dumps(keras.saving.serialize_keras_object(config))
+    except Exception:  # What has no configuration is like nothing else.
+        config = id(operation)
+    arguments = keras.tree.map_structure(
+        lambda value: None if isinstance(value, keras.KerasTensor) else value,
+        [node.arguments.args, node.arguments.kwargs],
+    )
+    shapes = [(tuple(t.shape), t.dtype.name) for t in tensors]
+    trainable = getattr(operation, "trainable", None)
+    return repr((
+        type(operation), config, trainable, arguments, shapes, differentiable
+    ))
+
+
+def _measure_call(alone, tensors, differentiable, device):
+    """Measures a model of one call.
+
+    Returns:
+        Tuple `(cost, own_bytes, kept)`: as of `Call`, but the last as of
+        `residuals`.
+    """
+    with copy_to_measure(alone) as copy:
+        placement.move([copy], device)
+        module = Module(copy, device)
+        module.build(tensors, differentiable, is_last=True)
+        with tf.device(device):
+            x = Features(
+                [tf.identity(tensor) for tensor in tensors],
+                [None] * len(tensors),
+            )
+        times, made = _measure(module, x)
+        if not module.learns:
+            return Cost(times.forward, 0.0), 0, []
+        own_bytes, kept = residuals(module, x)
+        return Cost(times.forward, times.backward), own_bytes, kept
+
+
+@contextlib.contextmanager
+def copy_to_measure(model):
+    """A copy of a model, whose state may move and whose place may change.
+
+    Layers that cannot be copied are as they were afterwards.
+
+    Args:
+        model: `keras.Model`.
+
+    Yields:
+        `keras.Model`.
+    """
+    copy, kept, _ = copying.copy_model(model)
+    before = [
+        (layer, [(v, v.numpy(), v.value.device) for v in held])
+        for layer in kept if (held := holdings.variables(layer))
+    ]
+    try:
+        yield copy
+    finally:
+        for layer, variables in before:
+            placement.move([layer], variables[0][2])
+            for variable, value, _ in variables:
+                variable.assign(value)
+
+
+def residuals(module, x, run=run_once):
+    """What a backward pass needs of a forward pass, without the weights.
+
+    Args:
+        module: `Module` that was built.
+        x: `Features`, the used part of its input.
+        run: callable of a `DeviceFunction` and `x`, which runs it, or only
+            says what it would return.
+
+    Returns:
+        Tuple `(own_bytes, kept)`: as of `Call`, but the last a list of bool,
+        for each input and each output.
+    """
+    kept = []
+
+    def forward(x):
+        made, residuals, _, _ = ForwardBackward(module).stateless_forward(x)
+        needed = {tensor.ref() for tensor in residuals}
+        kept[:] = [t.ref() in needed for t in [*x.tensors, *made.tensors]]
+        seen = {t.ref() for t in [*x.tensors, *made.tensors]}
+        return [t for t in residuals if t.ref() not in seen]
+
+    own = run(DeviceFunction(forward, module.device), x)
+    weights = {tuple(weight.shape) for weight in module.submodel.weights}
+    return sum(
+        num_bytes(tensor) for tensor in own
+        if tensor.dtype != tf.variant and tuple(tensor.shape) not in weights
+    ), kept
+
+
+def _measure(module, x, learning_rate=None):
+    """Measures a module that was built.
+
+    Args:
+        module: `Module`.
+        x: `Features`, the used part of its input.
+        learning_rate: for `Module.update`, or `None` not to update.
+
+    Returns:
+        Tuple `(times, made)`: `ModuleTimes`, and `Features`, what it made.
+    """
+
+    def forward(x):
+        made, losses, moved = module.forward(x)
+        module.commit(moved)
+        return made, losses
+
+    def forward_backward(x, delta):
+        made, losses, _, backward = record(module, x)
+        gradients, sent = backward(delta)
+        # Of the forward pass, all of it is to be done.
+        return made.tensors, losses, gradients, sent.tensors
+
+    forward, forward_backward = (
+        DeviceFunction(function, module.device)
+        for function in (forward, forward_backward)
+    )
+    made, _ = run_once(forward, x)
+    forward_seconds = seconds_of(forward, x)
+    if not module.learns:
+        return ModuleTimes(forward_seconds, 0.0), made
+    with tf.device(module.device):
+        delta = [tf.ones_like(t) for t in module.differentiated(made)]
+    both_seconds = seconds_of(forward_backward, x, delta)
+    times = ModuleTimes(
+        forward_seconds, max(0.0, both_seconds - forward_seconds)
+    )
+    if learning_rate is not None:
+        _, _, gradients, _ = run_once(forward_backward, x, delta)
+
+        def update(gradients):
+            module.update(gradients, learning_rate)
+            return tf.constant(0)
+
+        times.update = seconds_of(
+            DeviceFunction(update, module.device), gradients
+        )
+    return times, made

@@ -1,0 +1,1 @@
+"""What modules are, as text and as pictures."""

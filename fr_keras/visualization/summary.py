@@ -1,0 +1,244 @@
+"""Summary: a table of the modules that a network is cut into."""
+
+import numpy as np
+
+from fr_keras.engine.placement import short_name
+from fr_keras.visualization.description import Description
+
+_UNKNOWN = "?"
+_GAP = "  "
+_HEADER = (
+    "module", "device", "layers", "parameters", "trainable", "cost",
+    "inputs kept",
+)
+
+
+def summary(modules, costs=None, print_fn=print, line_length=100):
+    """Prints a table of the modules that a network is cut into.
+
+    A row for each module: its number, device, layers, parameters, share of the
+    cost of a training iteration, and the inputs that it keeps for replay, with
+    their size in megabytes (10^6 bytes) per example; below it, the names of
+    the first and the last layer in order of execution. Between modules, what
+    crosses: the shape of an example, dtype and megabytes per example of every
+    tensor (tied weights: per iteration), and, if it only passes through a
+    module, from where to where. Under
+    the table: how well the modules are balanced, what the replay queues hold,
+    and all parameters. What is not known is a question mark; a module of the
+    user's own class is known once it was called.
+
+    Costs are those that `fr_keras.partition` balances: an iteration of
+    Features Replay costs module k < K two forward passes and a backward pass,
+    4 forward units, and module K 3. Dimensions of unknown length, shown as
+    `?`, count once.
+
+    Args:
+        modules: list of `keras.Model`s or layers, as `fr_keras.partition`
+            returns it, or a model made of modules, like
+            `fr_keras.FeaturesReplay`.
+        costs: dict from layer name to cost, as for `fr_keras.partition`, or
+            `None` for those of the model, or else an estimate.
+        print_fn: callable, called with each line of the summary.
+        line_length: int, characters in a line of the table; what would go
+            beyond is shortened.
+
+    Raises:
+        ValueError: if `modules` is neither, or `costs` lacks a layer.
+
+    Example:
+
+    ```python
+    model = keras.applications.ResNet50(weights=None)
+    fr_keras.summary(fr_keras.partition(model, num_modules=4))
+    ```
+    """
+    description = Description(modules, costs)
+    for line in [*_table(description, line_length), *_footer(description)]:
+        print_fn(line)
+
+
+def shape_text(crossing, times="x"):
+    """Shape and dtype of a tensor, such as `32x32x16 float32`.
+
+    Args:
+        crossing: `fr_keras.visualization.description.Crossing`.
+        times: str, between the dimensions.
+
+    Returns:
+        str.
+    """
+    dimensions = [_UNKNOWN if d is None else str(d) for d in crossing.shape]
+    return f"{times.join(dimensions) or 'scalar'} {crossing.dtype}"
+
+
+def megabytes_text(num_bytes):
+    """Megabytes to three digits, such as `0.0655 MB`.
+
+    Args:
+        num_bytes: int.
+
+    Returns:
+        str.
+    """
+    digits = np.format_float_positional(
+        num_bytes / 1e6, precision=3, fractional=False, trim="-"
+    )
+    return f"{digits} MB"
+
+
+def _table(description, line_length):
+    """Lines: the modules and, between them, what crosses."""
+    header, *rows = _aligned(_rows(description))
+    num_modules = len(rows)
+    heads = ["input", *["->"] * (num_modules - 1), "output"]
+    indent = " " * len(_HEADER[0] + _GAP)
+    lines = []
+    for k, (head, crossings) in enumerate(zip(heads, description.boundaries)):
+        lines += [
+            indent + line
+            for line in _crossing_lines(head, crossings, k, num_modules)
+        ]
+        if k < num_modules:
+            layers = _range_text(description.modules[k].layers)
+            lines += [rows[k], indent + layers]
+    rule = "-" * min(line_length, max(map(len, [header, *lines])))
+    lines = [header, rule, *lines, rule]
+    return [_shortened(line, line_length) for line in lines]
+
+
+def _rows(description):
+    """Cells of the table, without columns in which nothing is known."""
+    shares = description.shares or [None] * len(description.modules)
+    rows = [_HEADER] + [
+        (
+            str(k),
+            short_name(module.device) if module.device else "",
+            str(len(module.layers)),
+            _number(module.num_parameters),
+            _number(module.num_trainable),
+            _UNKNOWN if share is None else f"{share:.1%}",
+            _kept_text(module),
+        )
+        for k, (module, share) in enumerate(zip(description.modules, shares), 1)
+    ]
+    columns = [column for column in zip(*rows) if any(column[1:])]
+    return list(zip(*columns))
+
+
+def _aligned(rows):
+    """Lines in which the cells of a column stand below each other."""
+    columns = []
+    for column in zip(*rows):
+        width = max(map(len, column))
+        align = str.ljust if column[0] == "device" else str.rjust
+        columns.append([align(cell, width) for cell in column])
+    return [_GAP.join(row).rstrip() for row in zip(*columns)]
+
+
+def _number(number):
+    return _UNKNOWN if number is None else f"{number:,}"
+
+
+def _kept_text(module):
+    """Such as `4 x 0.0123 MB`, or nothing where nothing is kept."""
+    if not module.copies:
+        return ""
+    if module.kept is None:
+        return f"{module.copies} x {_UNKNOWN}"
+    return f"{module.copies} x {megabytes_text(module.kept_bytes)}"
+
+
+def _range_text(layers):
+    names = [layer.name for layer in layers]
+    return " ... ".join(dict.fromkeys([names[0], names[-1]])) if names else ""
+
+
+def _crossing_lines(head, crossings, k, num_modules):
+    """Lines on what crosses from module k to k + 1."""
+    if crossings is None:
+        return [f"{head} {_UNKNOWN}"]
+    lines = [
+        f"{shape_text(tensor)}, {megabytes_text(tensor.num_bytes)}"
+        + (" of weights in each iteration" if tensor.is_weight else "")
+        + _route_text(tensor, k, num_modules)
+        for tensor in crossings
+    ]
+    if len(lines) > 1:
+        total = sum(
+            tensor.num_bytes for tensor in crossings if not tensor.is_weight
+        )
+        lines.insert(0, f"{len(lines)} tensors, {megabytes_text(total)}")
+    return [f"{head} {lines[0]}"] + [
+        " " * len(head) + f" {line}" for line in lines[1:]
+    ]
+
+
+def _route_text(tensor, k, num_modules):
+    """From where to where a tensor goes that passes through a module."""
+    if tensor.maker == k and tensor.users in ([], [k + 1]):
+        return ""
+    start = tensor.maker or "the input"
+    stops = [
+        "the output" if user > num_modules else str(user)
+        for user in tensor.users
+    ]
+    return f", from {start} to {' and '.join(stops) or _UNKNOWN}"
+
+
+def _shortened(line, length):
+    return line if len(line) <= length else line[: length - 3] + "..."
+
+
+def _footer(description):
+    """Lines on balance, replay queues and all parameters."""
+    lines = _balance_lines(description)
+    if description.replays:
+        sizes = [
+            module.kept_bytes and module.copies * module.kept_bytes
+            for module in description.modules
+        ]
+        total = _UNKNOWN if None in sizes else megabytes_text(sum(sizes))
+        lines.append(
+            f"Replay queues: {total} per example. Module k keeps K-k+1 inputs, "
+            "without what only passes."
+        )
+        of_weights = sum(
+            module.copies * module.kept_weight_bytes
+            for module in description.modules
+        )
+        if of_weights:
+            lines.append(
+                "Tied weights in replay queues: "
+                f"{megabytes_text(of_weights)}, whatever the batch is."
+            )
+    numbers = [
+        (module.num_parameters, module.num_trainable)
+        for module in description.modules
+    ]
+    if (None, None) in numbers:
+        lines.append(f"Parameters: {_UNKNOWN}")
+    else:
+        total, trainable = map(sum, zip(*numbers))
+        lines.append(f"Parameters: {total:,}, of which {trainable:,} trainable")
+    return lines
+
+
+def _balance_lines(description):
+    if description.shares is None:
+        unknown = [
+            str(k) for k, module in enumerate(description.modules, 1)
+            if module.cost is None
+        ]
+        of_whom = f" of module {' and '.join(unknown)}" if unknown else ""
+        return [f"Balance: {_UNKNOWN}, as is the cost{of_whom}"]
+    lines = [
+        f"Balance: module {description.slowest} is slowest and takes "
+        f"{description.imbalance:.2f} times as long as in perfect balance"
+    ]
+    if description.replays:
+        found, perfect = description.speedups
+        lines.append(
+            f"Speed-up over back-propagation: at most {found:.2f} "
+            f"(in perfect balance on K devices: {perfect:.2f})"
+        )
+    return lines
