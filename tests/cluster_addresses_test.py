@@ -8,21 +8,22 @@ import pytest
 from absl.testing import flagsaver
 
 from fr_keras.cluster import connection
-from trainers import cluster, errors
+from trainers.command import errors
+from trainers.workers import connecting
 
 
 @pytest.fixture(autouse=True)
 def parsed():
-    if not cluster.FLAGS.is_parsed():
-        cluster.FLAGS.mark_as_parsed()
+    if not connecting.FLAGS.is_parsed():
+        connecting.FLAGS.mark_as_parsed()
     with flagsaver.flagsaver():
         yield
 
 
 def addresses(**values):
     for name, value in values.items():
-        cluster.FLAGS[name].value = value
-    return cluster.addresses()
+        connecting.FLAGS[name].value = value
+    return connecting.addresses()
 
 
 def test_flag():
@@ -137,7 +138,7 @@ def test_kubernetes_waits_for_a_pod(monkeypatch):
     def sleep(seconds):
         pods[1:] = [pod("w-1", "b", "Pending" if len(pods) == 1 else "Running")]
 
-    monkeypatch.setattr(cluster.time, "sleep", sleep)
+    monkeypatch.setattr(connecting.time, "sleep", sleep)
     workers, _ = addresses(cluster="kubernetes", wait_for_workers=9.0)
     assert workers == ["10.0.0.1:8470", "b:8470"]
 
@@ -175,12 +176,12 @@ def test_port_of_a_worker_of_tf_config(task, expected, monkeypatch):
 def port_is(expected, kind, variables, monkeypatch):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    cluster.FLAGS["cluster"].value = kind
+    connecting.FLAGS["cluster"].value = kind
     if isinstance(expected, int):
-        assert cluster.port_of_worker() == expected
+        assert connecting.port_of_worker() == expected
     else:
         with pytest.raises(errors.UsageError, match=expected):
-            cluster.port_of_worker()
+            connecting.port_of_worker()
 
 
 def test_without_kubernetes(monkeypatch):

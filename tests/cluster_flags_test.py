@@ -4,7 +4,7 @@ import pytest
 from absl import flags
 
 from tests.command_line import command, complaint
-from trainers import cluster
+from trainers.workers import connecting
 
 MISTAKES = [
     ("train", "--workers=nonsense", "Received: 'nonsense'"),
@@ -77,6 +77,6 @@ def test_every_flag_of_a_cluster_is_tried():
     }
     names = {
         flag.name
-        for flag in flags.FLAGS.flags_by_module_dict()[cluster.__name__]
+        for flag in flags.FLAGS.flags_by_module_dict()[connecting.__name__]
     }
     assert tried == names

@@ -9,7 +9,8 @@ import matplotlib.image
 import pytest
 
 import fr_keras
-from trainers import comparison, comparison_plots, errors
+from trainers.command import errors
+from trainers.results import comparison, comparison_plots
 
 SECONDS, BYTES = 2.5, 3_000_000
 

@@ -5,7 +5,7 @@ import resource
 import pytest
 import tensorflow as tf
 
-from trainers.event_files import EventFiles
+from trainers.results.event_files import EventFiles
 
 
 def write(writer, steps):

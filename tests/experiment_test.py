@@ -1,6 +1,5 @@
 """Flags of an experiment: what is refused, before anything is started."""
 
-import pathlib
 import re
 import subprocess
 import sys
@@ -12,13 +11,9 @@ from absl.testing import flagsaver
 
 import fr_keras
 from tests.command_line import ROOT
-from trainers import (
-    errors,
-    experiment,
-    experiment_flags,
-    observation,
-    reliability,
-)
+from trainers.command import errors
+from trainers.experiment import building, experiment_flags, reliability
+from trainers.results import observation
 
 FLAGS = flags.FLAGS
 
@@ -123,29 +118,28 @@ OF_ALGORITHMS = set().union(*experiment_flags.ALGORITHM_FLAGS.values())
     "name", sorted({*experiment_flags.EXPERIMENT_FLAGS} - OF_ALGORITHMS)
 )
 def test_every_flag_is_read(name):
-    trainers = pathlib.Path(experiment.__file__).parent
-    code = "".join(file.read_text() for file in trainers.glob("*.py"))
+    code = "".join(file.read_text() for file in ROOT.glob("trainers/**/*.py"))
     assert re.search(rf"\bFLAGS\.{name}\b", code)
 
 
 def test_optimizers():
     parse("--weight_decay=0.25", "--learning_rate=0.5")
-    sgd = experiment.build_optimizer(0.5)
+    sgd = building.build_optimizer(0.5)
     assert (sgd.momentum, sgd.nesterov) == (0.9, True)
     assert sgd.coupled_weight_decay == 0.25
     parse("--optimizer=adam")
-    adam = experiment.build_optimizer(0.5)
+    adam = building.build_optimizer(0.5)
     assert type(adam).__name__ == "AdamW" and adam.weight_decay == 0.25
     parse("--optimizer=adam", "--momentum=0.5")
     with pytest.raises(errors.UsageError, match="--momentum is not for"):
-        experiment.build_optimizer(0.5)
+        building.build_optimizer(0.5)
 
 
 def built(*arguments):
     parse("--num_modules=2", "--devices=CPU:0", *arguments)
-    network = experiment.build_network((8, 8, 1), num_classes=3)
-    costs = experiment.measure_costs(network)
-    return experiment.build_algorithm(network, 10, costs)
+    network = building.build_network((8, 8, 1), num_classes=3)
+    costs = building.measure_costs(network)
+    return building.build_algorithm(network, 10, costs)
 
 
 def test_flags_of_algorithms():
@@ -223,10 +217,10 @@ def test_flag_of_another_algorithm(algorithm, flag):
 def test_examples_of_an_epoch(flags_given, examples):
     parse(*flags_given)
     if examples:
-        assert experiment.examples_per_epoch(100) == examples
+        assert building.examples_per_epoch(100) == examples
     else:
         with pytest.raises(errors.UsageError, match="--batch_size|every batch"):
-            experiment.examples_per_epoch(100)
+            building.examples_per_epoch(100)
 
 
 @pytest.mark.parametrize("drops, expected", [
@@ -240,8 +234,8 @@ def test_warm_up(drops, expected):
         "--learning_rate=0.5", f"--learning_rate_drops={drops}",
         "--warmup_epochs=2.5",
     )
-    network = experiment.build_network((8, 8, 1), num_classes=3)
-    model = experiment.build_algorithm(network, steps_per_epoch=10)
+    network = building.build_network((8, 8, 1), num_classes=3)
+    model = building.build_algorithm(network, steps_per_epoch=10)
     schedule = model.optimizer.shared._learning_rate
     again = keras.optimizers.schedules.deserialize(
         keras.optimizers.schedules.serialize(schedule)
@@ -258,8 +252,8 @@ def test_drops_beyond_the_last_epoch_do_not_matter():
         "--epochs=5", "--num_modules=1", "--devices=CPU:0",
         "--learning_rate=0.5", "--learning_rate_drops=2,4,99999999999999999999",
     )
-    network = experiment.build_network((8, 8, 1), num_classes=3)
-    model = experiment.build_algorithm(network, steps_per_epoch=10)
+    network = building.build_network((8, 8, 1), num_classes=3)
+    model = building.build_algorithm(network, steps_per_epoch=10)
     rates = []
     for iteration in (0, 19, 20, 39, 40, 49):
         model.optimizer.iterations.assign(iteration)

@@ -7,7 +7,8 @@ from absl import flags
 from absl.testing import flagsaver
 
 from tests.command_line import command, complaint
-from trainers import errors, finishing
+from trainers.command import errors
+from trainers.experiment import finishing
 
 FLAGS = flags.FLAGS
 if "workdir" not in FLAGS:  # Each command has its own.

@@ -2,7 +2,7 @@
 
 import math
 
-from trainers.history import History
+from trainers.results.history import History
 
 
 def test_writes_all_epochs(tmp_path):

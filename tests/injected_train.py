@@ -12,7 +12,10 @@ import os
 import sys
 import time
 
-from trainers import errors, input_pipeline, train  # isort: skip
+from trainers.command import errors
+from trainers.data import input_pipeline
+
+from trainers import train  # isort: skip
 
 import numpy as np
 import tensorflow as tf

@@ -8,8 +8,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from sklearn import datasets
 
-from trainers import input_pipeline
-from trainers.errors import UsageError
+from trainers.command.errors import UsageError
+from trainers.data import input_pipeline
 
 
 @pytest.fixture(scope="module")

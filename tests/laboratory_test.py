@@ -7,7 +7,7 @@ import pytest
 import fr_keras
 from tests import small_net
 from tests.agreement import BATCH, convolutional_net, data, dense_net
-from trainers.learning_rate import WarmUp
+from trainers.experiment.learning_rate import WarmUp
 from trainers.studies.laboratory import Laboratory
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.command_line import ROOT
-from trainers import output
+from trainers.command import output
 
 
 class Failing(io.StringIO):

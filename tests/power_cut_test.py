@@ -12,7 +12,7 @@ import tensorflow as tf
 from fr_keras.callbacks.checkpoints import durable, snapshot, store
 from tests import disks
 from tests.command_line import ROOT, command, start
-from trainers import workdir
+from trainers.command import workdir
 
 
 def test_nothing_is_deleted_before_the_new_one_stays(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 
 from fr_keras.cluster import WorkerError, start_worker, worker
 from tests.command_line import ROOT, command, complaint, start
-from trainers import private_network
+from trainers.workers import private_network
 
 IN_IT = [sys.executable, "-m", "trainers.private_network"]
 LISTENS = """
@@ -77,7 +77,8 @@ def test_nobody_else_reaches_it(possible):
 def test_a_network_is_told_from_another(possible, monkeypatch):
     """Whoever has the variable only, of a network that was left, is outside."""
     told = run(
-        sys.executable, "-c", "import os; from trainers import private_network;"
+        sys.executable, "-c",
+        "import os; from trainers.workers import private_network; "
         "print(os.environ['FR_KERAS_PRIVATE_NETWORK'], "
         "private_network.is_entered())",
     ).stdout.split()

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.command_line import ROOT
-from trainers.signals import Signals
+from trainers.command.signals import Signals
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -38,7 +38,7 @@ def test_second_ends_at_once():
     program = """
 import signal
 import tensorflow as tf
-from trainers.signals import Signals
+from trainers.command.signals import Signals
 
 @tf.function(autograph=False)
 def call():

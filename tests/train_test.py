@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing import event_accumulator
 import fr_keras
 from tests import survival
 from tests.command_line import ROOT, command, complaint, finish, start
-from trainers import experiment_flags
+from trainers.experiment import experiment_flags
 
 JOB = [
     "--flagfile=configs/digits_fr.cfg", "--epochs=2", "--batch_size=300",

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from trainers import errors, local_workers, workdir
+from trainers.command import errors, workdir
+from trainers.workers import local_workers
 
 
 def test_one_process_at_a_time(tmp_path):

@@ -44,7 +44,6 @@ from absl import flags
 import fr_keras
 from fr_keras.callbacks.diagnostics.busy_shares import shares
 from fr_keras.visualization.timeline import plot_timeline
-from trainers import cores, errors, sweep, workdir
 from trainers.benchmarks import (
     checkpoints,
     compute,
@@ -59,6 +58,7 @@ from trainers.benchmarks import (
     tracing,
 )
 from trainers.benchmarks.job import Job
+from trainers.command import cores, errors, sweep, workdir
 
 FLAGS = flags.FLAGS
 

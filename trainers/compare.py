@@ -28,15 +28,10 @@ import time
 from absl import flags
 
 import fr_keras
-from trainers import (
-    comparison,
-    comparison_plots,
-    errors,
-    experiment_flags,
-    sweep,
-    workdir,
-)
-from trainers.validation import are_numbers
+from trainers.command import errors, sweep, workdir
+from trainers.command.validation import are_numbers
+from trainers.experiment import experiment_flags
+from trainers.results import comparison, comparison_plots
 
 FLAGS = flags.FLAGS
 

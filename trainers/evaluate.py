@@ -12,7 +12,9 @@ import sys
 import keras
 from absl import flags
 
-from trainers import errors, experiment, input_pipeline
+from trainers.command import errors
+from trainers.data import input_pipeline
+from trainers.experiment import building
 
 FLAGS = flags.FLAGS
 
@@ -35,13 +37,13 @@ def main():
                 f", without {os.path.basename(file)}"
             )
     read_flags(flag_file)
-    experiment.start()
+    building.start()
     data = input_pipeline.load(
         FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std
     )
     network = load_network(model_file, data)
-    model = experiment.build_algorithm(
-        network, 1, experiment.measure_costs(network)
+    model = building.build_algorithm(
+        network, 1, building.measure_costs(network)
     )
     loss, accuracy = model.evaluate(
         input_pipeline.test_batches(data, FLAGS.batch_size), verbose=0

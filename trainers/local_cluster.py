@@ -20,7 +20,8 @@ import sys
 
 from absl import flags
 
-from trainers import errors, local_workers, private_network
+from trainers.command import errors
+from trainers.workers import local_workers, private_network
 
 FLAGS = flags.FLAGS
 

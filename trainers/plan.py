@@ -24,9 +24,9 @@ from absl import flags
 import fr_keras
 from fr_keras.engine.nested import is_graph
 from fr_keras.planning.planner import Planner
-from trainers import errors
 from trainers.benchmarks import tables
-from trainers.validation import are_numbers, is_positive
+from trainers.command import errors
+from trainers.command.validation import are_numbers, is_positive
 
 FLAGS = flags.FLAGS
 

@@ -26,7 +26,7 @@ from absl import flags
 from matplotlib import figure
 from tensorboard.backend.event_processing import event_accumulator
 
-from trainers import errors, workdir
+from trainers.command import errors, workdir
 
 FLAGS = flags.FLAGS
 

@@ -32,13 +32,13 @@ import time
 import tensorflow as tf
 from absl import flags
 
-from trainers import errors, sweep, workdir
+from trainers.command import errors, sweep, workdir
+from trainers.command.validation import is_positive
 from trainers.studies import close_up_tables, pictures, tables
 from trainers.studies.cases import WINDOW, Case, Settings
 from trainers.studies.close_up import METHODS_SEEN, OPTIMIZERS_SEEN, CloseUp
 from trainers.studies.methods import METHODS, OPTIMIZERS, is_exact
 from trainers.studies.tasks import TASKS
-from trainers.validation import is_positive
 
 FLAGS = flags.FLAGS
 

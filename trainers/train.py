@@ -56,22 +56,18 @@ from absl import flags
 
 import fr_keras
 from fr_keras.versions import versions
-from trainers import (
-    cluster,
-    errors,
-    experiment,
+from trainers.command import errors, peak_memory, signals, workdir
+from trainers.data import input_pipeline
+from trainers.experiment import (
+    building,
     experiment_flags,
     finishing,
     flag_file,
-    input_pipeline,
-    observation,
-    peak_memory,
     reliability,
-    signals,
-    tensorboard,
-    workdir,
 )
-from trainers.history import History
+from trainers.results import observation, tensorboard
+from trainers.results.history import History
+from trainers.workers import connecting
 
 FLAGS = flags.FLAGS
 
@@ -89,7 +85,7 @@ flags.DEFINE_string(
 flags.adopt_module_key_flags(experiment_flags)
 flags.adopt_module_key_flags(observation)
 flags.adopt_module_key_flags(reliability)
-flags.adopt_module_key_flags(cluster)
+flags.adopt_module_key_flags(connecting)
 flags.register_multi_flags_validator(
     ["on_lost_worker", "devices"],
     lambda values: not (
@@ -109,8 +105,8 @@ def main():
             flag_file.check(
                 in_workdir(workdir.FLAG_FILE), unknown=("mean", "std")
             )
-        experiment.start(elsewhere=cluster.is_wanted())
-        with cluster.connected(has_begun=goes_on):
+        building.start(elsewhere=connecting.is_wanted())
+        with connecting.connected(has_begun=goes_on):
             run(goes_on)
             if FLAGS.finish_with:
                 with (
@@ -125,7 +121,7 @@ def run(goes_on):
     """Trains, or goes on with what has been trained."""
     data = input_pipeline.load(
         FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std,
-        fr_keras.cluster.host(experiment.first_device()),
+        fr_keras.cluster.host(building.first_device()),
     )
     flag_file.settle(data)
     if goes_on:
@@ -133,11 +129,11 @@ def run(goes_on):
         if os.path.exists(in_workdir("results.json")):
             tell_result()
             return
-    examples = experiment.examples_per_epoch(data.num_train)
+    examples = building.examples_per_epoch(data.num_train)
     steps_per_epoch = -(-examples // FLAGS.batch_size)
-    network = experiment.build_network(data.image_shape, data.num_classes)
+    network = building.build_network(data.image_shape, data.num_classes)
     costs = costs_of_layers(network)
-    model = experiment.build_algorithm(network, steps_per_epoch, costs)
+    model = building.build_algorithm(network, steps_per_epoch, costs)
     # After the network is built, which seeds TensorFlow.
     train_batches = input_pipeline.train_batches(
         data, FLAGS.batch_size, FLAGS.seed, FLAGS.crop_padding, FLAGS.flip,
@@ -208,7 +204,7 @@ def costs_of_layers(network):
     """
     path = in_workdir(COSTS)
     if not os.path.exists(path):
-        return experiment.measure_costs(network)
+        return building.measure_costs(network)
     try:
         with open(path) as file:
             return json.load(file)

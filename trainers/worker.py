@@ -21,7 +21,8 @@ from absl import flags
 
 import fr_keras.cluster
 from fr_keras.versions import VERSION
-from trainers import cluster, errors, root
+from trainers.command import errors
+from trainers.workers import connecting, root
 
 FLAGS = flags.FLAGS
 
@@ -71,7 +72,9 @@ def main():
             ) from error
     if FLAGS.deterministic:
         tf.config.experimental.enable_op_determinism()
-    wanted = FLAGS.port if FLAGS.port is not None else cluster.port_of_worker()
+    wanted = FLAGS.port
+    if wanted is None:
+        wanted = connecting.port_of_worker()
     try:
         port = fr_keras.cluster.start_worker(
             wanted, None if FLAGS.interface == "all" else FLAGS.interface,

@@ -11,9 +11,9 @@ from fr_keras.planning import simulation
 from fr_keras.planning.planner import Planner
 from fr_keras.profiling.measurement import measure_modules
 from fr_keras.profiling.module_times import ModuleTimes
-from trainers import cores
 from trainers.benchmarks import batches, processes, turns
 from trainers.benchmarks.job import start
+from trainers.command import cores
 
 # What Features Replay can be measured with, too.
 VARIANTS = ("xla", "mixed_bfloat16")

@@ -5,8 +5,9 @@ import functools
 
 import fr_keras
 from fr_keras.profiling.measurement import num_bytes
-from trainers import cores, local_workers
 from trainers.benchmarks import compute, processes, traffic, turns
+from trainers.command import cores
+from trainers.workers import local_workers
 
 
 @dataclasses.dataclass

@@ -8,8 +8,9 @@ import tempfile
 import threading
 import time
 
-from trainers import local_workers, workdir
 from trainers.benchmarks import processes, turns
+from trainers.command import workdir
+from trainers.workers import local_workers
 
 # What is timed from the kill on: a line of the run's, or a new checkpoint.
 TOLD = "the run says which worker is lost"

@@ -3,9 +3,9 @@
 import functools
 import time
 
-from trainers import cores
 from trainers.benchmarks import batches, processes, turns
 from trainers.benchmarks.job import start
+from trainers.command import cores
 
 
 def measure(job, algorithms, numbers_of_modules, rounds, show):

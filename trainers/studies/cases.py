@@ -8,7 +8,7 @@ import os
 import keras
 import numpy as np
 
-from trainers import workdir
+from trainers.command import workdir
 from trainers.studies import claims
 from trainers.studies.laboratory import Laboratory
 from trainers.studies.methods import METHODS, OPTIMIZERS

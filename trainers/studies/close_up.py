@@ -15,8 +15,8 @@ import tensorflow as tf
 import fr_keras
 from fr_keras.callbacks.diagnostics import DownhillSteps, SufficientDirection
 from fr_keras.delays.look_ahead import momentum_of
-from trainers import workdir
-from trainers.learning_rate import WarmUp
+from trainers.command import workdir
+from trainers.experiment.learning_rate import WarmUp
 from trainers.studies import claims
 from trainers.studies.methods import METHODS, OPTIMIZERS, is_exact
 from trainers.studies.stability import largest_step

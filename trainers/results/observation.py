@@ -6,8 +6,9 @@ import keras
 from absl import flags
 
 from fr_keras import diagnostics
-from trainers import input_pipeline, tensorboard
-from trainers.event_files import EventFiles
+from trainers.data import input_pipeline
+from trainers.results import tensorboard
+from trainers.results.event_files import EventFiles
 
 FLAGS = flags.FLAGS
 

@@ -8,7 +8,7 @@ import warnings
 import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
-from trainers import output
+from trainers.command import output
 
 
 class UsageError(Exception):

@@ -9,8 +9,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from fr_keras.engine import placement
-from trainers.datasets import digits, patterns  # noqa: F401, register them.
-from trainers.errors import UsageError
+from trainers.command.errors import UsageError
+from trainers.data.datasets import digits, patterns  # noqa: F401, register them.
 
 _SHUFFLE_BUFFER = 50_000
 

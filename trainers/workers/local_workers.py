@@ -6,7 +6,8 @@ import sys
 import threading
 import time
 
-from trainers import cores, errors, root
+from trainers.command import cores, errors
+from trainers.workers import root
 
 # Seconds before one that has died at once is started again, so many times.
 _PAUSES = (0, 1, 2, 4, 8, 16)

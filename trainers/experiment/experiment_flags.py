@@ -6,7 +6,7 @@ import numpy as np
 from absl import flags
 
 import fr_keras
-from trainers.validation import is_positive
+from trainers.command.validation import is_positive
 
 MODELS = {"resnet": fr_keras.models.resnet}
 

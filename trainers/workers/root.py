@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from trainers import private_network
+from trainers.workers import private_network
 
 FLAGS = flags.FLAGS
 

@@ -7,7 +7,7 @@ import threading
 
 import keras
 
-from trainers import errors
+from trainers.command import errors
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

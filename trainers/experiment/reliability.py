@@ -6,7 +6,7 @@ import os
 from absl import flags
 
 import fr_keras
-from trainers import errors, signals, workdir
+from trainers.command import errors, signals, workdir
 
 FLAGS = flags.FLAGS
 

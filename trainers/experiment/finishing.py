@@ -7,8 +7,8 @@ import keras
 from absl import flags
 
 import fr_keras
-from trainers import errors
-from trainers.experiment_flags import ALGORITHM_FLAGS
+from trainers.command import errors
+from trainers.experiment.experiment_flags import ALGORITHM_FLAGS
 
 FLAGS = flags.FLAGS
 

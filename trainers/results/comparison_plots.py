@@ -7,7 +7,7 @@ import matplotlib.figure
 import numpy as np
 from matplotlib import ticker
 
-from trainers import comparison
+from trainers.results import comparison
 
 # Okabe and Ito's colours, told apart by all; line and marker tell it again.
 _STYLES = {

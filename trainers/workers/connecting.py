@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl import flags
 
 import fr_keras.cluster
-from trainers import errors, signals
+from trainers.command import errors, signals
 
 FLAGS = flags.FLAGS
 

@@ -8,7 +8,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.hparams import api as hparams
 
-from trainers.event_files import EventFiles
+from trainers.results.event_files import EventFiles
 
 _logger = logging.getLogger("fr_keras")
 

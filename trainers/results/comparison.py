@@ -8,7 +8,7 @@ import json
 import os
 import statistics
 
-from trainers import errors
+from trainers.command import errors
 
 # What the tables call the algorithms.
 TITLES = {

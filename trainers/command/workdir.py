@@ -6,7 +6,7 @@ import os
 import tempfile
 
 from fr_keras.callbacks.checkpoints import durable
-from trainers import errors
+from trainers.command import errors
 
 FLAG_FILE = "flags.cfg"
 CHECKPOINTS = "checkpoints"

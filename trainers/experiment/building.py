@@ -9,11 +9,11 @@ from absl import flags
 
 import fr_keras
 from fr_keras.engine import placement
-from trainers import cores
-from trainers.errors import UsageError
-from trainers.experiment_flags import ALGORITHM_FLAGS, MODELS
-from trainers.learning_rate import learning_rate
-from trainers.optimizer import CoupledSGD
+from trainers.command import cores
+from trainers.command.errors import UsageError
+from trainers.experiment.experiment_flags import ALGORITHM_FLAGS, MODELS
+from trainers.experiment.learning_rate import learning_rate
+from trainers.experiment.optimizer import CoupledSGD
 
 FLAGS = flags.FLAGS
 

@@ -5,7 +5,8 @@ import os
 import numpy as np
 from absl import flags
 
-from trainers import errors, experiment_flags, workdir
+from trainers.command import errors, workdir
+from trainers.experiment import experiment_flags
 
 FLAGS = flags.FLAGS
 

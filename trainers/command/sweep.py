@@ -3,7 +3,7 @@
 from absl import flags
 
 import fr_keras
-from trainers.validation import are_numbers
+from trainers.command.validation import are_numbers
 
 FLAGS = flags.FLAGS
 

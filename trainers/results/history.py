@@ -7,7 +7,7 @@ import time
 
 import keras
 
-from trainers import workdir
+from trainers.command import workdir
 
 _logger = logging.getLogger("fr_keras")
 

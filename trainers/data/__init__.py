@@ -1,0 +1,1 @@
+"""Datasets, and the pipelines that read them."""

@@ -1,0 +1,1 @@
+"""What the flags of a training describe: network, optimizer, run."""

@@ -1,0 +1,1 @@
+"""What a run leaves: history, event files, comparisons."""

@@ -1,0 +1,1 @@
+"""Workers of a cluster, started here or elsewhere."""

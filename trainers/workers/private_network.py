@@ -1,0 +1,103 @@
+"""A network of its own for a process, which nobody else reaches."""
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+import sys
+
+# From Linux' headers sched.h, if.h and sockios.h.
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+_NETWORK = "/proc/self/ns/net"
+# Which network was entered, for `is_entered`.
+_ENTERED = "FR_KERAS_PRIVATE_NETWORK"
+# As a file and not as a module, whose package imports TensorFlow: a process of
+# several threads may not move.
+_ALONE = [sys.executable, "-I", __file__]
+
+
+def enter():
+    """Moves this process, of one thread, into a network of its own.
+
+    Raises:
+        OSError: if the system does not give it one.
+    """
+    user, group = os.geteuid(), os.getegid()
+    try:
+        _unshare(_CLONE_NEWNET)
+    except OSError:
+        # Whoever may not do that may have a namespace in which they may.
+        _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+        for name, text in (
+            ("setgroups", "deny"), ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+    with socket.socket() as any_socket:
+        request = struct.pack("16sH22x", b"lo", 0)
+        flags = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request)[16:18]
+        up = struct.unpack("H", flags)[0] | _IFF_UP
+        fcntl.ioctl(
+            any_socket, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", up)
+        )
+    os.environ[_ENTERED] = os.readlink(_NETWORK)
+
+
+def _unshare(what):
+    # Python has `os.unshare` from 3.12 on.
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "unshare"):
+        raise OSError("only Linux has them")
+    if library.unshare(what):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def is_entered():
+    """Whether this process is in a network that was entered so."""
+    try:
+        return os.environ.get(_ENTERED) == os.readlink(_NETWORK)
+    except OSError:
+        return False
+
+
+def begin_again():
+    """Replaces this process by the same command in a network of its own.
+
+    Returns:
+        str, why that cannot be, if it returns at all.
+    """
+    tried = subprocess.run(
+        [*_ALONE, sys.executable, "-c", ""], stderr=subprocess.PIPE, text=True,
+        check=False,
+    )
+    if tried.returncode:
+        return tried.stderr.strip().rpartition("\n")[2]
+    sys.stdout.flush()
+    os.execv(sys.executable, [*_ALONE, sys.executable, *sys.orig_argv[1:]])
+
+
+def main():
+    name = "private_network.py"
+    if not sys.argv[1:]:
+        sys.exit(f"{name}: expected a command. Received: nothing")
+    if __spec__ is not None:
+        os.execv(sys.executable, [*_ALONE, *sys.argv[1:]])
+    try:
+        enter()
+    except OSError as error:
+        sys.exit(
+            f"{name}: the system gives this user no network of its own: {error}"
+        )
+    try:
+        os.execvp(sys.argv[1], sys.argv[1:])
+    except OSError as error:
+        sys.exit(f"{name}: {sys.argv[1]}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()
