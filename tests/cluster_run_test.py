@@ -119,7 +119,9 @@ def test_worker_hangs_while_a_checkpoint_is_read(after, tmp_path, data_dir):
     assert status == 3, told
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("how", [
+    signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)
+])
 def test_goes_on_with_the_others(how, unbroken, tmp_path, data_dir):
     """Modules that share a device compute the same."""
     with contextlib.ExitStack() as stack:
@@ -150,6 +152,7 @@ def test_goes_on_with_the_others(how, unbroken, tmp_path, data_dir):
     assert_equal(weights(tmp_path / "run"), unbroken)
 
 
+@pytest.mark.slow
 def test_none_is_left(tmp_path, data_dir):
     process, address = start_worker()
     run = train(

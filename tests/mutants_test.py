@@ -102,7 +102,7 @@ def hang(*_):
 
 
 @pytest.mark.parametrize("number", [
-    40, pytest.param(500, marks=pytest.mark.slow)
+    15, pytest.param(500, marks=pytest.mark.slow)
 ])
 def test_no_manifest_breaks_a_training(number, tmp_path, monkeypatch):
     model = build()

@@ -286,13 +286,13 @@ def sample(max_examples, **options):
 as_drawn = {"phases": [hypothesis.Phase.generate]}
 
 
-@sample(100, **as_drawn)
+@sample(25, **as_drawn)
 @hypothesis.given(programs)
 def test_cutting_changes_nothing(float64, program):
     check_cuts(program)
 
 
-@sample(6, **as_drawn)
+@sample(4, **as_drawn)
 @hypothesis.given(programs)
 def test_training_is_the_reference(float64, program):
     check_training(program)
