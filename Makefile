@@ -47,7 +47,7 @@ clean:  ## remove the environment and all caches, keep runs/
 
 # The stamp is touched last: after an interrupted install, the next make starts
 # over. The newest Python is the newest that TensorFlow 2.21 has wheels for.
-$(INSTALLED): setup.py
+$(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
 	  sys.exit(not (3, 10) <= v <= (3, 13))' 2>/dev/null || { \
 	  echo "fr_keras needs Python 3.10 to 3.13, and $(PYTHON) is none of them:" \

@@ -25,6 +25,7 @@ FLOORS = {
             "benchmark", "compare", "evaluate", "local_cluster", "plan",
             "plot", "private_network", "study", "train", "worker",
         ],
+        ["__main__"],
     ],
 }
 

@@ -211,7 +211,7 @@ def test_memory(tmp_path):
                 "plan": [
                     "--gbits_per_second=0", "--gbits_per_second=10,nan",
                     "--gbits_per_second=", "--latency=-1", "--latency=nan",
-                    "--device=GPU:7", "--model_file=setup.py",
+                    "--device=GPU:7", "--model_file=LICENSE",
                     "--model_file=nowhere.keras", "--numbers_of_modules=0",
                     "--numbers_of_modules=2,2", "--depth=3", "--depth=0",
                     "--network=magic", "--network=inspect", "--teraflops=nan",

@@ -140,7 +140,8 @@ def compare(unbroken, killed):
     assert len(names) > 20
     for name in names:
         np.testing.assert_array_equal(
-            one.get_tensor(name), other.get_tensor(name), err_msg=name
+            *(written(name, c.get_tensor(name)) for c in (one, other)),
+            err_msg=name,
         )
     rows = [_history(workdir) for workdir in (unbroken, killed)]
     assert rows[0] == rows[1]
@@ -160,6 +161,18 @@ def compare(unbroken, killed):
         for workdir in (unbroken, killed)
     ]
     assert results[0]["test_accuracy"] == results[1]["test_accuracy"]
+
+
+def written(name, value):
+    """What somebody has written of a variable.
+
+    What DDG keeps of a forward pass has the reserve space of batch
+    normalization. oneDNN's mask of the activation has a byte for each element,
+    and TensorFlow allots it four: the rest is whatever was in memory.
+    """
+    if name.startswith("method/") and value.ndim == 1 and value.size > 1024:
+        return value[: value.size // 4]
+    return value
 
 
 def _history(workdir):

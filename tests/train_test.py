@@ -162,7 +162,7 @@ def test_flags_of_a_run_repeat_it(run, tmp_path):
         (["--dataset=nonsense"], "Received: nonsense"),
         (["--mean=1,2"], "--mean"),
         (["--crop_padding=1000"], "--crop_padding"),
-        (["--data_dir=setup.py"], "Not a directory"),
+        (["--data_dir=LICENSE"], "Not a directory"),
         (["--flagfile=nowhere.cfg"], "nowhere.cfg"),
         (["stray"], "stray"),
     ],

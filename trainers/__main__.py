@@ -1,0 +1,52 @@
+"""One command for all command lines: `fr-keras train --flagfile=...`."""
+
+import os
+import runpy
+import sys
+
+COMMANDS = {
+    "train": ("trainers.train", "train a network that is split into modules"),
+    "evaluate": ("trainers.evaluate", "evaluate what a run has trained"),
+    "compare": ("trainers.compare", "train by several methods, side by side"),
+    "plan": ("trainers.plan", "predict speed and memory for K devices"),
+    "plot": ("trainers.plot", "draw what a run's diagnostics have logged"),
+    "study": ("trainers.study", "train with simulated delays, on one device"),
+    "benchmark": ("trainers.benchmark", "measure speed, memory and recovery"),
+    "worker": ("trainers.worker", "offer this machine's devices to a run"),
+    "cluster": ("trainers.local_cluster", "train on workers on this machine"),
+}
+
+_NAME = "fr-keras"
+
+
+def usage():
+    """What `fr-keras --help` prints."""
+    lines = [
+        "Trains deep networks as modules in parallel (Features Replay).", "",
+        f"usage: {_NAME} COMMAND [--flags]", "",
+        *(f"    {name:10} {does}" for name, (_, does) in COMMANDS.items()), "",
+        f"{_NAME} COMMAND --helpshort lists the flags of a command.",
+    ]
+    return "\n".join(lines)
+
+
+def main():
+    """Runs the command that is named first on the command line."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("help", "-h", "-help", "--help", "--helpshort", "--helpfull"):
+        print(usage())
+        return
+    if name not in COMMANDS:
+        print(
+            f"{_NAME}: expected one of {', '.join(COMMANDS)}. "
+            f"Received: {name}", file=sys.stderr,
+        )
+        sys.exit(2)
+    module, _ = COMMANDS[name]
+    sys.argv = [os.path.join(_NAME, name), *arguments]
+    # Who starts again, after the loss of a worker, repeats it as it was.
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
