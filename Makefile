@@ -40,6 +40,7 @@ slow-test: $(INSTALLED_HUB)  ## run the tests that take long
 
 lint: $(INSTALLED)  ## check the style
 	$(BIN)/ruff check fr_keras trainers tests setup.py
+	$(BIN)/mypy
 
 clean:  ## remove the environment and all caches, keep runs/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

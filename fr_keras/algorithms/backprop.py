@@ -15,8 +15,18 @@ class Backprop(Algorithm):
     module after the other, so one device is busy at a time (*backward
     locking*). The numbers are those of the uncut network on one device.
 
-    The arguments, attributes and errors are those of `Algorithm`
-    (`fr_keras/algorithms/base.py`).
+    Attributes and errors are those of `fr_keras.algorithms.base.Algorithm`.
+
+    Args:
+        model: Sequential or Functional `keras.Model`, which is split and stays
+            as it is (a copy of it is trained), or a list of K modules.
+        num_modules: int, K, or `None` for one module per device.
+        devices: list of K device names, or `None` for the GPUs, or else the
+            logical CPU devices.
+        costs: dict from layer names to costs by which the modules are balanced,
+            `"measured"`, or `None` for estimates (see `fr_keras.partition`).
+        copy: bool. `False` trains the layers of `model` themselves.
+        **kwargs: of `keras.Model`.
 
     Example:
 

@@ -1,6 +1,9 @@
 """What all algorithms share: a `keras.Model` made of modules on devices."""
 
 import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -68,9 +71,11 @@ class Algorithm(Face):
     ties_weights = True
 
     def __init__(
-        self, model, num_modules=None, devices=None, costs=None, copy=True,
-        **kwargs,
-    ):
+        self, model: keras.Model | Sequence[keras.layers.Layer],
+        num_modules: int | None = None, devices: Sequence[str] | None = None,
+        costs: Mapping[str, Any] | str | None = None, copy: bool = True,
+        **kwargs: Any,
+    ) -> None:
         if tf.distribute.has_strategy():
             raise ValueError(
                 "Modules go to devices by `devices`, not by a strategy of "
@@ -94,7 +99,8 @@ class Algorithm(Face):
             if num_modules is None:
                 num_modules = placement.default_num_modules(devices)
             if costs == "measured":
-                costs = measure_costs(model, device=devices and devices[0])
+                first = devices[0] if devices else None
+                costs = measure_costs(model, device=first)
             graph = Graph(model)
             cut = best_cut(graph, num_modules, costs, ties=self.ties_weights)
             check_overrides(model)
@@ -109,9 +115,9 @@ class Algorithm(Face):
         self._network = network
         self._chain = None
         self._given_devices = devices
-        self._costs = costs and {
-            name: as_cost(cost) for name, cost in costs.items()
-        }
+        self._costs = None
+        if isinstance(costs, Mapping):
+            self._costs = {name: as_cost(cost) for name, cost in costs.items()}
         self._devices = placement.assign_devices(len(submodels), devices)
         # Where a network that is trained itself comes from, for `to_keras`.
         self._homes = None if copy else _Homes([
@@ -153,22 +159,22 @@ class Algorithm(Face):
         return list(network) if isinstance(network, list) else [network]
 
     @property
-    def modules(self):
+    def modules(self) -> tuple[keras.layers.Layer, ...]:
         return tuple(module.submodel for module in self.modules_at_work)
 
     @property
-    def devices(self):
+    def devices(self) -> tuple[str, ...]:
         return self._devices
 
     @property
-    def costs(self):
+    def costs(self) -> dict[str, Any] | None:
         return self._costs
 
     @property
-    def num_modules(self):
+    def num_modules(self) -> int:
         return len(self.modules_at_work)
 
-    def to_keras(self):
+    def to_keras(self) -> keras.Model:
         """Returns the trained network as one plain Keras model.
 
         Returns:
@@ -251,7 +257,9 @@ class Algorithm(Face):
                     show_trainable, layer_range,
                 )
 
-    def export(self, filepath, *args, **kwargs):
+    def export(
+        self, filepath: str | os.PathLike[str], *args: Any, **kwargs: Any,
+    ):
         """Exports the network for serving, without `fr_keras`.
 
         Args:
@@ -261,7 +269,7 @@ class Algorithm(Face):
         """
         return self._whole().export(filepath, *args, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "model": keras.saving.serialize_keras_object(self._network),

@@ -1,10 +1,13 @@
 """Decoupled parallel backpropagation (Huo, Gu, Yang, Huang, ICML 2018)."""
 
 import collections
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from fr_keras.algorithms.features_replay import FeaturesReplay
+from fr_keras.delays.delay_policy import DelayPolicy
 from fr_keras.engine.forward_backward import ForwardBackward
 
 
@@ -32,8 +35,21 @@ class DDG(FeaturesReplay):
     3. Update of every module by its own optimizer, at learning rate γ_t.
     4. Send e_k^t down: δ_{k-1}^{t+1} = e_k^t.
 
-    Warm-up, schedule, arguments, attributes and errors are those of
-    `FeaturesReplay`, but that weights are predicted on demand only.
+    Warm-up, schedule, attributes and errors are those of `FeaturesReplay`.
+
+    Args:
+        model: Sequential or Functional `keras.Model`, which is split and stays
+            as it is (a copy of it is trained), or a list of K modules.
+        num_modules: int, K, or `None` for one module per device.
+        devices: list of K device names, or `None` for the GPUs, or else the
+            logical CPU devices.
+        gradient_shrink: float, β, as for `FeaturesReplay`.
+        weight_prediction: bool, whether modules look ahead, as those of
+            `FeaturesReplay` do. Not by default.
+        delay_policy: `fr_keras.DelayPolicy`, or `None` for its defaults.
+        **kwargs: `costs` and `copy`, which say how `model` is split and what
+            becomes of it (see `fr_keras.algorithms.base.Algorithm`), and the
+            arguments of `keras.Model`.
 
     Example:
 
@@ -52,9 +68,11 @@ class DDG(FeaturesReplay):
     replays = False
 
     def __init__(
-        self, model, num_modules=None, devices=None, gradient_shrink=1.0,
-        weight_prediction=False, delay_policy=None, **kwargs,
-    ):
+        self, model: keras.Model | Sequence[keras.layers.Layer],
+        num_modules: int | None = None, devices: Sequence[str] | None = None,
+        gradient_shrink: float = 1.0, weight_prediction: bool = False,
+        delay_policy: DelayPolicy | None = None, **kwargs: Any,
+    ) -> None:
         super().__init__(
             model, num_modules, devices, gradient_shrink, weight_prediction,
             delay_policy, **kwargs,

@@ -1,6 +1,8 @@
 """Synthetic gradients: decoupled neural interfaces (Jaderberg et al., 2017)."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -39,15 +41,22 @@ class DNI(Algorithm):
     (`fr_keras.models.synthesizer`). Synthesizers are not part of the network,
     and not saved: like compiling, loading begins with new ones.
 
-    Other arguments, attributes and errors are those of `Algorithm`
-    (`fr_keras/algorithms/base.py`).
+    Attributes and errors are those of `fr_keras.algorithms.base.Algorithm`.
 
     Args:
+        model: Sequential or Functional `keras.Model`, which is split and stays
+            as it is (a copy of it is trained), or a list of K modules.
+        num_modules: int, K, or `None` for one module per device.
+        devices: list of K device names, or `None` for the GPUs, or else the
+            logical CPU devices.
         synthesizer_width: int, channels or units of the hidden layers of the
             synthesizers, or `None` for as many as the features have.
         synthesizer_optimizer: `keras.optimizers.Optimizer`, its name or its
             configuration; each synthesizer gets a copy. `None` for Adam at
             learning rate 1e-4.
+        **kwargs: `costs` and `copy`, which say how `model` is split and what
+            becomes of it (see `fr_keras.algorithms.base.Algorithm`), and the
+            arguments of `keras.Model`.
 
     Raises:
         ValueError: when training begins, if features have a shape that there
@@ -69,9 +78,12 @@ class DNI(Algorithm):
     """
 
     def __init__(
-        self, model, num_modules=None, devices=None, synthesizer_width=None,
-        synthesizer_optimizer=None, **kwargs,
-    ):
+        self, model: keras.Model | Sequence[keras.layers.Layer],
+        num_modules: int | None = None, devices: Sequence[str] | None = None,
+        synthesizer_width: int | None = None,
+        synthesizer_optimizer: keras.optimizers.Optimizer | str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(model, num_modules, devices, **kwargs)
         self.synthesizer_width = synthesizer_width
         self.synthesizer_optimizer = (
@@ -80,7 +92,7 @@ class DNI(Algorithm):
             else keras.optimizers.get(synthesizer_optimizer)
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "synthesizer_width": self.synthesizer_width,

@@ -1,6 +1,8 @@
 """Features Replay (Huo, Gu, Huang, NeurIPS 2018, arXiv 1807.04511)."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -55,10 +57,14 @@ class FeaturesReplay(Algorithm):
     module 4         P B B   P B B   P B B
     ```
 
-    Other arguments, attributes and errors are those of `Algorithm`
-    (`fr_keras/algorithms/base.py`).
+    Attributes and errors are those of `fr_keras.algorithms.base.Algorithm`.
 
     Args:
+        model: Sequential or Functional `keras.Model`, which is split and stays
+            as it is (a copy of it is trained), or a list of K modules.
+        num_modules: int, K, or `None` for one module per device.
+        devices: list of K device names, or `None` for the GPUs, or else the
+            logical CPU devices.
         gradient_shrink: float, β: every error gradient is multiplied by it
             when it is sent down, so that module k sees its own times
             β^(K - k). Below 1 it is *gradient shrinking* ([Zhuang et al.](
@@ -70,6 +76,9 @@ class FeaturesReplay(Algorithm):
             `False` is the algorithm of the paper, as it is written above.
         delay_policy: `fr_keras.DelayPolicy` that says how far they look ahead
             and what else depends on the delay, or `None` for its defaults.
+        **kwargs: `costs` and `copy`, which say how `model` is split and what
+            becomes of it (see `fr_keras.algorithms.base.Algorithm`), and the
+            arguments of `keras.Model`.
 
     Example:
 
@@ -94,9 +103,11 @@ class FeaturesReplay(Algorithm):
     replays = True
 
     def __init__(
-        self, model, num_modules=None, devices=None, gradient_shrink=1.0,
-        weight_prediction=True, delay_policy=None, **kwargs,
-    ):
+        self, model: keras.Model | Sequence[keras.layers.Layer],
+        num_modules: int | None = None, devices: Sequence[str] | None = None,
+        gradient_shrink: float = 1.0, weight_prediction: bool = True,
+        delay_policy: DelayPolicy | None = None, **kwargs: Any,
+    ) -> None:
         if not 0 < gradient_shrink <= 1:
             raise ValueError(
                 "`gradient_shrink` must be above 0 and at most 1. "
@@ -134,7 +145,7 @@ class FeaturesReplay(Algorithm):
                 "See docs/delays.md."
             )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "gradient_shrink": self.gradient_shrink,
@@ -161,11 +172,11 @@ class FeaturesReplay(Algorithm):
         return self.delay_policy or DelayPolicy()
 
     @property
-    def num_warmup_steps(self):
+    def num_warmup_steps(self) -> int:
         return self.num_modules - 1
 
     @property
-    def delays(self):
+    def delays(self) -> list[int]:
         return list(reversed(range(self.num_modules)))
 
     @property
@@ -250,7 +261,7 @@ class FeaturesReplay(Algorithm):
             for k in self._all_but_last
         ]
 
-    def drain(self):
+    def drain(self) -> None:
         """Lets late modules learn from all mini-batches that they have kept.
 
         Module k has not learned yet from the last K - k mini-batches. Here

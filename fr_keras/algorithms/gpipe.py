@@ -1,6 +1,8 @@
 """Pipelined back-propagation over micro-batches (Huang et al., 2019)."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -36,16 +38,23 @@ class GPipe(Algorithm):
     Losses of layers (`add_loss`, activity regularizers) are averaged over
     micro-batches.
 
-    Other arguments, attributes and errors are those of `Algorithm`
-    (`fr_keras/algorithms/base.py`).
+    Attributes and errors are those of `fr_keras.algorithms.base.Algorithm`.
 
     Args:
+        model: Sequential or Functional `keras.Model`, which is split and stays
+            as it is (a copy of it is trained), or a list of K modules.
+        num_modules: int, K, or `None` for one module per device.
+        devices: list of K device names, or `None` for the GPUs, or else the
+            logical CPU devices.
         num_microbatches: int, M, by which the size of every batch must be
             divisible. The more there are, the shorter devices wait: of all
             time, (K - 1) / (M + K - 1).
         recompute: bool, whether to keep only the inputs of the modules and to
             recompute activations in the backward pass; otherwise all
             activations of all micro-batches are kept.
+        **kwargs: `costs` and `copy`, which say how `model` is split and what
+            becomes of it (see `fr_keras.algorithms.base.Algorithm`), and the
+            arguments of `keras.Model`.
 
     Example:
 
@@ -63,9 +72,10 @@ class GPipe(Algorithm):
     """
 
     def __init__(
-        self, model, num_modules=None, devices=None, num_microbatches=4,
-        recompute=True, **kwargs,
-    ):
+        self, model: keras.Model | Sequence[keras.layers.Layer],
+        num_modules: int | None = None, devices: Sequence[str] | None = None,
+        num_microbatches: int = 4, recompute: bool = True, **kwargs: Any,
+    ) -> None:
         if not isinstance(num_microbatches, int) or num_microbatches < 1:
             raise ValueError(
                 "`num_microbatches` must be an integer, at least 1. "
@@ -75,7 +85,7 @@ class GPipe(Algorithm):
         self.num_microbatches = num_microbatches
         self.recompute = recompute
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_microbatches": self.num_microbatches,

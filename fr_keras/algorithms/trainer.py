@@ -39,14 +39,16 @@ class ModuleTrainer(ModuleLearner):
         devices: tuple of K full device names.
     """
 
-    # Iterations before all modules are updated; K - 1 for delayed methods.
-    num_warmup_steps = 0
-
     # Whether modules keep their inputs and compute their features again.
     replays = False
 
     # What looks at iterations, a tuple of `recording.Recorder`s.
     recorders = ()
+
+    @property
+    def num_warmup_steps(self) -> int:
+        """Iterations before all modules are updated; K - 1 if delayed."""
+        return 0
 
     @property
     def delays(self):

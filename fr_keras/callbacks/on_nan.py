@@ -27,7 +27,9 @@ class NonFiniteError(ArithmeticError):
         quantity: str, "loss", "gradient" or "weight".
     """
 
-    def __init__(self, step, module, quantity, cause=""):
+    def __init__(
+        self, step: int, module: int | None, quantity: str, cause: str = "",
+    ) -> None:
         self.step = step
         self.module = module
         self.quantity = quantity
@@ -78,14 +80,14 @@ class OnNaN(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, action="stop"):
+    def __init__(self, action: str = "stop") -> None:
         super().__init__()
         if action not in ("stop", "skip"):
             raise ValueError(
                 f"`action` must be 'stop' or 'skip'. Received: {action=}"
             )
         self.action = action
-        self.skipped = []
+        self.skipped: list = []
         self._batches = None
 
     def set_model(self, model):

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import time
+from collections.abc import Sequence
 
 import psutil
 import tensorflow as tf
@@ -21,7 +22,10 @@ _logger = logging.getLogger("fr_keras")
 _TIMEOUT = 5.0
 
 
-def connect(workers, coordinator=None, wait=60.0, network="auto"):
+def connect(
+    workers: Sequence[str], coordinator: str | None = None, wait: float = 60.0,
+    network: str = "auto",
+):
     """Makes the devices of workers devices of this program.
 
     To be called before TensorFlow does anything else. Waits until all workers
@@ -84,7 +88,7 @@ def connect(workers, coordinator=None, wait=60.0, network="auto"):
         ) from error
 
 
-def present(workers, wait=60.0):
+def present(workers: Sequence[str], wait: float = 60.0) -> list[str]:
     """Which of some workers are there; to go on without those that are lost.
 
     Args:

@@ -2,6 +2,7 @@
 
 import contextlib
 import struct
+from collections.abc import Sequence
 
 import grpc
 from tensorflow.python import pywrap_tfe
@@ -14,7 +15,7 @@ _METHOD = "/tensorflow.eager.EagerService/CloseContext"
 _TIMEOUT = 2.0  # Seconds; one that hangs does not answer.
 
 
-def release(workers):
+def release(workers: Sequence[str]) -> None:
     """Frees what this program has on workers, which it cannot use any more.
 
     A program that ends in its own time does so by itself. For one that is

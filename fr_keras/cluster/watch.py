@@ -1,6 +1,7 @@
 """Watches workers while a program waits for what they compute."""
 
 import threading
+from collections.abc import Callable, Sequence
 
 from fr_keras.cluster.status import WorkerError, ask
 
@@ -24,14 +25,17 @@ class Watch:
     ```
     """
 
-    def __init__(self, workers, patience=60.0, every=2.0):
+    def __init__(
+        self, workers: Sequence[str], patience: float = 60.0,
+        every: float = 2.0,
+    ) -> None:
         self._workers = list(workers)
         self._patience = patience
         self._every = every
         self._over = threading.Event()
         self._before = [ask(w, patience).devices for w in self._workers]
 
-    def start(self, on_loss):
+    def start(self, on_loss: Callable[[], object]) -> None:
         """Begins to watch, in threads of their own.
 
         Args:
@@ -49,11 +53,11 @@ class Watch:
         for task in range(len(self._workers)):
             threading.Thread(target=watch, args=[task], daemon=True).start()
 
-    def stop(self):
+    def stop(self) -> None:
         """Ends watching."""
         self._over.set()
 
-    def lost(self):
+    def lost(self) -> str | None:
         """Which worker is lost, and how, str, or `None` if all are there."""
         return next(
             filter(None, map(self._loss, range(len(self._workers)))), None

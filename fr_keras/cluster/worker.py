@@ -8,10 +8,12 @@ from fr_keras.cluster import identity, interface
 from fr_keras.cluster.status import WorkerError
 
 # Of what starts workers, so that they are found again.
-_servers = []
+_servers: list = []
 
 
-def start_worker(port=0, network="lo", allow_root=False):
+def start_worker(
+    port: int = 0, network: str = "lo", allow_root: bool = False,
+) -> int:
     """Starts a worker in this process, which then runs until it ends.
 
     TensorFlow's runtime has neither passwords nor encryption: **whoever can

@@ -39,7 +39,7 @@ _PRODUCTS = (keras.layers.Attention, keras.layers.Dot, keras.layers.Lambda)
 _IMBALANCE = 1.5
 
 # What traced calls of a kind cost: layers of a network are alike.
-_traced = {}
+_traced: dict = {}
 
 
 class Cost(typing.NamedTuple):

@@ -2,6 +2,8 @@
 
 import collections.abc
 import numbers
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +17,10 @@ from fr_keras.engine.tied import Owner
 _ESTIMATE_TOLERANCE = 0.03
 
 
-def partition(model, num_modules, costs=None):
+def partition(
+    model: keras.Model, num_modules: int,
+    costs: Mapping[str, Any] | None = None,
+) -> list[keras.Model]:
     """Cuts a Sequential or Functional model into modules.
 
     The model may be cut anywhere. What skips over a module passes through it:

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from typing import Any
 
 import keras
 
@@ -55,7 +56,7 @@ class DelayPolicy:
     ```
     """
 
-    def __init__(self, rate_exponent=1.0):
+    def __init__(self, rate_exponent: float = 1.0) -> None:
         if not isinstance(rate_exponent, numbers.Real) or not (
             0 <= rate_exponent < math.inf
         ):
@@ -63,9 +64,9 @@ class DelayPolicy:
                 "`rate_exponent` must be a finite number, at least 0. "
                 f"Received: {rate_exponent=}"
             )
-        self.rate_exponent = rate_exponent
+        self.rate_exponent: float = rate_exponent
 
-    def play(self, delay, momentum):
+    def play(self, delay: int, momentum: float) -> float:
         """How far ahead a new mini-batch is played.
 
         Args:
@@ -78,7 +79,7 @@ class DelayPolicy:
         """
         return sum(momentum**j for j in range(1, delay + 2)) if delay else 0.0
 
-    def replay(self, delay, momentum):
+    def replay(self, delay: int, momentum: float) -> float:
         """How far ahead gradients are computed: replays, and the last module.
 
         Args:
@@ -91,7 +92,7 @@ class DelayPolicy:
         del delay
         return momentum / (1 - momentum) if momentum < 1 else 0.0
 
-    def learning_rate(self, delay):
+    def learning_rate(self, delay: int) -> float:
         """What the highest learning rate of a module is multiplied by.
 
         Args:
@@ -102,7 +103,7 @@ class DelayPolicy:
         """
         return (1 + delay) ** -self.rate_exponent
 
-    def decayed_learning_rate(self, delay):
+    def decayed_learning_rate(self, delay: int) -> float:
         """What it is multiplied by when it has all but decayed.
 
         In between, at a share r of the highest until now, the factor is
@@ -116,7 +117,7 @@ class DelayPolicy:
         """
         return self.learning_rate(delay) ** 0.5
 
-    def momentum(self, delay, momentum):
+    def momentum(self, delay: int, momentum: float) -> float:
         """The momentum of a module's optimizer, β₁ for Adam and its kin.
 
         Args:
@@ -129,7 +130,7 @@ class DelayPolicy:
         del delay
         return momentum
 
-    def clipping(self, delay):
+    def clipping(self, delay: int) -> float:
         """What `clipnorm`, `global_clipnorm` or `clipvalue` is multiplied by.
 
         By default 1 / √(1 + s). Where the optimizer given to `compile` has
@@ -143,7 +144,7 @@ class DelayPolicy:
         """
         return (1 + delay) ** -0.5
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"rate_exponent": self.rate_exponent}
 
     @classmethod

@@ -28,7 +28,7 @@ class _Clock(typing.NamedTuple):
     calls: list
 
 
-_running = []
+_running: list[_Clock] = []
 
 
 @contextlib.contextmanager

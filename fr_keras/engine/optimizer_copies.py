@@ -9,7 +9,7 @@ import tensorflow as tf
 # The modules' copies of every optimizer that was given to `compile`, and the
 # hyperparameters it had when they were last alike: {optimizer: {module: …}}.
 # An optimizer that is given again goes on with them, as in Keras.
-_COPIES = weakref.WeakKeyDictionary()
+_COPIES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 # Translated for each module, from the variables that the user knows.
 _EXCLUDED = "_exclude_from_weight_decay"

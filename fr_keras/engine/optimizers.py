@@ -82,7 +82,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         if are_known(optimizer):
             self.build(None)  # It goes on with the state there is.
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self):
         return type(vars(self).get("shared", self))
 

@@ -63,7 +63,7 @@ def short_name(device):
     return f"{spec.job}:{spec.task}/{name}"
 
 
-def host(device):
+def host(device: str) -> str:
     """The CPU beside a device, in whose memory its data begin.
 
     Args:

@@ -17,7 +17,10 @@ _ARCHITECTURES = {
 RESNET_DEPTHS = tuple(sorted(_ARCHITECTURES))
 
 
-def resnet(depth, num_classes, input_shape=(32, 32, 3), dropout=0.0):
+def resnet(
+    depth: int, num_classes: int, input_shape: tuple[int, int, int] = (32, 32,
+    3), dropout: float = 0.0,
+) -> keras.Model:
     """A residual network for small images.
 
     Depths 20, 32, 44, 56 and 110 are the CIFAR networks of He et al. (basic

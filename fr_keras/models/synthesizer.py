@@ -1,5 +1,8 @@
 """Small networks that predict error gradients, for synthetic gradients."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from fr_keras.layers import FusedBatchNormalization
@@ -9,7 +12,10 @@ _CONVOLUTIONS = {
 }
 
 
-def synthesizer(shape, width=None, dtype=None, name="synthesizer"):
+def synthesizer(
+    shape: Sequence[int | None], width: int | None = None, dtype: Any = None,
+    name: str = "synthesizer",
+) -> keras.Model:
     """A network from features to a prediction of their error gradient.
 
     For images two convolutions, 3×3, with batch normalization and ReLU, and a

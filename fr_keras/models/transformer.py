@@ -6,8 +6,9 @@ from fr_keras.layers import PositionEmbedding
 
 
 def transformer(
-    depth, width, num_heads, vocabulary_size, length, dropout=0.0
-):
+    depth: int, width: int, num_heads: int, vocabulary_size: int, length: int,
+    dropout: float = 0.0,
+) -> keras.Model:
     """A decoder-only Transformer language model.
 
     Blocks are those of GPT-2: normalization before attention and before the

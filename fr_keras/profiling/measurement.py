@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import statistics
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -25,7 +26,9 @@ from fr_keras.profiling.timing import run_once, seconds_of
 _UNKNOWN = 32  # Examples, and other unknown lengths, where no data is given.
 
 
-def measure_costs(model, x=None, device=None):
+def measure_costs(
+    model: keras.Model, x: Any = None, device: str | None = None,
+) -> dict[str, Cost]:
     """Measures what the layers of a model take, forward and backward.
 
     Every layer is run by itself, forward and forward with backward, on a batch
@@ -59,7 +62,7 @@ def measure_costs(model, x=None, device=None):
     modules = fr_keras.partition(model, num_modules=4, costs=costs)
     ```
     """
-    seconds = {}
+    seconds: dict[str, list] = {}
     for call in measure_calls(model, x, device):
         seconds.setdefault(call.name, []).append(call.cost)
     return {

@@ -2,7 +2,10 @@
 
 import collections
 import dataclasses
+import os
 import textwrap
+from collections.abc import Mapping
+from typing import Any
 
 from fr_keras.engine.placement import short_name
 from fr_keras.visualization.description import Description
@@ -22,7 +25,10 @@ _MOST_LABELS = 4  # On one arrow; more are summed up.
 _GREY = "#555555"
 
 
-def plot_modules(modules, to_file="modules.png", costs=None):
+def plot_modules(
+    modules: Any, to_file: str | os.PathLike[str] = "modules.png",
+    costs: Mapping[str, Any] | None = None,
+):
     """Draws the modules that a network is cut into.
 
     One box for each module, from the input down, as high as its share of the

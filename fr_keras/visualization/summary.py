@@ -1,5 +1,8 @@
 """Summary: a table of the modules that a network is cut into."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 
 from fr_keras.engine.placement import short_name
@@ -13,7 +16,10 @@ _HEADER = (
 )
 
 
-def summary(modules, costs=None, print_fn=print, line_length=100):
+def summary(
+    modules: Any, costs: Mapping[str, Any] | None = None,
+    print_fn: Callable[[str], object] = print, line_length: int = 100,
+) -> None:
     """Prints a table of the modules that a network is cut into.
 
     A row for each module: its number, device, layers, parameters, share of the

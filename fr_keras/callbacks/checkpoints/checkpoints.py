@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -99,9 +100,11 @@ class Checkpoints(ResumingCallback):
     """
 
     def __init__(
-        self, directory, every_steps=None, every_minutes=None, every_epochs=1,
-        keep=3, monitor="val_loss", mode="min", logs=(),
-    ):
+        self, directory: str | os.PathLike[str], every_steps: int | None = None,
+        every_minutes: float | None = None, every_epochs: int | None = 1,
+        keep: int = 3, monitor: str = "val_loss", mode: str = "min",
+        logs: Sequence[str | os.PathLike[str]] = (),
+    ) -> None:
         super().__init__()
         for name, value, lowest in (
             ("every_steps", every_steps, 1), ("every_epochs", every_epochs, 1),
@@ -238,7 +241,7 @@ class Checkpoints(ResumingCallback):
         variables = training_state.variables(self.model)
         return {"metrics": variables["metrics"]}
 
-    def save(self):
+    def save(self) -> bool:
         """Writes a checkpoint now, in an epoch or its validation.
 
         Between two calls of the training function, that is; other callbacks

@@ -3,12 +3,16 @@
 import logging
 import os
 
+import keras
+
 from fr_keras.callbacks.checkpoints import configuration, store, training_state
 
 _logger = logging.getLogger("fr_keras")
 
 
-def restore_weights(model, directory):
+def restore_weights(
+    model: keras.Model, directory: str | os.PathLike[str],
+) -> str:
     """Sets the weights of a model to those of the newest checkpoint.
 
     The checkpoint may be of another algorithm or number of modules, as long as

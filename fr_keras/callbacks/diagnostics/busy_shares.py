@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import math
+import os
 
 import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled
@@ -68,11 +69,14 @@ class BusyShares(Diagnostic):
     ```
     """
 
-    def __init__(self, every=500, to_file=None, writer=None):
+    def __init__(
+        self, every: int = 500, to_file: str | os.PathLike[str] | None = None,
+        writer: tf.summary.SummaryWriter | None = None,
+    ) -> None:
         super().__init__(writer)
         self.every = checked(every)
         self.to_file = to_file
-        self.events = []
+        self.events: list[Event] = []
         self._timer = None
 
     def on_train_begin(self, logs=None):
@@ -158,7 +162,7 @@ class _Timer(Recorder):
     def __init__(self, every, step):
         self.fit = None
         self.step = step
-        self.events = []
+        self.events: list[Event] = []
         self._every = every
         self._is_due = False
         self._ready = set()
@@ -170,7 +174,7 @@ class _Timer(Recorder):
 
     def end(self, batches, selected):
         self.step += len(batches)
-        self.events = []
+        self.events: list[Event] = []
         if selected is None:
             return
         # The first call by the clock is a graph of its own, whose functions

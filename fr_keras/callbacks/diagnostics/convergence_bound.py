@@ -1,6 +1,7 @@
 """The convergence bound of the paper, beside what it bounds."""
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
@@ -52,7 +53,10 @@ class ConvergenceBound(ProbeDiagnostic):
         )
     )
 
-    def __init__(self, dataset, minimum=0.0, every=50, writer=None):
+    def __init__(
+        self, dataset: Any, minimum: float = 0.0, every: int = 50,
+        writer: tf.summary.SummaryWriter | None = None,
+    ) -> None:
         super().__init__(every, writer)
         self.dataset = dataset
         self.minimum = minimum

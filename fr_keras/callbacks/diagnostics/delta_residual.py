@@ -2,6 +2,8 @@
 
 import math
 
+import tensorflow as tf
+
 from fr_keras.callbacks.diagnostics.diagnostic import (
     ProbeDiagnostic,
     per_module,
@@ -41,9 +43,11 @@ class DeltaResidual(ProbeDiagnostic):
     of_modules = ("residual", "relative_residual")
     of_model = ("objective", "probed_loss")
 
-    def __init__(self, every=50, writer=None):
+    def __init__(
+        self, every: int = 50, writer: tf.summary.SummaryWriter | None = None,
+    ) -> None:
         super().__init__(every, writer)
-        self._residuals = {}
+        self._residuals: dict = {}
 
     def values(self, measured):
         found = measured.modules

@@ -20,10 +20,10 @@ class Diagnostic(keras.callbacks.Callback):
             epochs only.
     """
 
-    def __init__(self, writer=None):
+    def __init__(self, writer: tf.summary.SummaryWriter | None = None) -> None:
         super().__init__()
         self.writer = writer
-        self._latest = {}
+        self._latest: dict[str, float] = {}
 
     def log(self, values, step):
         """Logs values.
@@ -65,10 +65,12 @@ class ProbeDiagnostic(Diagnostic):
     """
 
     # Names of what is logged for each module, and for all of them together.
-    of_modules = ()
-    of_model = ()
+    of_modules: tuple[str, ...] = ()
+    of_model: tuple[str, ...] = ()
 
-    def __init__(self, every=50, writer=None):
+    def __init__(
+        self, every: int = 50, writer: tf.summary.SummaryWriter | None = None,
+    ) -> None:
         super().__init__(writer)
         self.every = checked(every)
         self.probe = None

@@ -4,6 +4,8 @@ import collections
 import math
 import statistics
 
+import tensorflow as tf
+
 from fr_keras.callbacks.diagnostics.diagnostic import (
     ProbeDiagnostic,
     per_module,
@@ -49,7 +51,10 @@ class DownhillSteps(ProbeDiagnostic):
 
     of_modules = ("downhill",)
 
-    def __init__(self, every=50, window=20, writer=None):
+    def __init__(
+        self, every: int = 50, window: int = 20,
+        writer: tf.summary.SummaryWriter | None = None,
+    ) -> None:
         super().__init__(every, writer)
         if window < 1:
             raise ValueError(
@@ -57,7 +62,7 @@ class DownhillSteps(ProbeDiagnostic):
                 f"Received: window={window}"
             )
         self.window = window
-        self._are_downhill = collections.defaultdict(
+        self._are_downhill: dict = collections.defaultdict(
             lambda: collections.deque(maxlen=window)
         )
         self._has_warned = False

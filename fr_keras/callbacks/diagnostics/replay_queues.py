@@ -12,6 +12,9 @@ class ReplayQueues(Diagnostic):
     `queue_bytes/module_1` to `queue_bytes/module_K`, the bytes on the module's
     device that are kept from one iteration to the next: stored inputs and the
     error gradient.
+
+    Args:
+        writer: as for other diagnostics; nothing is written to it.
     """
 
     def on_epoch_end(self, epoch, logs=None):

@@ -2,6 +2,7 @@
 
 import collections
 import statistics
+from typing import Any
 
 import tensorflow as tf
 
@@ -65,7 +66,10 @@ class SufficientDirection(ProbeDiagnostic):
     of_modules = ("sigma",)
     of_model = ("sigma/total",)
 
-    def __init__(self, every=50, window=20, dataset=None, writer=None):
+    def __init__(
+        self, every: int = 50, window: int = 20, dataset: Any = None,
+        writer: tf.summary.SummaryWriter | None = None,
+    ) -> None:
         super().__init__(every, writer)
         if window < 1:
             raise ValueError(
@@ -74,8 +78,8 @@ class SufficientDirection(ProbeDiagnostic):
             )
         self.window = window
         self.dataset = dataset
-        self._ratios = collections.defaultdict(self._window)
-        self._norms = collections.defaultdict(self._window)
+        self._ratios: Any = collections.defaultdict(self._window)
+        self._norms: Any = collections.defaultdict(self._window)
 
     def _window(self):
         return collections.deque(maxlen=self.window)

@@ -17,7 +17,7 @@ class Throughput(keras.callbacks.Callback):
         examples_per_epoch: int.
     """
 
-    def __init__(self, examples_per_epoch):
+    def __init__(self, examples_per_epoch: int) -> None:
         super().__init__()
         self.examples_per_epoch = examples_per_epoch
         self._start = 0.0

@@ -15,7 +15,7 @@ class UpdateDiagnostic(Diagnostic):
     """
 
     # Of what is logged.
-    name = None
+    name: str | None = None
 
     def __init__(self):
         super().__init__()
