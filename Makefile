@@ -10,9 +10,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_HUB := $(VENV)/.installed-hub
+INSTALLED_DOCS := $(VENV)/.installed-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help train cluster test slow-test lint clean
+.PHONY: help train cluster test slow-test lint docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' \
@@ -42,8 +43,12 @@ lint: $(INSTALLED)  ## check the style
 	$(BIN)/ruff check fr_keras trainers tests setup.py
 	$(BIN)/mypy
 
+# mkdocs writes site/; nothing is fetched from elsewhere.
+docs: $(INSTALLED_DOCS)  ## make the documentation and API reference, in site/
+	$(BIN)/mkdocs build --strict
+
 clean:  ## remove the environment and all caches, keep runs/
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find fr_keras trainers tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamp is touched last: after an interrupted install, the next make starts
@@ -63,4 +68,8 @@ $(INSTALLED): pyproject.toml
 # KerasHub, which brings tensorflow-text along, is for the slow tests.
 $(INSTALLED_HUB): $(INSTALLED)
 	$(BIN)/python -m pip install -e '.[dev,hub]'
+	@touch $@
+
+$(INSTALLED_DOCS): $(INSTALLED)
+	$(BIN)/python -m pip install -e '.[dev,docs]'
 	@touch $@
