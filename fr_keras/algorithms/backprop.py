@@ -1,8 +1,11 @@
 """Back-propagation over modules on devices: the locked baseline."""
 
+import functools
+
 import keras
 
 from fr_keras.algorithms.base import Algorithm
+from fr_keras.engine.boundaries import lead_backward, lead_forward
 from fr_keras.engine.device_function import DeviceFunction
 from fr_keras.engine.forward_backward import record
 
@@ -53,11 +56,10 @@ class Backprop(Algorithm):
         modules = self.modules_at_work
         features, losses, backward = modules[0].standardize(x), [], []
         for module in modules[:-1]:
-            made, of_layers, moved, backward_of_module = record(
-                module, module.used(features)
+            features, of_layers, moved, backward_of_module = lead_forward(
+                module, functools.partial(record, module), features
             )
             module.commit(moved)
-            features = module.output(features, made)
             losses.extend(of_layers)
             backward.append(backward_of_module)
 
@@ -69,7 +71,5 @@ class Backprop(Algorithm):
             module = modules[k]
             if not module.learns:
                 break
-            delta = module.rescaled(delta)
-            gradients[k], own = backward[k](module.received(delta))
-            delta = module.sent(own, delta)
+            gradients[k], delta = lead_backward(module, backward[k], delta)
         self.update(gradients, learning_rate)

@@ -9,6 +9,7 @@ from keras.src.trainers.trainer import model_supports_jit
 
 from fr_keras.algorithms.fitter import ModuleFitter
 from fr_keras.engine import placement
+from fr_keras.engine.boundaries import BackwardFunction, ForwardFunction
 from fr_keras.engine.device_function import DeviceFunction
 from fr_keras.engine.optimizers import ModuleOptimizers, given_optimizer
 from fr_keras.engine.tied import flat_layers
@@ -127,6 +128,34 @@ class ModuleCompiler(ModuleFitter):
             for k, (function, device, uses_xla) in enumerate(
                 zip(functions, self.devices, self._uses_xla)
             )
+        ]
+
+    def forward_functions(self, functions):
+        """Makes forward passes of the modules go from boundary to boundary.
+
+        Args:
+            functions: as for `on_devices`.
+
+        Returns:
+            List of `fr_keras.engine.boundaries.ForwardFunction`s.
+        """
+        return [
+            ForwardFunction(*pair)
+            for pair in zip(self.modules_at_work, self.on_devices(functions))
+        ]
+
+    def backward_functions(self, functions):
+        """Makes backward passes of the modules go from boundary to boundary.
+
+        Args:
+            functions: as for `on_devices`.
+
+        Returns:
+            List of `fr_keras.engine.boundaries.BackwardFunction`s.
+        """
+        return [
+            BackwardFunction(*pair)
+            for pair in zip(self.modules_at_work, self.on_devices(functions))
         ]
 
     def _choose_xla(self):

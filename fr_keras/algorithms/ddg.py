@@ -90,22 +90,22 @@ class DDG(FeaturesReplay):
             ForwardBackward(module, self.run_eagerly)
             for module in self.modules_at_work
         ]
-        self._play = self.on_devices(of_module.forward for of_module in passes)
-        self._replay = self.on_devices(
+        self._play = self.forward_functions(
+            of_module.forward for of_module in passes
+        )
+        self._replay = self.backward_functions(
             of_module.backward for of_module in passes
         )
         self._build_queues()
 
-    def _rates_ahead(self):
-        plays, replays = super()._rates_ahead()
+    def rates_ahead(self):
+        plays, replays = super().rates_ahead()
         # Nothing is replayed; the last module learns ahead all the same.
         return plays, [*([] for _ in replays[:-1]), replays[-1]]
 
     def next_update(self, k):
         residuals, delta = self._pending(k)
-        gradients, _ = self._replay[k](
-            residuals, self.modules_at_work[k].received(delta)
-        )
+        gradients, _ = self._replay[k](residuals, delta)
         return gradients, delta, None
 
 

@@ -141,8 +141,8 @@ class DNI(Algorithm):
         passes = [
             ForwardBackward(module, self.run_eagerly) for module in modules
         ]
-        self._forward = self.on_devices(p.forward for p in passes)
-        self._backward = self.on_devices(p.backward for p in passes)
+        self._forward = self.forward_functions(p.forward for p in passes)
+        self._backward = self.backward_functions(p.backward for p in passes)
         self._predict = self.on_devices(
             functools.partial(synthesizer.predict, module)
             for synthesizer, module in zip(synthesizers, modules)
@@ -165,16 +165,13 @@ class DNI(Algorithm):
         gradients = [None] * self.num_modules
         sent = [None] * self.num_modules
         for k, module in enumerate(modules[:-1]):
-            made, kept, own_losses, _ = self._forward[k](
-                module.used(features[k])
-            )
-            features.append(module.output(features[k], made))
+            made, kept, own_losses, _ = self._forward[k](features[k])
+            features.append(made)
             losses.extend(own_losses)
-            if not module.learns:
-                continue
-            delta = self._predict[k](features[k + 1])
-            gradients[k], own = self._backward[k](kept, module.received(delta))
-            sent[k] = module.sent(own, delta)
+            if module.learns:
+                gradients[k], sent[k] = self._backward[k](
+                    kept, self._predict[k](features[k + 1])
+                )
         gradients[-1], sent[-1], _ = self.learn(
             features[-1], y, sample_weight, losses
         )

@@ -11,7 +11,7 @@ from fr_keras.algorithms.base import Algorithm
 from fr_keras.algorithms.evaluator import given
 from fr_keras.engine import replayable
 from fr_keras.engine.device_function import DeviceFunction
-from fr_keras.engine.features import Features
+from fr_keras.engine.features import ErrorGradient, Features
 from fr_keras.engine.forward_backward import ForwardBackward
 from fr_keras.engine.playing import replay
 
@@ -114,11 +114,11 @@ class GPipe(Algorithm):
             ForwardBackward(module, self.run_eagerly, self._loss_weight)
             for module in modules
         ]
-        self._forward = self.on_devices(
+        self._forward = self.forward_functions(
             functools.partial(self._forward_microbatch, *of_module)
             for of_module in zip(modules, passes)
         )
-        self._backward = self.on_devices(
+        self._backward = self.backward_functions(
             functools.partial(self._backward_microbatch, *of_module)
             for of_module in zip(modules, passes)
         )
@@ -143,11 +143,10 @@ class GPipe(Algorithm):
         kept, losses, averages = [[[] for _ in modules] for _ in range(3)]
         outputs = []
         for features in self._split(modules[0].standardize(x)):
-            for k, module in enumerate(modules):
-                made, *rest = self._forward[k](module.used(features))
+            for k, forward in enumerate(self._forward):
+                features, *rest = forward(features)
                 for of_all, mine in zip((kept, losses, averages), rest):
                     of_all[k].append(mine)
-                features = module.output(features, made)
             outputs.append(features)
         for k, of_module in enumerate(averages):
             self._settle[k](of_module)
@@ -161,19 +160,13 @@ class GPipe(Algorithm):
         self._count(given(loss, of_layers), y, whole, sample_weight)
 
         gradients = [None] * self.num_modules
-        for m in reversed(range(self.num_microbatches)):
-            received, delta = deltas[m], None
+        for m, delta in reversed(list(enumerate(deltas))):
             for k in reversed(range(self.num_modules)):
-                module = modules[k]
-                if not module.learns:
+                if not modules[k].learns:
                     break
-                if delta is not None:
-                    delta = module.rescaled(delta)
-                    received = module.received(delta)
-                gradients[k], own = self._backward[k](
-                    kept[k][m], received, gradients[k]
+                gradients[k], delta = self._backward[k](
+                    kept[k][m], delta, gradients[k]
                 )
-                delta = module.sent(own, delta)
         self.update(gradients, learning_rate)
 
     def _split(self, features):
@@ -235,8 +228,8 @@ class GPipe(Algorithm):
             sample_weight: nest of tensors or `None`.
 
         Returns:
-            Tuple `(deltas, loss, whole)`: for each micro-batch the list of
-            tensors δ_K; the loss; and `Features`, the output for the
+            Tuple `(deltas, loss, whole)`: for each micro-batch the
+            `ErrorGradient` δ_K; the loss; and `Features`, the output for the
             mini-batch.
         """
         module = self.modules_at_work[-1]
@@ -266,7 +259,11 @@ class GPipe(Algorithm):
             )
             for source, gradient in zip(sources, gradients)
         ]
-        return [list(delta) for delta in zip(*split)], loss, whole
+        deltas = [
+            ErrorGradient(module.spread(delta), module.loss_scale)
+            for delta in zip(*split)
+        ]
+        return deltas, loss, whole
 
 
 def plus(a, b):

@@ -142,10 +142,10 @@ class ModuleLearner(ModuleCompiler):
         """Traces what makes features, in all modules but the last.
 
         Args:
-            functions: list of `DeviceFunction`s, one for each module, which
-                take the used features and return what the module makes of
-                them, what it keeps of it, and more.
-            others: list of lists of what each takes beside, or nothing.
+            functions: list of `ForwardFunction`s, one for each module, which
+                return h_k, what the module keeps of it, and more.
+            others: list of lists of what each takes beside h_{k-1}, or
+                nothing.
 
         Returns:
             List of tuples `(features, kept, graph)`, one for each module but
@@ -157,13 +157,10 @@ class ModuleLearner(ModuleCompiler):
             self.modules_at_work[0].standardize, autograph=False
         ).get_concrete_function(x).structured_outputs
         traced = []
-        for module, function, more in itertools.zip_longest(
-            self.modules_at_work[:-1], functions[:-1], others, fillvalue=()
+        for function, more in itertools.zip_longest(
+            functions[:-1], others, fillvalue=()
         ):
-            (made, kept, *_), graph = function.trace(
-                module.used(features), *more
-            )
-            features = module.output(features, made)
+            (features, kept, *_), graph = function.trace(features, *more)
             traced.append((features, kept, graph))
         return traced
 

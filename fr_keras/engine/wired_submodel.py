@@ -231,6 +231,13 @@ class WiredSubmodel:
             self._wiring.output(features.masks, made.masks),
         )
 
+    def made(self, output):
+        """The part of the whole output that the submodel made, `Features`."""
+        return Features(
+            [output.tensors[i] for i in self._wiring.made],
+            [output.masks[i] for i in self._wiring.made],
+        )
+
     def packed(self, outputs):
         """The whole output in the submodel's own structure, masks included.
 
@@ -266,6 +273,20 @@ class WiredSubmodel:
         """
         made = [delta.tensors[j] for j in self._wiring.made]
         return [made[i] for i in self._differentiated]
+
+    def spread(self, gradients):
+        """The list like `ErrorGradient.tensors` of the whole output.
+
+        Args:
+            gradients: list of tensors, as `received` returns it.
+        """
+        made = [None] * len(self._wiring.made)
+        for i, gradient in zip(self._differentiated, gradients):
+            made[i] = gradient
+        tensors = [None] * (len(made) + len(self._wiring.passed))
+        for j, gradient in zip(self._wiring.made, made):
+            tensors[j] = gradient
+        return tensors
 
     def sent(self, gradients, delta=None):
         """e_k, the error gradient of the whole input.

@@ -1,0 +1,179 @@
+"""What methods whose gradients are late have in common."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from fr_keras.algorithms.base import Algorithm
+from fr_keras.delays.delay_adjustment import adjust
+from fr_keras.delays.delay_policy import DelayPolicy
+from fr_keras.delays.delayed_rates import DelayedRates
+from fr_keras.delays.look_ahead import LookAhead
+from fr_keras.engine.user_warnings import warn
+
+# With more, the study found no way to back-propagation's accuracy but Muon.
+_MOST_MODULES = 8
+
+
+class DelayedAlgorithm(Algorithm):
+    """A method in which module k's gradient is K - k iterations late.
+
+    What is done about it: error gradients shrink on their way down, modules
+    look ahead, and learning rates fall with the delay.
+
+    Args:
+        model: as for `fr_keras.algorithms.base.Algorithm`.
+        num_modules: the same.
+        devices: the same.
+        gradient_shrink: float, β, at most 1: what error gradients are
+            multiplied by when they are sent down.
+        weight_prediction: bool, whether modules look ahead.
+        delay_policy: `fr_keras.DelayPolicy`, or `None` for its defaults.
+        **kwargs: of `fr_keras.algorithms.base.Algorithm`.
+
+    Raises:
+        ValueError: if one of them is something else.
+    """
+
+    def __init__(
+        self, model: keras.Model | Sequence[keras.layers.Layer],
+        num_modules: int | None = None, devices: Sequence[str] | None = None,
+        gradient_shrink: float = 1.0, weight_prediction: bool = True,
+        delay_policy: DelayPolicy | None = None, **kwargs: Any,
+    ) -> None:
+        if not 0 < gradient_shrink <= 1:
+            raise ValueError(
+                "`gradient_shrink` must be above 0 and at most 1. "
+                f"Received: {gradient_shrink=}"
+            )
+        if weight_prediction not in (True, False):
+            raise ValueError(
+                "`weight_prediction` must be True or False. "
+                f"Received: {weight_prediction=}"
+            )
+        if delay_policy is not None and not isinstance(
+            delay_policy, DelayPolicy
+        ):
+            raise ValueError(
+                "`delay_policy` must be a fr_keras.DelayPolicy. "
+                f"Received: {delay_policy=}"
+            )
+        if delay_policy is not None and not weight_prediction:
+            raise ValueError(
+                "`delay_policy` says how far to look ahead, so it needs "
+                f"`weight_prediction=True`. Received: {weight_prediction=}"
+            )
+        super().__init__(model, num_modules, devices, **kwargs)
+        self.gradient_shrink = gradient_shrink
+        self.weight_prediction = bool(weight_prediction)
+        self.delay_policy = delay_policy
+        if self.num_modules > _MOST_MODULES:
+            warn(
+                f"With {self.num_modules} modules gradients are up to "
+                f"{self.num_modules - 1} iterations late. In the study of "
+                f"docs/results.md, more than {_MOST_MODULES} modules without "
+                "normalization stayed behind back-propagation with SGD and "
+                "Adam. Clip gradients, and compare with Backprop; or choose "
+                "Muon, fewer modules, or an exact pipeline (fr_keras.GPipe). "
+                "See docs/delays.md."
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "gradient_shrink": self.gradient_shrink,
+            "weight_prediction": self.weight_prediction,
+            "delay_policy": self.delay_policy
+            and keras.saving.serialize_keras_object(self.delay_policy),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        # Models that were saved before there were predictions have none.
+        config = {"weight_prediction": False, **config}
+        if config.get("delay_policy") is not None:
+            config["delay_policy"] = keras.saving.deserialize_keras_object(
+                config["delay_policy"], custom_objects=custom_objects
+            )
+        return super().from_config(config, custom_objects)
+
+    @property
+    def _policy(self):
+        """The `DelayPolicy`, or `None` where nothing is late or predicted."""
+        if self.num_modules == 1 or not self.weight_prediction:
+            return None
+        return self.delay_policy or DelayPolicy()
+
+    @property
+    def num_warmup_steps(self) -> int:
+        return self.num_modules - 1
+
+    @property
+    def delays(self) -> list[int]:
+        return list(reversed(range(self.num_modules)))
+
+    def make_state(self):
+        policy = self._policy
+        for module, delay in zip(self.modules_at_work, self.delays):
+            module.look_ahead = policy and LookAhead(module, policy, delay)
+        self._rates = policy and DelayedRates(
+            policy, self.delays, self.optimizer
+        )
+
+    def state_variables(self):
+        keeping = [
+            self._rates, *(module.look_ahead for module in self.modules_at_work)
+        ]
+        return [
+            variable for one in keeping if one is not None
+            for variable in one.variables
+        ]
+
+    def next_rates(self):
+        """The learning rates of the next iteration, which then is counted.
+
+        Returns:
+            Tuple of γ_t, as `update` takes it, and what `rates_ahead` returns.
+        """
+        if self._rates is not None:
+            self._rates.note()
+        ahead = self.rates_ahead()
+        return self.optimizer.next_learning_rate(), *ahead
+
+    def rates_ahead(self):
+        """The learning rates with which modules look ahead, if they do.
+
+        Returns:
+            Tuple of two lists with one list for each module: what plays and
+            what replays take.
+        """
+        if self._rates is None:
+            return [[[]] * self.num_modules] * 2
+        return self._rates.ahead()
+
+    def rates_of(self, k, learning_rate):
+        if self._rates is None:
+            return learning_rate
+        return self._rates.of_module(k, learning_rate)
+
+    def adjust_optimizer(self, k, optimizer, given):
+        if self._policy is not None:
+            adjust(optimizer, given, self._policy, self.delays[k])
+
+    def sent_down(self, sent):
+        """β times what modules send down, δ_k for all but the last."""
+        if self.gradient_shrink == 1:
+            return sent[1:]
+        deltas = []
+        for device, delta in zip(self.devices[1:], sent[1:]):
+            if delta is not None:
+                with tf.device(device):
+                    delta = delta._replace(tensors=[
+                        None if tensor is None
+                        else tensor * self.gradient_shrink
+                        for tensor in delta.tensors
+                    ])
+            deltas.append(delta)
+        return deltas
