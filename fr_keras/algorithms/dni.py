@@ -11,7 +11,7 @@ from fr_keras.algorithms.base import Algorithm
 from fr_keras.engine.features import ErrorGradient, Features
 from fr_keras.engine.forward_backward import ForwardBackward
 from fr_keras.engine.guard import all_finite
-from fr_keras.engine.module import Module
+from fr_keras.engine.module import side_network
 from fr_keras.engine.tied import is_weight
 from fr_keras.models.synthesizer import synthesizer
 
@@ -203,17 +203,11 @@ class _Synthesizer:
             if not differentiable[i]:
                 continue
             shape = (None, *tensor.shape[1:])
-            with tf.device(device):
-                network = Module(synthesizer(shape, **options), device)
-                network.build(
-                    keras.KerasTensor(shape, options["dtype"]), [False],
-                    is_last=True,
-                )
-                network.optimizer = optimizer.from_config(
-                    optimizer.get_config()
-                )
-                network.optimizer.build(network.trainable_variables)
-            self._networks[i] = network
+            self._networks[i] = side_network(
+                functools.partial(synthesizer, shape, **options),
+                keras.KerasTensor(shape, options["dtype"]), device,
+                lambda: optimizer.from_config(optimizer.get_config()),
+            )
 
     @property
     def variables(self):

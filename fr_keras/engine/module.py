@@ -300,6 +300,29 @@ class Module(WiredSubmodel):
                 updated()
 
 
+def side_network(make, inputs, device, make_optimizer):
+    """A network beside a module, which learns by itself.
+
+    A synthesizer of error gradients, for instance, or a local classifier.
+
+    Args:
+        make: callable without arguments that returns a `keras.Model`.
+        inputs: `keras.KerasTensor` or tensor, what the network takes.
+        device: full device name.
+        make_optimizer: callable without arguments that returns a
+            `keras.optimizers.Optimizer`.
+
+    Returns:
+        `Module`, built on the device, as is its optimizer.
+    """
+    with tf.device(device):
+        network = Module(make(), device)
+        network.build(inputs, [False], is_last=True)
+        network.optimizer = make_optimizer()
+        network.optimizer.build(network.trainable_variables)
+    return network
+
+
 def _times(tensor, factor):
     """A tensor times a scalar, in the wider of their dtypes."""
     dtype = max(tensor.dtype, factor.dtype, key=lambda dtype: dtype.size)
