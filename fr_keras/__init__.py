@@ -27,6 +27,7 @@ from fr_keras.callbacks.checkpoints import (
 from fr_keras.callbacks.on_nan import NonFiniteError, OnNaN
 from fr_keras.cutting.partition import partition
 from fr_keras.delays.delay_policy import DelayPolicy
+from fr_keras.engine.cpu_devices import use_cpu_devices
 from fr_keras.profiling.measurement import measure_costs
 from fr_keras.versions import VERSION
 from fr_keras.visualization.plotting import plot_modules
@@ -55,4 +56,5 @@ __all__ = [
     "plot_modules",
     "restore_weights",
     "summary",
+    "use_cpu_devices",
 ]

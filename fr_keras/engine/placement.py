@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from fr_keras.engine import holdings
+from fr_keras.engine.user_warnings import warn
 
 
 def assign_devices(num_modules, devices=None):
@@ -26,6 +27,8 @@ def assign_devices(num_modules, devices=None):
     """
     if devices is None:
         names = [_full_name(device.name) for device in _default_devices()]
+        if len(names) < num_modules:
+            warn(_shared(names, num_modules))
     else:
         if isinstance(devices, str) or not devices:
             raise ValueError(
@@ -39,11 +42,27 @@ def assign_devices(num_modules, devices=None):
             if name not in full_names:
                 raise ValueError(
                     "`devices` must name available devices, which are "
-                    f"{', '.join(available)} (logical CPU devices are made "
-                    "with tf.config.set_logical_device_configuration before "
-                    f"TensorFlow starts). Received: device={device!r}"
+                    f"{', '.join(available)} (fr_keras.use_cpu_devices makes "
+                    "logical CPU devices, before TensorFlow starts). "
+                    f"Received: device={device!r}"
                 )
     return tuple(names[k % len(names)] for k in range(num_modules))
+
+
+def _shared(names, num_modules):
+    """The warning that modules share devices which nobody chose."""
+    devices = ", ".join(map(short_name, names))
+    way_out = "use fewer modules"
+    if names[0].rpartition(":")[0].endswith("CPU"):
+        way_out = (
+            f"call fr_keras.use_cpu_devices({num_modules}) before anything "
+            "else, which helps as far as there are cores"
+        )
+    return (
+        f"{num_modules} modules share {devices}, where they take turns: that "
+        "is slower than training without modules. To train in parallel, "
+        f"{way_out}; to share on purpose, name `devices`."
+    )
 
 
 def short_name(device):

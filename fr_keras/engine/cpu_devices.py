@@ -1,0 +1,68 @@
+"""Logical CPU devices, which stand in for accelerators."""
+
+import numbers
+import os
+
+import tensorflow as tf
+
+
+def use_cpu_devices(count: int) -> list[str]:
+    """Splits the CPU into logical devices, one for each module.
+
+    Call it first: TensorFlow fixes its devices when it computes for the first
+    time. On one CPU modules share the cores; `count` of them are as fast as
+    devices of their own only where there is a core for each. Operations get as
+    many threads as there are cores for each device.
+
+    Args:
+        count: int, how many devices, at least 1.
+
+    Returns:
+        List of `count` device names, for `devices` of a method.
+
+    Raises:
+        ValueError: if `count` is no positive integer.
+        RuntimeError: if TensorFlow has begun with another number of devices.
+
+    Example:
+
+    ```python
+    import fr_keras
+
+    fr_keras.use_cpu_devices(4)
+    network = fr_keras.models.resnet(20, num_classes=10)
+    model = fr_keras.FeaturesReplay(network, num_modules=4)
+    ```
+    """
+    if (
+        isinstance(count, bool) or not isinstance(count, numbers.Integral)
+        or count < 1
+    ):
+        raise ValueError(
+            f"`count` must be an integer, at least 1. Received: {count=}"
+        )
+    names = [f"CPU:{i}" for i in range(count)]
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    try:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * count
+        )
+    except RuntimeError as error:
+        there = len(tf.config.list_logical_devices("CPU"))
+        if there == count:
+            return names
+        raise RuntimeError(
+            "`use_cpu_devices` must be called before TensorFlow computes "
+            "anything, so before a model or a tensor is made. There are "
+            f"{there} CPU devices now. Received: {count=}"
+        ) from error
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    tf.config.threading.set_intra_op_parallelism_threads(
+        max(1, cores // count)
+    )
+    # One more than cores, for what only waits.
+    tf.config.threading.set_inter_op_parallelism_threads(cores + 1)
+    return names
