@@ -42,20 +42,24 @@ def use_cpu_devices(count: int) -> list[str]:
             f"`count` must be an integer, at least 1. Received: {count=}"
         )
     names = [f"CPU:{i}" for i in range(count)]
-    (cpu,) = tf.config.list_physical_devices("CPU")
     try:
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * count
-        )
+        _configure(count)
     except RuntimeError as error:
         there = len(tf.config.list_logical_devices("CPU"))
-        if there == count:
-            return names
-        raise RuntimeError(
-            "`use_cpu_devices` must be called before TensorFlow computes "
-            "anything, so before a model or a tensor is made. There are "
-            f"{there} CPU devices now. Received: {count=}"
-        ) from error
+        if there != count:
+            raise RuntimeError(
+                "`use_cpu_devices` must be called before TensorFlow computes "
+                "anything, so before a model or a tensor is made. There are "
+                f"{there} CPU devices now. Received: {count=}"
+            ) from error
+    return names
+
+
+def _configure(count):
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * count
+    )
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -65,4 +69,3 @@ def use_cpu_devices(count: int) -> list[str]:
     )
     # One more than cores, for what only waits.
     tf.config.threading.set_inter_op_parallelism_threads(cores + 1)
-    return names
