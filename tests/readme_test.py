@@ -1,4 +1,4 @@
-"""The programs in the README run as they are written."""
+"""The programs of the first pages run as they are written."""
 
 import pathlib
 import re
@@ -7,8 +7,16 @@ import keras
 import numpy as np
 import pytest
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
-PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+import fr_keras
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = {
+    "README.md": (1, {"trained.keras"}),
+    "docs/python.md": (4, {
+        "modules.png", "checkpoint.keras", "modules.keras", "served",
+        "checkpoints",
+    }),
+}
 
 
 @pytest.fixture
@@ -29,12 +37,27 @@ def small_data(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def test_programs(small_data, tmp_path):
-    assert len(PROGRAMS) == 5
+@pytest.mark.parametrize("page", PAGES)
+def test_programs(page, small_data, tmp_path, monkeypatch):
+    # The tests have devices already.
+    monkeypatch.setattr(fr_keras, "use_cpu_devices", lambda count: None)
+    text = (ROOT / page).read_text()
+    programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    count, left = PAGES[page]
+    assert len(programs) == count
     names = {}
-    for program in PROGRAMS:  # One goes on from the one before it.
-        exec(compile(program, str(README), "exec"), names)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "trained.keras", "modules.png", "checkpoint.keras", "modules.keras",
-        "served", "checkpoints",
-    }
+    for program in programs:  # One may use what the one before it made.
+        exec(compile(program, page, "exec"), names)
+    assert {path.name for path in tmp_path.iterdir()} == left
+
+
+def test_first_page_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 90
+
+
+def test_links_lead_somewhere():
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for link in re.findall(r"\]\(\s*([^)\s]+)\)", page.read_text()):
+            if "://" in link or link.startswith("#"):
+                continue
+            assert (page.parent / link.partition("#")[0]).exists(), (page, link)
