@@ -18,7 +18,7 @@ from fr_keras.algorithms.face import Face
 from fr_keras.cutting.costs import as_cost
 from fr_keras.cutting.graph import Graph
 from fr_keras.cutting.partition import best_cut, split
-from fr_keras.engine import holdings, placement
+from fr_keras.engine import holdings, placement, private
 from fr_keras.engine.chain import Chain
 from fr_keras.engine.module import Module
 from fr_keras.engine.user_warnings import warn
@@ -149,7 +149,7 @@ class Algorithm(Face):
 
     def _layers_are_built(self):
         return all(
-            layer.built for layer in self._flatten_layers(include_self=False)
+            layer.built for layer in private.sublayers(self, include_self=False)
         )
 
     @property

@@ -5,10 +5,9 @@ import numbers
 
 import keras
 import tensorflow as tf
-from keras.src.trainers.trainer import model_supports_jit
 
 from fr_keras.algorithms.fitter import ModuleFitter
-from fr_keras.engine import placement
+from fr_keras.engine import placement, private
 from fr_keras.engine.boundaries import BackwardFunction, ForwardFunction
 from fr_keras.engine.device_function import DeviceFunction
 from fr_keras.engine.optimizers import ModuleOptimizers, given_optimizer
@@ -69,7 +68,7 @@ class ModuleCompiler(ModuleFitter):
         of_layers = {
             id(metric) for module in self.modules_at_work
             for layer in flat_layers(module.submodel)
-            for metric in layer._metrics
+            for metric in private.own_metrics(layer)
         }
         placement.move(
             [m for m in self.metrics if id(m) not in of_layers],
@@ -164,11 +163,11 @@ class ModuleCompiler(ModuleFitter):
             return [False] * len(self.modules_at_work)
         chosen = []
         for k, module in enumerate(self.modules_at_work, start=1):
-            chosen.append(model_supports_jit(module.submodel))
+            chosen.append(private.model_supports_jit(module.submodel))
             if chosen[-1]:
                 continue
             names = [
-                layer.name for layer in module.submodel._flatten_layers()
+                layer.name for layer in private.sublayers(module.submodel)
                 if not layer.supports_jit
             ]
             reason = (

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from fr_keras.batches import labels
 from fr_keras.batches.reading import Reading, reads
-from fr_keras.engine import chain, placement
+from fr_keras.engine import chain, placement, private
 from fr_keras.engine.user_warnings import warn
 from fr_keras.engine.wired_submodel import call_quietly
 
@@ -57,9 +57,9 @@ class ModuleEvaluator(keras.Model):
             return tf.identity(x), self._announce_gradient
 
         announcing = identity(tensor)
-        mask = getattr(tensor, "_keras_mask", None)
+        mask = private.mask_of(tensor)
         if mask is not None:
-            announcing._keras_mask = mask
+            private.set_mask(announcing, mask)
         return announcing
 
     def _announce_gradient(self, gradient):
@@ -128,10 +128,10 @@ class ModuleEvaluator(keras.Model):
             Scalar tensor, or `None` if no loss was given.
         """
         del x, training
-        if self._compile_loss is None:
+        if private.compiled_loss(self) is None:
             return None
         _check_sample_weight(y_pred, sample_weight)
-        return self._compile_loss(y, y_pred, sample_weight)
+        return private.compiled_loss(self)(y, y_pred, sample_weight)
 
     def test_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -152,7 +152,7 @@ class ModuleEvaluator(keras.Model):
         total = sum(tf.cast(loss, losses[0].dtype) for loss in losses[1:])
         total = losses[0] + total if len(losses) > 1 else losses[0]
         batch_size = tf.shape(tf.nest.flatten(y_pred)[0])[0]
-        self._loss_tracker.update_state(total, sample_weight=batch_size)
+        private.loss_tracker(self).update_state(total, sample_weight=batch_size)
 
     @contextlib.contextmanager
     def _fits(self, y, y_pred):
@@ -191,7 +191,7 @@ def _check_sample_weight(y_pred, sample_weight):
     if len(weights) == 1:
         weights *= len(outputs)
     for output, weight in zip(outputs, weights):
-        mask = getattr(output, "_keras_mask", None)
+        mask = private.mask_of(output)
         if mask is None or weight is None or not weight.shape.rank:
             continue
         shapes = [tuple(weight.shape), tuple(mask.shape)]

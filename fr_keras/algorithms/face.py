@@ -4,6 +4,7 @@
 import contextlib
 
 from fr_keras.algorithms.trainer import ModuleTrainer
+from fr_keras.engine import private
 
 
 def _of_network(name, doc):
@@ -12,7 +13,7 @@ def _of_network(name, doc):
     def of_network(self):
         network = self.network
         # A Sequential model has what it is as a graph.
-        return getattr(getattr(network, "_functional", network), name)
+        return getattr(private.functional_of(network) or network, name)
 
     return property(of_network, doc=doc)
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from fr_keras.algorithms.evaluator import ModuleEvaluator
 from fr_keras.algorithms.resuming import ResumingCallback
 from fr_keras.batches.reading import reads
+from fr_keras.engine import private
 
 
 class ModuleFitter(ModuleEvaluator):
@@ -38,7 +39,7 @@ class ModuleFitter(ModuleEvaluator):
             # Of this call only; an error may have ended it.
             self._is_fitting = False
             self.epoch_iterator = None
-            self._initial_epoch = None
+            private.set_initial_epoch(self, None)
             self._take_guards_away()
             for callback in late:
                 callback.after_fit()
@@ -83,14 +84,14 @@ class ModuleFitter(ModuleEvaluator):
         if self.loss_guard is None:
             return results
         # Where all batches were withheld, 0 would be a very good loss.
-        is_empty = tf.equal(self._loss_tracker.count, 0)
+        is_empty = tf.equal(private.loss_tracker(self).count, 0)
         return {
             name: _nan_if(is_empty, result) for name, result in results.items()
         }
 
     def _get_metrics_result_or_logs(self, logs):
         # An epoch that goes on after its last batch has no logs, but counts.
-        if not logs and float(self._loss_tracker.count):
+        if not logs and float(private.loss_tracker(self).count):
             return self.get_metrics_result()
         return super()._get_metrics_result_or_logs(logs)
 

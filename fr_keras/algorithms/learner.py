@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from fr_keras.algorithms.compiler import ModuleCompiler
 from fr_keras.algorithms.evaluator import given
+from fr_keras.engine import private
 from fr_keras.engine.device_function import DeviceFunction
 from fr_keras.engine.features import ErrorGradient
 
@@ -105,8 +106,9 @@ class ModuleLearner(ModuleCompiler):
 
         def count():
             self._count_losses(losses, y_pred)
-            if self._compile_metrics is not None:
-                self._compile_metrics.update_state(y, y_pred, sample_weight)
+            metrics = private.compiled_metrics(self)
+            if metrics is not None:
+                metrics.update_state(y, y_pred, sample_weight)
 
         if self.loss_guard is None:
             count()

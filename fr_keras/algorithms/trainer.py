@@ -5,14 +5,13 @@ import functools
 
 import keras
 import tensorflow as tf
-from keras.src.backend import compute_output_spec
 
 from fr_keras.algorithms.evaluator import given
 from fr_keras.algorithms.learner import ModuleLearner
 from fr_keras.batches import labels
 from fr_keras.batches.batch_spec import BatchSpec, standardize_batch
 from fr_keras.batches.reading import draw_up_to
-from fr_keras.engine import chain, clock, placement
+from fr_keras.engine import chain, clock, placement, private
 from fr_keras.engine.user_warnings import warn
 
 
@@ -271,7 +270,7 @@ class ModuleTrainer(ModuleLearner):
     def _check_loss(self, y, y_pred, sample_weight):
         """Checks that the loss can be computed, from symbolic tensors."""
         with self._fits(y, y_pred):
-            compute_output_spec(
+            private.compute_output_spec(
                 self.compute_loss, None, y, y_pred, sample_weight
             )
 
@@ -288,7 +287,7 @@ class ModuleTrainer(ModuleLearner):
             with tf.device(self.devices[-1]):
                 self._check_loss(y, self._chain.outputs, sample_weight)
                 with self._fits(y, self._chain.outputs):
-                    self._symbolic_build(data_batch=symbols)
+                    private.build_for(self, symbols)
         self._uses_xla = self._choose_xla()
         if self._age is None:
             with tf.device("CPU:0"):

@@ -6,6 +6,8 @@ import re
 import keras
 import tensorflow as tf
 
+from fr_keras.engine import private
+
 _MESSAGE = "Labels must be integers from 0 up to the number of classes"
 
 
@@ -84,7 +86,7 @@ def _num_classes(loss, y_pred):
     """How many classes there are, or None if labels are not class indices."""
     sparse = keras.losses.SparseCategoricalCrossentropy
     if isinstance(loss, sparse):
-        if loss._fn_kwargs.get("ignore_class") is not None:
+        if private.ignores_a_class(loss):
             return None
     elif loss not in (
         "sparse_categorical_crossentropy",

@@ -6,7 +6,7 @@ import inspect
 
 import tensorflow as tf
 
-from fr_keras.engine import placement
+from fr_keras.engine import placement, private
 
 
 class Reading:
@@ -50,7 +50,7 @@ class ReadThere(tf.data.Dataset):
 
     def __init__(self, dataset):
         self._dataset = dataset
-        super().__init__(dataset._variant_tensor)
+        super().__init__(private.handle_of(dataset))
 
     def _inputs(self):
         return [self._dataset]
@@ -60,15 +60,15 @@ class ReadThere(tf.data.Dataset):
         return self._dataset.element_spec
 
     def cardinality(self):
-        with tf.device(self._variant_tensor.device):
+        with tf.device(private.handle_of(self).device):
             return self._dataset.cardinality()
 
     def options(self):
-        with tf.device(self._variant_tensor.device):
+        with tf.device(private.handle_of(self).device):
             return self._dataset.options()
 
     def _then(self, name, *args, **kwargs):
-        with tf.device(self._variant_tensor.device):
+        with tf.device(private.handle_of(self).device):
             return ReadThere(getattr(self._dataset, name)(*args, **kwargs))
 
     def map(self, *args, **kwargs):
@@ -104,7 +104,7 @@ def reads(method):
 def _read_there(data):
     if not isinstance(data, tf.data.Dataset) or isinstance(data, ReadThere):
         return data
-    if placement.is_here(data._variant_tensor.device):
+    if placement.is_here(private.handle_of(data).device):
         return data
     return ReadThere(data)
 

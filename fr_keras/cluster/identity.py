@@ -7,8 +7,7 @@ one before graphs are sent to it.
 
 import re
 
-from tensorflow.python.framework.config import is_op_determinism_enabled
-
+from fr_keras.engine import private
 from fr_keras.versions import versions
 
 # A worker runs graphs, so the version of Keras does not matter there.
@@ -20,7 +19,9 @@ def job_name():
     """The name of the job of a worker in this process, str."""
     found = versions()
     words = "__".join(f"{name}_{found[name]}" for name in _LIBRARIES)
-    deterministic = _DETERMINISTIC if is_op_determinism_enabled() else ""
+    deterministic = ""
+    if private.is_op_determinism_enabled():
+        deterministic = _DETERMINISTIC
     return re.sub(r"\W", "_", words + deterministic)
 
 

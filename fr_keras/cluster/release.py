@@ -5,10 +5,9 @@ import struct
 from collections.abc import Sequence
 
 import grpc
-from tensorflow.python import pywrap_tfe
-from tensorflow.python.eager import context
 
 from fr_keras.cluster.status import CHANNEL_OPTIONS
+from fr_keras.engine import private
 
 # TensorFlow's own request at the end of a program.
 _METHOD = "/tensorflow.eager.EagerService/CloseContext"
@@ -26,7 +25,7 @@ def release(workers: Sequence[str]) -> None:
         workers: list of str, the addresses that `connect` was given; those
             that do not answer are left alone.
     """
-    number = pywrap_tfe.TFE_GetContextId(context.context()._context_handle)
+    number = private.context_id()
     # A message of two fixed64: the context, and how often it has changed.
     message = struct.pack("<BQBQ", 0x09, number % 2**64, 0x11, 0)
     for address in workers:

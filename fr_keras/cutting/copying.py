@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from fr_keras.cutting.pairs import CannotCopy, Pairs
 from fr_keras.cutting.sameness import first_difference
-from fr_keras.engine import holdings
+from fr_keras.engine import holdings, private
 from fr_keras.engine.nested import (
     Calls,
     in_order,
@@ -165,7 +165,7 @@ def _copy_nested(model, copies):
     yet; else by its graph.
     """
     has_call = overrides(model, ["call"])
-    is_new = not any(id(layer) in copies for layer in model._flatten_layers())
+    is_new = not any(id(layer) in copies for layer in private.sublayers(model))
     if _has_own_config(model) and (is_new or has_call):
         try:
             copy = _copy_layer(model)

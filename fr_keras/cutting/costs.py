@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from fr_keras.cutting.flops import multiply_adds
 from fr_keras.cutting.graph import Graph, size, weights
+from fr_keras.engine import private
 from fr_keras.engine.nested import is_graph
 from fr_keras.engine.tied import SentWeights, SharedLayer
 from fr_keras.engine.user_warnings import warn
@@ -187,7 +188,7 @@ def _layers(operation):
     """A layer and all layers inside of it; none for other operations."""
     if not isinstance(operation, keras.layers.Layer):
         return []
-    return list(operation._flatten_layers())
+    return list(private.sublayers(operation))
 
 
 def _is_by_position(operation):

@@ -4,7 +4,7 @@ import tempfile
 
 import keras
 
-from fr_keras.engine import holdings, placement
+from fr_keras.engine import holdings, placement, private
 from fr_keras.engine.nested import in_order, is_graph, overrides
 
 # What Keras notes of every layer's life: not what a class computes with.
@@ -58,7 +58,7 @@ class Pairs:
     def _add_graph(self, source, target):
         """By the place in the graph, not by the order of making."""
         nodes, others = (
-            in_order(getattr(m, "_functional", None) or m)
+            in_order(private.functional_of(m) or m)
             for m in (source, target)
         )
         if len(nodes) != len(others):
@@ -97,24 +97,22 @@ class Pairs:
         self._add_own(source, target)
 
     def _add_own(self, source, target):
-        for name in (
-            "_trainable_variables", "_non_trainable_variables"
-        ):
-            self._add_variables(
-                source, getattr(source, name), getattr(target, name)
-            )
+        for pair in zip(*map(private.own_variables, (source, target))):
+            self._add_variables(source, *pair)
         self._add_variables(
             source,
             holdings.untracked_variables(source),
             holdings.untracked_variables(target),
         )
-        for a, b in zip(source._metrics, target._metrics):
+        for a, b in zip(*map(private.own_metrics, (source, target))):
             self._add_variables(source, a.variables, b.variables)
         # (A dropout whose rate is zero now has no random numbers any more.)
-        for a, b in zip(source._seed_generators, target._seed_generators):
+        for a, b in zip(
+            *map(private.own_seed_generators, (source, target))
+        ):
             self._add_variables(source, [a.state], [b.state])
         layers, others = (
-            [layer for layer in of._layers
+            [layer for layer in private.own_layers(of)
              if not isinstance(layer, keras.layers.InputLayer)]
             for of in (source, target)
         )
@@ -168,9 +166,9 @@ class Pairs:
                 holdings.tf_variables(a), holdings.tf_variables(b)
             ):
                 ours.assign(theirs)
-            b._trainable = a._trainable  # Not that of all layers in it.
+            private.copy_trainable(a, b)
             # That of a graph is the policy of when it was made.
-            b._dtype_policy = a._dtype_policy
+            private.copy_dtype_policy(a, b)
             # What preprocessing layers learned in `adapt` is not all in
             # variables.
             if hasattr(a, "get_vocabulary") and a.vocabulary_size() > 1:

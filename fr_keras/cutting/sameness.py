@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fr_keras.engine import holdings
+from fr_keras.engine import holdings, private
 from fr_keras.engine.nested import Calls, is_graph
 
 _logger = logging.getLogger("fr_keras")
@@ -35,7 +35,7 @@ def first_difference(model, copy):
     # State of TensorFlow's own would move.
     before = [
         (variable, variable.numpy()) for layer in [
-            *model._flatten_layers(), *copy._flatten_layers()
+            *private.sublayers(model), *private.sublayers(copy)
         ] for variable in holdings.tf_variables(layer)
     ]
     try:

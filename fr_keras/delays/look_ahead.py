@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from fr_keras.delays.delay_policy import factor
+from fr_keras.engine import private
 from fr_keras.engine.optimizer_copies import leaves
 
 # What optimizers call μ.
@@ -121,7 +122,7 @@ class _Leaf:
     """
 
     def __init__(self, optimizer, policy, delay):
-        self.trained = optimizer._trainable_variables
+        self.trained = private.trained_by(optimizer)
         self.kept = []
         self._optimizer = optimizer
         self._from_slots = steps_from_slots(optimizer)
@@ -154,7 +155,7 @@ class _Leaf:
         ahead = factors[self._delay]
         if self._every > 1:
             # The updates that the delay will have been.
-            count = self._optimizer._iterations
+            count = private.own_iterations(self._optimizer)
             updates = (
                 (count + self._delay) // self._every - count // self._every
             )
@@ -225,7 +226,7 @@ def last_steps(module):
         if from_slots is None:
             return None
         rate = tf.convert_to_tensor(leaf.learning_rate)
-        for i, variable in enumerate(leaf._trainable_variables):
+        for i, variable in enumerate(private.trained_by(leaf)):
             steps[id(variable)] = from_slots(leaf, i, rate)
     return [steps.get(id(v)) for v in module.trainable_variables]
 
@@ -238,7 +239,7 @@ def _step_of_sgd(optimizer, i, rate):
 def _step_of_adam(optimizer, i, rate):
     m, v = (
         tf.convert_to_tensor(slots[i])
-        for slots in (optimizer._momentums, optimizer._velocities)
+        for slots in private.adam_slots(optimizer)
     )
     updates = tf.cast(optimizer.iterations, m.dtype)
     beta_1, beta_2 = (

@@ -2,7 +2,8 @@
 
 import keras
 import tensorflow as tf
-from keras.src.backend.common.stateless_scope import get_stateless_scope
+
+from fr_keras.engine import private
 
 
 class CallScope(keras.StatelessScope):
@@ -58,7 +59,7 @@ class CallScope(keras.StatelessScope):
         given = self._given.get(id(variable))
         if given is None and not variable.trainable:
             return tf.stop_gradient(value)
-        before = variable._value if given is None else given
+        before = private.raw_value(variable) if given is None else given
         return _with_gradient_of(tf.convert_to_tensor(before), value)
 
 
@@ -81,7 +82,7 @@ class LendingScope(keras.StatelessScope):
         self._outer = None
 
     def __enter__(self):
-        self._outer = get_stateless_scope()
+        self._outer = private.get_stateless_scope()
         if self._outer is not None:
             self.collect_losses = self._outer.collect_losses
             self.losses = self._outer.losses
@@ -119,7 +120,7 @@ class LendingScope(keras.StatelessScope):
         if self._outer is None:
             for variable, value in self._updates:
                 variable.assign(value)
-            self._layer._losses.extend(self.losses)
+            private.add_losses(self._layer, self.losses)
 
 
 def _check_is_known_here(variable, value):

@@ -4,14 +4,14 @@ import collections
 import contextlib
 
 import keras
-from keras.src.models.functional import Functional
 
+from fr_keras.engine import private
 from fr_keras.engine.nested import execute_in_order, input_like
 from fr_keras.engine.tied import SentWeights, SharedLayer, WeightInput
 
 
 @keras.saving.register_keras_serializable("fr_keras")
-class UpperModule(Functional):
+class UpperModule(private.Functional):
     """A module whose inputs are the features of another.
 
     Between layers Keras neither checks shapes nor casts, and some layers
@@ -68,13 +68,13 @@ def submodel(
                     renewed[id(variable)] for variable in operation.borrowed
                 ]}
         made = keras.tree.flatten(operation(*args, **kwargs))
-        calls.append(operation._inbound_nodes[-1])
+        calls.append(private.calls_of(operation)[-1])
         renewed |= {id(a): b for a, b in zip(node.outputs, made)}
         sent = owner.sent(i) if owner is not None else []
         if sent:
             layer = SentWeights(sent, name=f"{node.operation.name}_weights")
             renewed |= {id(v): w for v, w in zip(sent, layer(made[0]))}
-            calls.append(layer._inbound_nodes[-1])
+            calls.append(private.calls_of(layer)[-1])
 
     def renew(value):
         return renewed[id(value)]
@@ -103,7 +103,7 @@ def functional(calls, inputs, outputs, name=None, kind=keras.Model):
     with _unique_names(inputs, [outputs, dead]):
         model = kind(inputs, [outputs, dead] if dead else outputs, name=name)
     if dead:
-        _give_only(model, outputs)
+        private.set_outputs(model, outputs)
     # Seen from a module's outputs, Keras might choose another order, in which
     # a shared layer would move its state otherwise.
     execute_in_order(model, calls)
@@ -121,24 +121,6 @@ def _not_needed(calls, outputs):
     ]
 
 
-def _give_only(model, outputs):
-    """Lets a Functional model compute all its outputs, but return a few.
-
-    Args:
-        model: Functional `keras.Model`.
-        outputs: nest of `keras.KerasTensor`, some of its outputs.
-    """
-    tensors = keras.tree.flatten(outputs)
-    # (Not by assignment: Keras would track the lists.)
-    vars(model).update(
-        _outputs_struct=outputs,
-        _outputs=tensors,
-        output_names=[
-            tensor._keras_history.operation.name for tensor in tensors
-        ],
-    )
-
-
 @contextlib.contextmanager
 def _unique_names(inputs, outputs):
     """Lets a Functional model have several operations of the same name.
@@ -154,12 +136,12 @@ def _unique_names(inputs, outputs):
         if id(tensor) in done:
             continue
         done.add(id(tensor))
-        operation, index, _ = tensor._keras_history
+        operation, index, _ = private.history_of(tensor)
         operations[id(operation)] = operation
         if id(tensor) not in given:
-            waiting.extend(operation._inbound_nodes[index].input_tensors)
+            waiting.extend(private.calls_of(operation)[index].input_tensors)
     for tensor in keras.tree.flatten(inputs):
-        operation = tensor._keras_history.operation
+        operation = private.history_of(tensor).operation
         operations[id(operation)] = operation
     names = collections.Counter(o.name for o in operations.values())
     renamed = [

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from fr_keras.engine import private
+
 
 def variables(layer):
     """All variables of a layer and of the layers in it.
@@ -20,9 +22,12 @@ def variables(layer):
     if not isinstance(layer, keras.layers.Layer):
         return []
     found = {id(variable): variable for variable in layer.variables}
-    for part in layer._flatten_layers():
+    for part in private.sublayers(layer):
         for variable in [
-            *(v for metric in part._metrics for v in metric.variables),
+            *(
+                variable for metric in private.own_metrics(part)
+                for variable in metric.variables
+            ),
             *untracked_variables(part),
         ]:
             found.setdefault(id(variable), variable)
@@ -39,9 +44,8 @@ def untracked_variables(layer):
         List of `keras.Variable`, in the order of the attributes' names.
     """
     tracked = {
-        id(variable) for variable in [
-            *layer._trainable_variables, *layer._non_trainable_variables
-        ]
+        id(variable)
+        for of_kind in private.own_variables(layer) for variable in of_kind
     }
     found = {
         id(leaf): leaf for leaf in _attributes(layer)

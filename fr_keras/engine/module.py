@@ -2,8 +2,8 @@
 
 import keras
 import tensorflow as tf
-from keras.src.random.seed_generator import global_seed_generator
 
+from fr_keras.engine import private
 from fr_keras.engine.call_scope import CallScope
 from fr_keras.engine.features import ErrorGradient
 from fr_keras.engine.guard import finite_or_before
@@ -61,7 +61,7 @@ class Module(WiredSubmodel):
         self.claims = {}
         with tf.device(device):
             self._seed_generator = keras.random.SeedGenerator(
-                int(global_seed_generator().next(ordered=False)[0])
+                int(private.global_seed_generator().next(ordered=False)[0])
             )
 
     @property
@@ -147,7 +147,7 @@ class Module(WiredSubmodel):
         # Layers without a seed generator of their own share a global one. Each
         # module has another in its place, so that it waits for no other.
         with tf.init_scope():  # Keras may have forgotten it, and make it now.
-            shared_seed = global_seed_generator().state
+            shared_seed = private.global_seed_generator().state
         own = self._seed_generator.state
         known = [(shared_seed, own)] + [
             (shared_seed if variable is own else variable, value)

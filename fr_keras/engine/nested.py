@@ -2,6 +2,8 @@
 
 import keras
 
+from fr_keras.engine import private
+
 # Where Keras itself defines what a Functional or Sequential model does.
 _KERAS = ("keras.", "fr_keras.engine.functional")
 
@@ -16,7 +18,7 @@ def is_graph(layer):
         bool: whether `fr_keras.cutting.graph.Graph` takes it.
     """
     if isinstance(layer, keras.Sequential):
-        return bool(layer.built and layer._functional is not None)
+        return bool(layer.built and private.functional_of(layer) is not None)
     return hasattr(layer, "operations")
 
 
@@ -68,8 +70,8 @@ def in_order(model):
     order, done = [], set()
 
     def maker(tensor):
-        history = tensor._keras_history
-        return history.operation._inbound_nodes[history.node_index]
+        history = private.history_of(tensor)
+        return private.calls_of(history.operation)[history.node_index]
 
     ends = [
         maker(output) for output in model.outputs if id(output) not in given
@@ -104,7 +106,7 @@ def execution_order(model):
     """
     return [
         node for _, nodes in sorted(
-            model._nodes_by_depth.items(), reverse=True
+            private.nodes_by_depth(model).items(), reverse=True
         ) for node in nodes
     ]
 
@@ -120,10 +122,9 @@ def execute_in_order(model, nodes):
     order = sorted(
         execution_order(model), key=lambda node: numbers.get(id(node), -1)
     )
-    # (Not by assignment: TensorFlow would track the dict.)
-    vars(model)["_nodes_by_depth"] = {
-        len(order) - i: [node] for i, node in enumerate(order)
-    }
+    private.set_nodes_by_depth(
+        model, {len(order) - i: [node] for i, node in enumerate(order)}
+    )
 
 
 class Calls:
@@ -175,7 +176,7 @@ class Calls:
             nested = _nested_inputs(operation, node, args, kwargs)
             if nested is None:
                 outputs = keras.tree.flatten(operation(*args, **kwargs))
-                self.nodes.append(operation._inbound_nodes[-1])
+                self.nodes.append(private.calls_of(operation)[-1])
             else:
                 outputs = self._run(
                     _functional(operation),
@@ -193,7 +194,7 @@ class Calls:
         if tensor.dtype == dtype:
             return tensor
         tensor = keras.ops.cast(tensor, dtype)
-        self.nodes.append(tensor._keras_history.operation._inbound_nodes[-1])
+        self.nodes.append(private.calls_of(private.history_of(tensor).operation)[-1])
         return tensor
 
 
@@ -217,7 +218,9 @@ def input_like(tensor, batch_size=None):
 
 
 def _functional(model):
-    return model._functional if isinstance(model, keras.Sequential) else model
+    if isinstance(model, keras.Sequential):
+        return private.functional_of(model)
+    return model
 
 
 def _nested_inputs(operation, node, args=None, kwargs=None):
@@ -265,7 +268,7 @@ def _nested_inputs(operation, node, args=None, kwargs=None):
             return None
         # A mask would not survive the cast.
         if tensor.dtype != like.dtype and (
-            getattr(tensor, "_keras_mask", None) is not None
+            private.mask_of(tensor) is not None
         ):
             return None
     return flat
@@ -277,7 +280,7 @@ def _has_masks_of_its_inputs(node):
     inputs = keras.tree.flatten(
         [node.arguments.args, node.arguments.kwargs.get("inputs", ())]
     )
-    own = [getattr(tensor, "_keras_mask", None) for tensor in inputs]
+    own = [private.mask_of(tensor) for tensor in inputs]
     return all(mask is None for mask in masks) or (
         len(masks) == len(own) and all(a is b for a, b in zip(masks, own))
     )

@@ -6,6 +6,8 @@ import weakref
 import keras
 import tensorflow as tf
 
+from fr_keras.engine import private
+
 # The modules' copies of every optimizer that was given to `compile`, and the
 # hyperparameters it had when they were last alike: {optimizer: {module: …}}.
 # An optimizer that is given again goes on with them, as in Keras.
@@ -123,7 +125,7 @@ def update_copies(module, optimizer):
                 [
                     variable for variable in module.trainable_variables
                     if keys & {
-                        given._var_key(variable),
+                        private.exclusion_key(given, variable),
                         *getattr(variable, "original_keys", ()),
                     }
                 ],
@@ -166,7 +168,7 @@ def copy_optimizer(optimizer, suffix="", copy_inner=None):
             name=name,
         )
     elif isinstance(optimizer, keras.optimizers.MultiOptimizer):
-        given = optimizer._optimizer_map
+        given = private.optimizer_map(optimizer)
         copies = {id(o): copy_inner(o) for o in optimizer.optimizers}
         copy = keras.optimizers.MultiOptimizer(
             keras.optimizers.OptimizerMap(

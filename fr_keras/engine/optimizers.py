@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from fr_keras.engine import private
 from fr_keras.engine.optimizer_copies import (
     are_known,
     base_attributes,
@@ -158,9 +159,9 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         That does not look into Keras' lists. If it has restored before what
         is shown only now, the values are assigned here.
         """
-        self._track_trackable(optimizer, name, overwrite=True)
+        private.track(self, optimizer, name)
         for i, leaf in enumerate(leaves(optimizer)):
-            self._track_trackable(leaf, f"{name}_{i}", overwrite=True)
+            private.track(self, leaf, f"{name}_{i}")
 
     def _show_averages(self):
         """Shows averages of weights where `SwapEMAWeights` looks for them."""
@@ -169,14 +170,9 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             averages = [pair for copy in copies for pair in _averages(copy)]
             if not averages:
                 continue
-            shown = {
-                "_trainable_variables": [v for v, _ in averages],
-                "_model_variables_moving_average": [a for _, a in averages],
-            }
-            # Not by assignment: they are saved with the copies.
-            vars(given).update(shown)
+            private.show_averages(given, averages)
             if given is self.shared:
-                vars(self).update(shown)
+                private.show_averages(self, averages)
 
     @property
     def learning_rate(self):
@@ -196,7 +192,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         counting = self.shared
         while isinstance(counting, keras.optimizers.LossScaleOptimizer):
             counting = counting.inner_optimizer  # The scale counts nothing.
-        return int(counting._iterations)
+        return int(private.own_iterations(counting))
 
     @property
     def variables(self):
@@ -242,7 +238,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             ) and not isinstance(
                 optimizer, keras.optimizers.LossScaleOptimizer
             ):
-                optimizer._iterations.assign_add(1)
+                private.own_iterations(optimizer).assign_add(1)
         return learning_rate
 
     def learning_rates(self):
@@ -304,12 +300,12 @@ def set_learning_rate(optimizer, learning_rate):
 
 def _mean_rate(optimizer, horizon):
     """The mean learning rate of an optimizer's next iterations."""
-    schedule = optimizer._learning_rate
+    schedule = private.schedule_of(optimizer)
     if not isinstance(
         schedule, keras.optimizers.schedules.LearningRateSchedule
     ):
         return tf.convert_to_tensor(optimizer.learning_rate)
-    now = tf.convert_to_tensor(optimizer._iterations)
+    now = tf.convert_to_tensor(private.own_iterations(optimizer))
     rates = [
         tf.convert_to_tensor(schedule(now + ahead))
         for ahead in range(max(horizon, 1))
@@ -334,9 +330,7 @@ def given_optimizer(optimizer):
 def _averages(optimizer):
     """Pairs of variables and their moving averages, in all leaves."""
     return [
-        (variable, average)
+        pair
         for leaf in leaves(optimizer) if leaf.built and leaf.use_ema
-        for variable, average in zip(
-            leaf._trainable_variables, leaf._model_variables_moving_average
-        )
+        for pair in private.averages_of(leaf)
     ]

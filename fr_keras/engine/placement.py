@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from fr_keras.engine import holdings
+from fr_keras.engine import holdings, private
 from fr_keras.engine.user_warnings import warn
 
 
@@ -192,7 +192,7 @@ def immovable(layer):
         Set of the ids of `keras.Variable`s.
     """
     return {
-        id(variable) for part in layer._flatten_layers()
+        id(variable) for part in private.sublayers(layer)
         if isinstance(part, keras.layers.TFSMLayer)
         for variable in part.variables
     }
@@ -215,7 +215,7 @@ def forget_functions(layer):
     Args:
         layer: `keras.layers.Layer`; all models in it count.
     """
-    for part in layer._flatten_layers():
+    for part in private.sublayers(layer):
         if isinstance(part, keras.Model):
             part.train_function = None
             part.test_function = None
@@ -245,8 +245,7 @@ def _renew(variable, name, device):
             aggregation=old.aggregation,
             synchronization=old.synchronization,
         )
-    new._unique_id = old._unique_id
-    variable._initialize(new)
+    private.replace_value(variable, new)
 
 
 def name_like(source, target):
@@ -260,9 +259,9 @@ def name_like(source, target):
         source: `keras.Variable`.
         target: `keras.Variable`, its copy.
     """
-    target._path = source.path
+    private.set_path(target, source.path)
     if target.value.name != source.value.name:
         _renew(target, source.value.name, target.value.device)
     target.original_keys = {
-        source.value._unique_id, *getattr(source, "original_keys", ())
+        private.unique_id(source), *getattr(source, "original_keys", ())
     }

@@ -8,6 +8,7 @@ other: sent up with each mini-batch, with an error gradient that comes down.
 import keras
 import tensorflow as tf
 
+from fr_keras.engine import private
 from fr_keras.engine.call_scope import LendingScope
 
 
@@ -36,7 +37,7 @@ class SentWeights(keras.layers.Layer):
     def __init__(self, variables, name=None):
         # In the dtype of the variables, whatever it is computed in.
         super().__init__(name=name, autocast=False)
-        self._convert_input_args = False
+        private.take_inputs_as_they_are(self)
         self._untracked = _Untracked(variables)
 
     def call(self, inputs):
@@ -76,7 +77,7 @@ class SharedLayer(keras.layers.Layer):
     def __init__(self, layer, owned, borrowed):
         super().__init__(name=layer.name, autocast=False)
         self.supports_jit = layer.supports_jit
-        self._convert_input_args = False
+        private.take_inputs_as_they_are(self)
         self._allow_non_tensor_positional_args = True
         # Tracked, the layer would bring all of its variables.
         self._untracked = _Untracked((layer, borrowed))
@@ -181,7 +182,7 @@ def is_weight(tensor):
     Returns:
         bool.
     """
-    history = getattr(tensor, "_keras_history", None)
+    history = private.history_of(tensor)
     return history is not None and isinstance(
         history.operation, (SentWeights, WeightInput)
     )
@@ -197,7 +198,7 @@ def flat_layers(module):
         List of `keras.layers.Layer`.
     """
     layers = []
-    for layer in module._flatten_layers():
+    for layer in private.sublayers(module):
         layers.append(layer)
         if isinstance(layer, SharedLayer):
             layers.extend(flat_layers(layer.layer))

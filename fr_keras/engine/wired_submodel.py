@@ -7,6 +7,7 @@ import warnings
 import keras
 import tensorflow as tf
 
+from fr_keras.engine import private
 from fr_keras.engine.features import ErrorGradient, Features
 from fr_keras.engine.tied import flat_layers
 from fr_keras.engine.wiring import Wiring
@@ -158,7 +159,7 @@ class WiredSubmodel:
             call_quietly(self._wiring.core, inputs, training=True)
         )
         return Features(
-            made, [getattr(tensor, "_keras_mask", None) for tensor in made]
+            made, [private.mask_of(tensor) for tensor in made]
         )
 
     def watched(self, x):
@@ -185,7 +186,7 @@ class WiredSubmodel:
         """
         tensors = (
             # As Keras does it: dicts by name, dtypes, missing dimensions.
-            self.submodel._standardize_inputs(x)
+            private.standardize_inputs(self.submodel, x)
             if self._wiring.passed
             else keras.tree.flatten(x)
         )
@@ -316,7 +317,7 @@ def _masked(features):
     """The tensors, each with its mask where Keras looks for it."""
     for tensor, mask in zip(*features):
         if mask is not None:
-            tensor._keras_mask = mask
+            private.set_mask(tensor, mask)
     return features.tensors
 
 
@@ -347,7 +348,7 @@ def _traced_outputs(submodel, inputs):
                 submodel, keras.tree.pack_sequence_as(inputs, tensors)
             )
         return made, [
-            getattr(tensor, "_keras_mask", None)
+            private.mask_of(tensor)
             for tensor in keras.tree.flatten(made)
         ]
 
@@ -357,7 +358,7 @@ def _traced_outputs(submodel, inputs):
     outputs = keras.tree.map_structure(_symbol, made)
     for output, mask in zip(keras.tree.flatten(outputs), masks):
         if mask is not None:
-            output._keras_mask = _symbol(mask)
+            private.set_mask(output, _symbol(mask))
     return outputs
 
 

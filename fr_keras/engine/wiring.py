@@ -1,8 +1,8 @@
 """Wiring: which inputs a module works on, and which only pass through."""
 
 import keras
-from keras.src.models.functional import Functional
 
+from fr_keras.engine import private
 from fr_keras.engine.functional import UpperModule, functional
 from fr_keras.engine.nested import execution_order, overrides
 
@@ -66,8 +66,9 @@ def led_around(submodel, num_inputs, num_outputs, is_last):
         Tuple `(used, passed)`, the attributes of `Wiring`.
     """
     used, passed = list(range(num_inputs)), {}
-    if not is_last and isinstance(submodel, Functional) and not overrides(
-        submodel, ["call"]
+    if (
+        not is_last and isinstance(submodel, private.Functional)
+        and not overrides(submodel, ["call"])
     ):
         place = {id(t): j for j, t in enumerate(submodel.inputs)}
         passed = {
@@ -78,7 +79,7 @@ def led_around(submodel, num_inputs, num_outputs, is_last):
     if passed:
         needed = {
             id(tensor)
-            for nodes in submodel._nodes_by_depth.values()
+            for nodes in private.nodes_by_depth(submodel).values()
             for node in nodes
             for tensor in node.input_tensors
         }

@@ -15,6 +15,7 @@ from fr_keras.cutting.costs import (
     total,
 )
 from fr_keras.cutting.graph import Graph, size
+from fr_keras.engine import private
 from fr_keras.engine.nested import is_graph
 from fr_keras.engine.tied import SentWeights, SharedLayer, is_weight
 from fr_keras.engine.wiring import led_around
@@ -247,7 +248,7 @@ def _inputs(module):
     """List of symbolic tensors, or `None` if the module was never called."""
     if is_graph(module):
         return list(module.inputs)
-    calls = module._inbound_nodes
+    calls = private.calls_of(module)
     return list(calls[-1].input_tensors) if calls else None
 
 
@@ -255,7 +256,7 @@ def _outputs(module):
     """The same for the output."""
     if is_graph(module):
         return list(module.outputs)
-    calls = module._inbound_nodes
+    calls = private.calls_of(module)
     return list(calls[-1].output_tensors) if calls else None
 
 

@@ -8,6 +8,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.hparams import api as hparams
 
+from fr_keras.engine import private
 from trainers.results.event_files import EventFiles
 
 _logger = logging.getLogger("fr_keras")
@@ -121,11 +122,13 @@ class Curves(keras.callbacks.TensorBoard):
 
     @property
     def _train_writer(self):
-        return self._writers.setdefault("train", EventFiles(self._train_dir))
+        directory, _ = private.event_directories(self)
+        return self._writers.setdefault("train", EventFiles(directory))
 
     @property
     def _val_writer(self):
-        return self._writers.setdefault("val", EventFiles(self._val_dir))
+        _, directory = private.event_directories(self)
+        return self._writers.setdefault("val", EventFiles(directory))
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)

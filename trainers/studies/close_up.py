@@ -15,6 +15,7 @@ import tensorflow as tf
 import fr_keras
 from fr_keras.callbacks.diagnostics import DownhillSteps, SufficientDirection
 from fr_keras.delays.look_ahead import momentum_of
+from fr_keras.engine import private
 from trainers.command import workdir
 from trainers.experiment.learning_rate import WarmUp
 from trainers.studies import claims
@@ -260,7 +261,7 @@ def _scales(optimizer, variables):
     corrected = 1 - optimizer.beta_2 ** float(optimizer.iterations)
     return [
         (tf.sqrt(v.value / corrected) + optimizer.epsilon) ** -0.5
-        for v in optimizer._velocities
+        for v in private.adam_slots(optimizer)[1]
     ]
 
 

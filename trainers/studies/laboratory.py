@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import fr_keras
+from fr_keras.engine import private
 from fr_keras.engine.optimizer_copies import leaves
 from trainers.studies.module_of_runs import Module, vectorized
 
@@ -136,8 +137,8 @@ class Laboratory:
         """Makes a network; returns the weights of its modules."""
         keras.utils.set_random_seed(seed)
         network = self._make()
-        for layer in network._flatten_layers():
-            if layer._seed_generators:
+        for layer in private.sublayers(network):
+            if private.own_seed_generators(layer):
                 raise ValueError(
                     "The network must have no layers that draw random "
                     f"numbers. Received: layer={layer!r}"

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 from fr_keras.delays.delay_adjustment import adjust
 from fr_keras.delays.look_ahead import momentum_of, steps_from_slots
+from fr_keras.engine import private
 
 
 class Module:
@@ -43,7 +43,7 @@ class Module:
         ]
         self._rate = next(
             i for i, v in enumerate(self._optimizer.variables)
-            if v is self._optimizer._learning_rate
+            if v is private.schedule_of(self._optimizer)
         )
         self._changes, self._sums = (
             [tf.Variable(tf.zeros_like(w)) for w in self.weights]
@@ -188,7 +188,7 @@ def _stateless(optimizer):
         "_apply_weight_decay", "_backend_update_step",
     )
     kind = type(optimizer.__class__.__name__, (optimizer.__class__,), {
-        name: getattr(BaseOptimizer, name) for name in names
+        name: getattr(private.BaseOptimizer, name) for name in names
     })
     return kind.from_config(optimizer.get_config())
 

@@ -23,6 +23,7 @@ from fr_keras.callbacks.checkpoints.data_position import DataPosition
 from fr_keras.callbacks.checkpoints.log_files import LogFiles
 from fr_keras.callbacks.checkpoints.snapshot import Reader, Snapshot
 from fr_keras.callbacks.checkpoints.writers import Writers
+from fr_keras.engine import private
 from fr_keras.engine.recording import check_is_algorithm
 from fr_keras.versions import versions
 
@@ -192,8 +193,9 @@ class Checkpoints(ResumingCallback):
         self._data.set(position["data"], position["batch"])
         self._batches_before = position["batch"]
         # A training that a callback has stopped is over.
-        self.model._initial_epoch = (
-            self.params["epochs"] if position["stopped"] else position["epoch"]
+        private.set_initial_epoch(
+            self.model,
+            self.params["epochs"] if position["stopped"] else position["epoch"],
         )
 
     def on_epoch_begin(self, epoch, logs=None):

@@ -4,6 +4,7 @@ import collections
 import itertools
 
 from fr_keras.batches.reading import draw
+from fr_keras.engine import private
 
 
 class DataPosition:
@@ -21,17 +22,17 @@ class DataPosition:
     """
 
     def __init__(self, epoch_iterator):
-        self._epoch_iterator = epoch_iterator
-        self._data = _Counted(epoch_iterator._distributed_dataset)
-        epoch_iterator._distributed_dataset = self._data
+        self._epoch_iterator = private.EpochIterator(epoch_iterator)
+        self._data = _Counted(self._epoch_iterator.data)
+        self._epoch_iterator.data = self._data
 
     def get(self):
         """The position, a dict of ints for JSON, between two batches."""
         return {
             "iterators": self._data.iterators,
             "drawn": self._data.drawn,
-            "steps_seen": self._epoch_iterator._steps_seen,
-            "num_batches": self._epoch_iterator._num_batches,
+            "steps_seen": self._epoch_iterator.steps_seen,
+            "num_batches": self._epoch_iterator.num_batches,
         }
 
     def set(self, position, batch):
@@ -42,27 +43,28 @@ class DataPosition:
             batch: int, how many batches of that epoch were trained on; 0 if
                 it had not begun.
         """
-        keras_iterator = self._epoch_iterator
-        if keras_iterator._num_batches is None:
+        epochs = self._epoch_iterator
+        if epochs.num_batches is None:
             # Keras knows it after an epoch.
-            keras_iterator._num_batches = position["num_batches"]
-        enumerate_iterator = keras_iterator._enumerate_iterator
-        goes_on = keras_iterator.steps_per_epoch and position["iterators"]
+            epochs.num_batches = position["num_batches"]
+        enumerate_epoch = epochs.enumerate_epoch
+        goes_on = epochs.steps_per_epoch and position["iterators"]
 
         def enumerate_rest():
-            del keras_iterator._enumerate_iterator  # Later epochs are whole.
+            epochs.restore_enumerate_epoch()  # Later epochs are whole.
             # If the iterator is not kept from epoch to epoch, Keras makes one
             # when an epoch begins.
             is_made_later = bool(batch) or bool(goes_on)
             for _ in range(position["iterators"] - is_made_later):
                 iter(self._data)
             if goes_on:
-                keras_iterator._current_iterator = iter(self._data)
-                _drop(keras_iterator._current_iterator, position["drawn"])
-                keras_iterator._steps_seen = position["steps_seen"] - batch
-            yield from self._rest(enumerate_iterator(), batch, bool(goes_on))
+                current = iter(self._data)
+                _drop(current, position["drawn"])
+                epochs.set_current(current)
+                epochs.steps_seen = position["steps_seen"] - batch
+            yield from self._rest(enumerate_epoch(), batch, bool(goes_on))
 
-        keras_iterator._enumerate_iterator = enumerate_rest
+        epochs.enumerate_epoch = enumerate_rest
 
     def _rest(self, steps, batch, is_drawn):
         """What is left of an epoch of which some batches are over."""

@@ -1,13 +1,13 @@
 """Descriptions of networks, for JSON: the calls of their layers."""
 
 import keras
-from keras.src.models.functional import Functional
 
 from fr_keras.callbacks.checkpoints.described import (
     of_function,
     of_object,
     plain,
 )
+from fr_keras.engine import private
 
 
 def of_network(parts):
@@ -46,8 +46,8 @@ def of_layer(layer):
         described.append(of_function(layer.function))
     elif isinstance(layer, keras.layers.Layer):
         described += [
-            of_layer(inner) for inner in layer._flatten_layers(
-                recursive=False, include_self=False
+            of_layer(inner) for inner in private.sublayers(
+                layer, include_self=False, recursive=False
             )
         ]
     return described
@@ -102,8 +102,8 @@ class _Scope:
         """Where a tensor of the model comes from, `_Made`."""
         if id(tensor) in self._inputs:
             return self._stands_for(self._inputs[id(tensor)])
-        operation, node_index, i = tensor._keras_history
-        node = operation._inbound_nodes[node_index]
+        operation, node_index, i = private.history_of(tensor)
+        node = private.calls_of(operation)[node_index]
         if not _is_graph(operation):
             return _Made((self, node), i)
         if id(node) not in self._inner:
@@ -184,10 +184,11 @@ def _is_graph(layer):
     if isinstance(layer, keras.Sequential):
         return (
             type(layer).call is keras.Sequential.call
-            and layer._functional is not None
+            and private.functional_of(layer) is not None
         )
     return (
-        isinstance(layer, Functional) and type(layer).call is Functional.call
+        isinstance(layer, private.Functional)
+        and type(layer).call is private.Functional.call
     )
 
 

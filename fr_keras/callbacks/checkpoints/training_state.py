@@ -3,7 +3,7 @@
 import keras
 
 from fr_keras.callbacks.checkpoints.configuration import WEIGHTS_ALONE
-from fr_keras.engine import holdings
+from fr_keras.engine import holdings, private
 from fr_keras.versions import VERSION
 
 # What checkpoints hold and where it lies. To be raised when that changes.
@@ -47,7 +47,7 @@ def network_variables(model):
         for variable in part.variables:
             found.setdefault(id(variable), variable)
         # States of stateful layers, which Keras does not save.
-        for layer in part._flatten_layers():
+        for layer in private.sublayers(part):
             for variable in holdings.untracked_variables(layer):
                 found.setdefault(id(variable), variable)
     return list(found.values())

@@ -6,13 +6,13 @@ import math
 import os
 
 import tensorflow as tf
-from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from fr_keras.callbacks.diagnostics.diagnostic import (
     Diagnostic,
     checked,
     per_module,
 )
+from fr_keras.engine import private
 from fr_keras.engine.recording import Recorder, Selection, attach, detach
 from fr_keras.planning.simulation import Event
 from fr_keras.visualization.timeline import plot_timeline
@@ -80,7 +80,7 @@ class BusyShares(Diagnostic):
         self._timer = None
 
     def on_train_begin(self, logs=None):
-        if is_op_determinism_enabled():
+        if private.is_op_determinism_enabled():
             raise ValueError(
                 "BusyShares needs a clock, which TensorFlow does not have "
                 "where it is to be deterministic. Received: op determinism is "
