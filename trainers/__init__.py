@@ -1,4 +1,4 @@
-"""Command lines that train and evaluate."""
+"""Command lines for training and evaluation."""
 
 import os
 import sys
@@ -6,10 +6,10 @@ import tempfile
 
 
 def _import_tensorflow_quietly():
-    """Imports TensorFlow without its news about CUDA and oneDNN.
+    """Imports TensorFlow without its messages about CUDA and oneDNN.
 
-    They come before TensorFlow looks at TF_CPP_MIN_LOG_LEVEL, and would bury
-    the one line that a mistake gets.
+    TensorFlow prints them before it reads TF_CPP_MIN_LOG_LEVEL, and they would
+    bury our one-line error messages.
     """
     with tempfile.TemporaryFile() as news:
         sys.stderr.flush()
@@ -30,6 +30,6 @@ if os.environ.setdefault("KERAS_BACKEND", "tensorflow") != "tensorflow":
     )
     sys.exit(2)
 
-# TF_CPP_MIN_LOG_LEVEL=0 brings all messages back.
+# TF_CPP_MIN_LOG_LEVEL=0 restores all messages.
 if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0":
     _import_tensorflow_quietly()

@@ -1,4 +1,4 @@
-"""One command for all command lines: `fr-keras train --flagfile=...`."""
+"""One entry point for all commands: `fr-keras train --flagfile=...`."""
 
 import os
 import runpy
@@ -20,7 +20,7 @@ _NAME = "fr-keras"
 
 
 def usage():
-    """What `fr-keras --help` prints."""
+    """Returns the output of `fr-keras --help`."""
     lines = [
         "Trains deep networks as modules in parallel (Features Replay).", "",
         f"usage: {_NAME} COMMAND [--flags]", "",
@@ -31,7 +31,7 @@ def usage():
 
 
 def main():
-    """Runs the command that is named first on the command line."""
+    """Runs the command named by the first argument."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("help", "-h", "-help", "--help", "--helpshort", "--helpfull"):
         print(usage())
@@ -44,7 +44,7 @@ def main():
         sys.exit(2)
     module, _ = COMMANDS[name]
     sys.argv = [os.path.join(_NAME, name), *arguments]
-    # Who starts again, after the loss of a worker, repeats it as it was.
+    # A restart after a lost worker repeats the original command line.
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -1,31 +1,30 @@
-r"""Measures how fast and how lean training is, on this machine.
+r"""Measures speed, memory and recovery of training on this machine.
 
     python -m trainers.benchmark --flagfile=configs/benchmark_schedule.cfg \
         --workdir=runs/benchmark_schedule
 
-One of nine things is measured, --measure:
+--measure selects one of nine measurements:
 
-    schedule    modules that only sleep: what the schedule alone takes, for any
+    schedule    modules that only sleep: the time of the schedule alone, for any
                 K on any machine, and a timeline picture
-    compute     ResNets, one CPU core for each module: throughput, beside the
-                bound that follows from each module measured alone, and stock
-                Keras
-    memory      ResNets: bytes that an iteration allocates
-    tracing     ResNets: seconds until training has begun
-    diagnostics ResNets: what it costs to look at the training
-    prediction  ResNets: what it costs to predict weights
-    checkpoints ResNets: what it costs to write checkpoints all the time
-    workers     ResNets: workers on loopback beside one process, and the bytes
-                that are sent (Linux)
-    recovery    the digits on workers on loopback: how long a run stands still
-                when one of them is killed
+    compute     ResNets, one CPU core per module: throughput, compared with the
+                bound from each module measured alone, and with stock Keras
+    memory      ResNets: bytes allocated by an iteration
+    tracing     ResNets: seconds until training starts
+    diagnostics ResNets: the cost of diagnostics
+    prediction  ResNets: the cost of predicting weights
+    checkpoints ResNets: the cost of writing checkpoints continuously
+    workers     ResNets: workers on loopback compared with one process, and the
+                bytes sent (Linux)
+    recovery    the digits on workers on loopback: downtime of a run when one
+                of them is killed
 
-All that is compared takes turns, round by round; tables have the median of the
-rounds and, in brackets, the least and the most. The working directory gets:
+Variants are interleaved, round by round; tables list the median of the rounds,
+with min-max in brackets. The working directory gets:
 
     table.md        the tables, with machine, versions and command
-    timeline.png    (schedule) who works when
-    timeline_K.png  (compute) the same, of Features Replay with K modules
+    timeline.png    (schedule) timeline of the modules' work
+    timeline_K.png  (compute) the same for Features Replay with K modules
 """
 
 import os
@@ -114,7 +113,7 @@ flags.adopt_module_key_flags(sweep)
 flags.declare_key_flag("allow_root")
 FLAGS.set_default("algorithms", ["backprop", "features_replay"])
 FLAGS.set_default("numbers_of_modules", ["2"])
-# Written so that nan, which compares as false, is refused.
+# Comparisons with nan are false, so these validators refuse it.
 flags.register_validator(
     "tau", lambda tau: 1e-4 <= tau <= 10, "must be from 0.0001 to 10"
 )
@@ -286,7 +285,7 @@ def processor():
 
 
 def commit():
-    """The commit of the library, if it is in a repository."""
+    """The commit of the library, or empty if it is in no repository."""
     if not shutil.which("git"):
         return ""
     done = subprocess.run(
@@ -297,7 +296,7 @@ def commit():
 
 
 def show(text):
-    """Writes over the last line of a terminal."""
+    """Overwrites the last line of a terminal."""
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns - 1
         print(f"\r{text[:width]:<{width}}\r", end="", flush=True)

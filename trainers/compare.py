@@ -3,17 +3,17 @@ r"""Compares training algorithms: one run for each algorithm, K and seed.
     python -m trainers.compare --flagfile=configs/compare_digits.cfg \
         --workdir=runs/compare_digits
 
-What to compare is said by --algorithms, --numbers_of_modules and --seeds, the
-experiment by the flags of trainers.train, whose --algorithm, --num_modules and
---seed do not count. Runs are made one after the other; the same command goes
-on where it was stopped. The working directory gets:
+--algorithms, --numbers_of_modules and --seeds select what to compare. The flags
+of trainers.train describe the experiment; its --algorithm, --num_modules and
+--seed are ignored. Runs are made one after the other; repeat the command to
+resume an interrupted comparison. The working directory gets:
 
     ALGORITHM_kK_seedS/      the working directory of each run
     table.md table.csv       means and standard deviations over seeds
     epochs.png time.png      loss and test error against epochs and seconds
-    experiment.cfg           what the runs have in common
+    experiment.cfg           the experiment that all runs share
 
-TensorBoard, with this directory as --logdir, lays the runs over each other.
+TensorBoard with this directory as --logdir overlays the runs.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ flags.register_validator(
 )
 
 
-# Between two checkpoints of a run: the smallest last less than a second.
+# Epochs between checkpoints of a run; the shortest take less than a second.
 _EPOCHS = 10
 
 
@@ -64,7 +64,7 @@ def main():
     check_balance()
     runs = [
         comparison.Run(FLAGS.workdir, algorithm, num_modules, int(seed))
-        # A seed at a time, so that early tables have something of everything.
+        # One seed at a time, so that early tables cover all cases.
         for seed in FLAGS.seeds
         for num_modules in sweep.numbers_of_modules()
         for algorithm in FLAGS.algorithms
@@ -84,7 +84,7 @@ def main():
 
 
 def check_flags_of_algorithms():
-    """Refuses flags that none of the algorithms reads, and last epochs."""
+    """Refuses flags that none of the algorithms reads, and --finish_with."""
     if FLAGS.finish_with:
         raise errors.UsageError(
             "--finish_with is not for comparisons: each run has one "
@@ -104,7 +104,7 @@ def check_flags_of_algorithms():
 
 
 def check_balance():
-    """Refuses times that are measured anew, so differently, in every run."""
+    """Refuses --balance=measured, whose times would differ in every run."""
     if FLAGS.balance == "measured":
         raise errors.UsageError(
             "--balance must be estimated, so that all runs have the same "
@@ -113,12 +113,12 @@ def check_balance():
 
 
 def of_algorithm(name):
-    """Serialized flags that only an algorithm reads."""
+    """Serialized flags specific to an algorithm."""
     return serialized(experiment_flags.ALGORITHM_FLAGS[name])
 
 
 def in_common():
-    """Serialized flags that all runs have in common."""
+    """Serialized flags that all runs share."""
     special = {"algorithm", "num_modules", "seed"}.union(
         *experiment_flags.ALGORITHM_FLAGS.values()
     )
@@ -138,9 +138,9 @@ def serialized(names):
 
 @contextlib.contextmanager
 def whole_workdir():
-    """Takes the working directory for this process and this experiment.
+    """Locks the working directory for this process and this experiment.
 
-    Yields the file whose lock says so.
+    Yields the locked file.
     """
     path = os.path.join(FLAGS.workdir, "experiment.cfg")
     lines = in_common() + [
@@ -180,16 +180,16 @@ def whole_workdir():
 
 
 def make(run, progress, lock):
-    """Makes one run in a process of its own.
+    """Makes one run in its own process.
 
-    It gets its place when it is finished, without checkpoints; one that was
-    stopped goes on from its own.
+    A finished run is moved to its final path, without checkpoints. An
+    interrupted run resumes from its own checkpoints.
 
     Args:
         run: `comparison.Run`.
         progress: `Progress`.
-        lock: locked file. The process holds it too, so that nobody begins
-            anew beside it if this one is killed.
+        lock: locked file. The process inherits it, so that no second
+            comparison can start beside it if this one is killed.
     """
     part = os.path.join(FLAGS.workdir, f"part_of_{run.name}")
     log = os.path.join(FLAGS.workdir, f"{run.name}.log")
@@ -214,21 +214,21 @@ def make(run, progress, lock):
         errors_of_run.seek(0)
         said = errors_of_run.read().strip().splitlines()
     finished = os.path.exists(os.path.join(part, "results.json"))
-    # A run that diverged is a result too.
+    # A diverged run is a result too.
     if status not in (0, errors.Diverged.status) or not finished:
         raise errors.UsageError(
             f"{run.name}: {said[-1] if said else f'status {status}'} (see "
             f"{log})"
         )
     os.remove(log)
-    # Nothing goes on from there, and a comparison has many.
+    # Nothing resumes from them, and a comparison has many.
     checkpoints = os.path.join(part, workdir.CHECKPOINTS)
     shutil.rmtree(checkpoints, ignore_errors=True)
     os.rename(part, run.path)
 
 
 class Progress:
-    """Says how far it is, in one line for each run.
+    """Prints the progress, one line per run.
 
     Args:
         runs: list of `comparison.Run`.
@@ -254,7 +254,7 @@ class Progress:
         self._rewrite(self._head + "starts")
 
     def show(self, line):
-        """Shows how far a run is, if a line that it printed says so."""
+        """Shows the progress of a run if its output line contains it."""
         if line.startswith("epoch "):
             self._rewrite(self._head + line.split(",")[0].strip())
 
@@ -274,8 +274,8 @@ class Progress:
         )
 
     def _rewrite(self, text):
-        """Writes over the last line of a terminal."""
-        # Elsewhere, lines could not be taken back.
+        """Overwrites the last line of a terminal."""
+        # Elsewhere, lines cannot be overwritten.
         if sys.stdout.isatty():
             width = shutil.get_terminal_size().columns - 1
             print(f"\r{text[:width]:<{width}}\r", end="", flush=True)

@@ -3,7 +3,7 @@ r"""Evaluates a trained network on its test set.
     python -m trainers.evaluate --workdir=runs/digits
 
 The experiment is read from the working directory. Flags of trainers.train
-override it, above all those below.
+override it, in particular those below.
 """
 
 import os
@@ -55,7 +55,7 @@ def main():
 
 
 def read_flags(flag_file):
-    """Reads the flags of a run, which the command line overrides."""
+    """Reads the flags of a run; the command line overrides them."""
     try:
         errors.parse_flags(
             [sys.argv[0], f"--flagfile={flag_file}", *sys.argv[1:]]
@@ -63,7 +63,7 @@ def read_flags(flag_file):
     except errors.UsageError as error:
         raise errors.UsageError(f"{flag_file}: {error}") from error
     for name in ("dataset", "mean", "std"):
-        # Defaults would evaluate another experiment than was run.
+        # Defaults would evaluate a different experiment.
         if FLAGS[name].using_default_value:
             raise errors.UsageError(
                 f"{flag_file} must be as a run wrote it. Received: a file "
@@ -72,10 +72,10 @@ def read_flags(flag_file):
 
 
 def load_network(model_file, data):
-    """Loads a trained network, which must fit the data."""
+    """Loads a trained network and checks that it fits the data."""
     try:
         network = keras.models.load_model(model_file, compile=False)
-    # A damaged file may fail anywhere in Keras, h5py and zipfile.
+    # A damaged file may fail anywhere in Keras, h5py or zipfile.
     except Exception as error:
         raise errors.UsageError(
             f"{model_file} cannot be loaded: {error}"

@@ -1,17 +1,17 @@
-r"""Trains on workers on this machine, to try a cluster without having one.
+r"""Trains on workers on this machine, to try out a cluster without one.
 
     python -m trainers.local_cluster --num_workers=2 -- \
         --flagfile=configs/digits_fr.cfg --workdir=runs/digits_cluster
 
-What follows `--` is for trainers.train, which gets the workers' addresses. The
-workers listen on loopback, each on a core of its own as far as there are
-enough; one that dies is started again. They end with the training, with whose
-status this ends.
+Arguments after `--` are passed to trainers.train, with the workers' addresses.
+The workers listen on loopback, each on its own core if there are enough. A
+worker that dies is restarted. The workers end with the training, and this
+command exits with its status.
 
-Every user of this machine can connect to a loopback, and have a worker do
-whatever its user may. --private_network keeps others out, by a network that
-nobody else is in (Linux, where it lets users have one); the training then
-reaches no other machine, to fetch a dataset for instance.
+Every user of this machine can connect to loopback, and make a worker do
+anything that its user may. --private_network keeps others out by running
+everything in a private network (Linux, if it allows users to have one). The
+training then reaches no other machine, for example to download a dataset.
 """
 
 import signal
@@ -44,7 +44,7 @@ flags.declare_key_flag("allow_root")
 
 
 def main(arguments):
-    """Trains.
+    """Trains on local workers.
 
     Args:
         arguments: list of str, for trainers.train.
@@ -68,7 +68,7 @@ def main(arguments):
                 f"--workers={','.join(worker.address for worker in workers)}",
                 *arguments,
             ],
-            # What a terminal sends to all of its processes comes once.
+            # So that a terminal's signals arrive only once, forwarded below.
             start_new_session=True,
         )
         for signum, sent in (
@@ -79,7 +79,7 @@ def main(arguments):
                 signum, lambda *_, sent=sent: training.send_signal(sent)
             )
         status = training.wait()
-    # As a shell has it of one that a signal has ended.
+    # The status that a shell reports for a process ended by a signal.
     sys.exit(status if status >= 0 else 128 - status)
 
 

@@ -1,16 +1,16 @@
-r"""Predicts how fast a network would train on K devices that are alike.
+r"""Predicts how fast a network would train on K identical devices.
 
     python -m trainers.plan --network=resnet --depth=56 --batch_size=128
     python -m trainers.plan --model_file=my_model.keras --batch_size=32 \
         --gbits_per_second=10,100 --numbers_of_modules=2,4,8
     python -m trainers.plan --flagfile=configs/plan_transformer.cfg
 
-Measures the layers of a network on one device, finds the best cut for every
+Measures the layers of a network on one device, finds the best split for every
 number of devices, and simulates the schedule: iterations per second of Features
 Replay, and of back-propagation, GPipe (4 micro-batches, recomputing) and DDG
-over the same modules; the memory of the fullest device; what crosses a
-boundary between devices, and whether the links can keep up. For devices that
-are not at hand, --teraflops says what they reach, and nothing is measured.
+over the same modules; the memory of the fullest device; the data that crosses a
+boundary between devices, and whether the links can keep up. For devices you do
+not have, give their speed with --teraflops; then nothing is measured.
 """
 
 import inspect
@@ -113,7 +113,7 @@ flags.register_validator(
     lambda values: are_numbers(values, lowest=1),
     "must be different numbers of at least 1, like 2,3,4",
 )
-# Written so that nan, which compares as false, is refused.
+# Comparisons with nan are false, so these validators refuse it.
 flags.register_validator(
     "latency", lambda seconds: 0 <= seconds <= 10, "must be from 0 to 10"
 )
@@ -165,7 +165,7 @@ def main():
 
 
 def predictions(planner, bytes_per_second):
-    """Dict from K, as far as the network can be cut, to `Prediction`."""
+    """Dict from K, as far as the network can be split, to `Prediction`."""
     found = {}
     for num_modules in map(int, FLAGS.numbers_of_modules):
         try:
@@ -173,7 +173,7 @@ def predictions(planner, bytes_per_second):
                 num_modules, bytes_per_second, FLAGS.latency
             )
         except ValueError as error:
-            # There are not so many places to cut.
+            # There are too few places to split.
             if num_modules == min(map(int, FLAGS.numbers_of_modules)):
                 raise errors.UsageError(str(error)) from error
     return found

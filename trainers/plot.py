@@ -1,19 +1,19 @@
-r"""Plots the diagnostics of a run, for those who don't open TensorBoard.
+r"""Plots the diagnostics of a run, without TensorBoard.
 
     python -m trainers.plot --workdir=runs/digits
 
-reads `history.csv` of a run of `trainers.train`, which may still be going on,
-and writes into its directory, as far as the run has what they show:
+Reads `history.csv` of a run of `trainers.train`, which may still be running,
+and writes the plots that the run has data for to its directory:
 
-    losses.png       loss and accuracy, of training and test
-    sigma.png        the sufficient direction constant of each module, and how
-                     many of its steps go downhill
-    residuals.png    how stale the error gradients and features are
-    norms.png        gradients, and updates to weights, of each module
-    bound.png        the convergence bound, and what it bounds
+    losses.png       training and test loss and accuracy
+    sigma.png        the sufficient direction constant of each module, and its
+                     share of downhill steps
+    residuals.png    staleness of error gradients and features
+    norms.png        gradients and weight updates of each module
+    bound.png        the convergence bound, and the quantity it bounds
 
-What is measured between epochs is drawn there, from the event files in
-`diagnostics/`.
+Values measured between epochs are read from the event files in `diagnostics/`,
+and drawn between epochs.
 """
 
 import csv
@@ -34,7 +34,7 @@ flags.DEFINE_string(
     "workdir", None, "Working directory of the run. Required.", required=True
 )
 
-# Titles of axes, and how the logs that they show begin; a log axis if wanted.
+# Title of the axes, names or prefixes of their logs, whether the axis is log.
 _PLOTS = {
     "losses.png": [
         ("loss", ["loss", "val_loss"], True),
@@ -58,10 +58,10 @@ _PLOTS = {
     ],
 }
 
-# Values to compare with: of σ, where uphill begins and back-propagation's.
+# Reference values: for σ, 0 (below is uphill) and back-propagation's 1.
 _LEVELS = {"sufficient direction constant": (0, 1)}
 
-# Okabe and Ito's colours, told apart with any colour vision.
+# Okabe and Ito's colours, distinguishable with any colour vision.
 _COLOURS = [
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
 ]
@@ -96,7 +96,7 @@ def read(path):
         floats, one for each epoch.
 
     Raises:
-        UsageError: if there is none, or nothing in it.
+        UsageError: if the file is missing, empty or damaged.
     """
     try:
         with open(path, newline="") as file:
@@ -124,14 +124,14 @@ def read(path):
 
 
 def read_events(folder, iterations):
-    """Reads what was logged between epochs.
+    """Reads the values logged between epochs.
 
     Args:
-        folder: str, directory of event files, if it is there.
+        folder: str, directory of event files, which may be missing.
         iterations: pair `(epochs, iterations at their ends)`, or `None`.
 
     Returns:
-        Dict as of `read`, where values were logged.
+        Dict as for `read`, with fractional epochs where values were logged.
     """
     if iterations is None or not os.path.isdir(folder):
         return {}
@@ -154,8 +154,8 @@ def draw(plots, curves):
     """Draws quantities against epochs, one below the other.
 
     Args:
-        plots: list of tuples, as of `_PLOTS`.
-        curves: as `read` returns it.
+        plots: list of tuples, as in `_PLOTS`.
+        curves: as returned by `read`.
 
     Returns:
         `matplotlib.figure.Figure`, or `None` if there is nothing to draw.
@@ -191,14 +191,14 @@ def draw(plots, curves):
 
 
 def lines(starts, curves):
-    """The logs that begin with one of some strings and have a value."""
+    """Yields the logs that match a name or prefix and have a value."""
     for name, (_, values) in sorted(curves.items()):
         begins = any(
             name.startswith(start) if start.endswith("/") else name == start
             for start in starts
         )
         known = values[np.isfinite(values)]
-        # Of what is stale, modules without delay have nothing.
+        # Modules without delay have no staleness, which is logged as 0.
         if name.startswith(("relative", "feature")):
             known = known[known != 0]
         if begins and known.size:

@@ -1,11 +1,10 @@
-r"""Runs a command in a network of its own, which nobody else reaches.
+r"""Runs a command in a private network that nobody else can reach.
 
     python -m trainers.private_network python -m trainers.local_cluster ...
 
-It has a loopback and nothing else: what listens there is out of reach for the
-other users of this machine, and what runs there reaches no other machine. Linux
-gives such networks to root, and to every user where it lets users have
-namespaces of their own.
+The network consists of a loopback only: other users of this machine cannot
+reach servers in it, and programs in it reach no other machine. Linux allows
+this to root, and to every user if it allows user namespaces.
 """
 
 from trainers.workers import private_network

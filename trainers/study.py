@@ -1,28 +1,28 @@
-r"""Studies what delays do to trainings, and what helps, on one device.
+r"""Studies how delays affect training, and what helps, on one device.
 
     python -m trainers.study --flagfile=configs/study.cfg --workdir=runs/study
 
-Every task is trained by every optimizer and method, cut into every number of
-modules: all delays are those of Features Replay, but everything is computed on
-one core, six trainings at once. The learning rate is tuned for each on a
-validation set, with the same number of trainings (12); six more are tested.
+Every task is trained with every optimizer and method, split into every number
+of modules. All delays are those of Features Replay, but everything is computed
+on one core, six trainings at once. Each learning rate is tuned on a validation
+set, with the same number of trainings (12); six more are tested.
 
-The same command goes on where it was stopped, with what is not there yet, and
-several of them share the work. The working directory gets:
+Repeat the command to compute missing results after an interruption; several
+commands at once share the work. The working directory gets:
 
-    TASK_OPTIMIZER_METHOD_kK.json   what was found
+    TASK_OPTIMIZER_METHOD_kK.json   the results of a case
     tables.md                       means, standard deviations, paired tests
     TASK.png                        losses against iterations
     time_to_loss.png                time until a loss is reached
-    study.cfg                       what all have in common
+    study.cfg                       the settings that all cases share
 
 With --close_ups the library itself trains each once more, at the learning rate
-that was found, and its modules are looked at: σ, steps downhill, and learning
-rate times curvature beside what their delays bear.
+found, and observes its modules: σ, downhill steps, and learning rate times
+curvature compared with the largest value stable at their delay.
 
     close_up_TASK_OPTIMIZER_METHOD_kK.json
-    steps.md                        a table of the last
-    TASK_OPTIMIZER_modules.png      all three
+    steps.md                        a table of the last quantity
+    TASK_OPTIMIZER_modules.png      plots of all three
 """
 
 import itertools
@@ -91,7 +91,7 @@ flags.declare_key_flag("numbers_of_modules")
 
 def main():
     FLAGS.workdir = os.path.expanduser(FLAGS.workdir)
-    # Of several commands that share the work, each has a core.
+    # Each of several commands that share the work uses one core.
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -122,7 +122,7 @@ def main():
 
 
 def cases():
-    """The cases that the flags describe, small numbers of modules first."""
+    """The cases selected by the flags, small numbers of modules first."""
     return [
         Case(task, optimizer, method, num_modules)
         for num_modules in (1, *sweep.numbers_of_modules())
@@ -134,7 +134,7 @@ def cases():
 
 
 def look_closely(settings, data):
-    """Runs the close-ups of what has results, and returns what they found."""
+    """Runs the close-ups of cases that have results; returns their results."""
     found = []
     for task, optimizer, num_modules in itertools.product(
         FLAGS.tasks, FLAGS.optimizers, sweep.numbers_of_modules()
@@ -162,7 +162,7 @@ def look_closely(settings, data):
 
 
 def take_workdir():
-    """Refuses a directory that is not of a study with the same settings."""
+    """Creates the directory, or checks that its study has these settings."""
     path = os.path.join(FLAGS.workdir, "study.cfg")
     lines = [FLAGS[name].serialize() for name in ("num_steps", "warmup_share")]
     try:
@@ -191,7 +191,7 @@ def take_workdir():
 
 
 def tell(number, of, case, seconds):
-    """Says what came of a case, in one line."""
+    """Prints the results of a case in one line."""
     results = case.results(FLAGS.workdir)
     good = [loss for loss in results["test_loss"] if loss is not None]
     loss = f"{sum(good) / len(good):.4f}" if good else "none"

@@ -1,9 +1,9 @@
-r"""Trains a network that is cut into modules.
+r"""Trains a network that is split into modules.
 
     python -m trainers.train --flagfile=configs/digits_fr.cfg \
         --workdir=runs/digits
 
-configs/ holds the experiments. Flags that come later override earlier ones:
+The experiments are in configs/. Later flags override earlier ones:
 
     the network     --model --depth --dropout
     its modules     --algorithm --num_modules --devices --balance
@@ -26,18 +26,18 @@ configs/ holds the experiments. Flags that come later override earlier ones:
                     --coordinator --wait_for_workers --worker_patience
                     --recoveries
 
-The same command goes on with a run that was stopped, by Ctrl-C, SIGTERM or
-anything else, from its newest checkpoint (docs/reliability.md). A run leaves in
-its working directory:
+If a run is interrupted, by Ctrl-C, SIGTERM or anything else, repeat the command
+to resume it from its newest checkpoint (docs/reliability.md). The working
+directory gets:
 
     modules.png          a picture of the modules
     flags.cfg            the experiment; --flagfile=WORKDIR/flags.cfg repeats it
     train/ validation/   TensorBoard event files; others in diagnostics/
-    checkpoints/         the newest, and in best/ that of the best epoch
+    checkpoints/         the newest ones, and that of the best epoch in best/
     model.keras          the trained network, one plain Keras model
     history.csv          loss, accuracy and speed of every epoch
     results.json         accuracy, losses, time and memory
-    finish/              (--finish_with) the same of the last epochs
+    finish/              (--finish_with) the same for the last epochs
 """
 
 import functools
@@ -71,7 +71,7 @@ from trainers.workers import connecting
 
 FLAGS = flags.FLAGS
 
-# In the working directory of runs whose modules are balanced by it.
+# In the working directory of runs balanced by measured costs.
 COSTS = "costs.json"
 
 METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
@@ -101,7 +101,7 @@ def main():
     finishing.first_epochs()
     with workdir.taken(FLAGS.workdir) as goes_on:
         if goes_on:
-            # What the data say is checked later.
+            # Flags that depend on the data are checked later.
             flag_file.check(
                 in_workdir(workdir.FLAG_FILE), unknown=("mean", "std")
             )
@@ -118,7 +118,7 @@ def main():
 
 
 def run(goes_on):
-    """Trains, or goes on with what has been trained."""
+    """Trains, or resumes a run."""
     data = input_pipeline.load(
         FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std,
         fr_keras.cluster.host(building.first_device()),
@@ -134,7 +134,7 @@ def run(goes_on):
     network = building.build_network(data.image_shape, data.num_classes)
     costs = costs_of_layers(network)
     model = building.build_algorithm(network, steps_per_epoch, costs)
-    # After the network is built, which seeds TensorFlow.
+    # After the network, because building it seeds TensorFlow.
     train_batches = input_pipeline.train_batches(
         data, FLAGS.batch_size, FLAGS.seed, FLAGS.crop_padding, FLAGS.flip,
         FLAGS.drop_remainder,
@@ -164,7 +164,7 @@ def run(goes_on):
                 train_batches,
                 validation_data=test_batches,
                 epochs=finishing.first_epochs(),
-                shuffle=False,  # The dataset does it.
+                shuffle=False,  # The dataset shuffles.
                 verbose=0,
                 callbacks=[
                     first,
@@ -191,16 +191,16 @@ def run(goes_on):
     if cause is None and not has_diverged(history.rows[-1]):
         with whole_file("model.keras") as path:
             model.to_keras().save(path)
-    # Last, since it says that the run is over.
+    # Last, since it marks the run as finished.
     write_results(history, examples, model, network)
     tell_result(cause)
 
 
 def costs_of_layers(network):
-    """What layers cost, for `--balance=measured`.
+    """Costs of the layers, for `--balance=measured`.
 
-    Measured anew they would be others, and a run that goes on has the modules
-    that it had.
+    A resumed run reads them from its working directory, because new
+    measurements would differ and change its modules.
     """
     path = in_workdir(COSTS)
     if not os.path.exists(path):
@@ -213,13 +213,13 @@ def costs_of_layers(network):
 
 
 def tell_result(cause=None):
-    """Says how a finished run has ended.
+    """Reports the outcome of a finished run.
 
     Args:
-        cause: str, what is known of why training diverged.
+        cause: str, why training diverged, or `None` if unknown.
 
     Raises:
-        Diverged: if it has.
+        Diverged: if training diverged.
     """
     path = in_workdir("results.json")
     try:
@@ -243,16 +243,16 @@ def tell_result(cause=None):
 
 
 def tell_checkpoint(kept):
-    """Says where a run goes on."""
+    """Prints the checkpoint that a run resumes from."""
     if kept.restored:
         print(f"Goes on from {kept.restored}", flush=True)
 
 
 def tensorboard_command():
-    """The command that starts TensorBoard from the shell of the user."""
+    """The command that starts TensorBoard from the user's shell."""
     if shutil.which("tensorboard"):
         return "tensorboard"
-    # Of an environment that is not active, as after `make train`.
+    # The environment is not active, as after `make train`.
     return os.path.relpath(
         os.path.join(os.path.dirname(sys.executable), "tensorboard")
     )
@@ -264,22 +264,22 @@ def in_workdir(name):
 
 
 def whole_file(name):
-    """As `workdir.whole_file`, of a file in the working directory."""
+    """As `workdir.whole_file`, for a file in the working directory."""
     return workdir.whole_file(in_workdir(name))
 
 
 def describe(network, model):
-    """Prints what is trained, and draws it in `modules.png`."""
+    """Prints a summary of the model, and draws it in `modules.png`."""
     print(f"{FLAGS.algorithm} on {FLAGS.dataset}: {network.name}", flush=True)
     model.summary(print_fn=functools.partial(print, flush=True))
-    # Its warnings are about caches of fonts.
+    # Its warnings are about font caches.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with whole_file("modules.png") as path:
         fr_keras.plot_modules(model, path)
 
 
 def write_summary(model):
-    """Writes for TensorBoard what the run is."""
+    """Writes hyperparameters and the picture of modules for TensorBoard."""
     writer = tf.summary.create_file_writer(FLAGS.workdir)
     tensorboard.write_hparams(writer, {
         "algorithm": FLAGS.algorithm,
@@ -302,9 +302,9 @@ def write_results(history, examples, model, network):
 
     Args:
         history: `History` of the run.
-        examples: int, trained on in an epoch.
+        examples: int, training examples per epoch.
         model: the trained algorithm.
-        network: `keras.Model`, uncut.
+        network: `keras.Model`, before the split.
     """
     logs = {
         name: [row.get(name, math.nan) for row in history.rows]
@@ -321,7 +321,7 @@ def write_results(history, examples, model, network):
         "epochs": len(history.rows),
         "seconds": round(history.seconds, 2),
         "examples_per_second": speed,
-        # Without validation; the median, so without tracing.
+        # Without validation and, thanks to the median, without tracing.
         "seconds_per_epoch": examples / speed,
         "peak_memory_bytes": peak_memory.read(model.devices),
         "algorithm": FLAGS.algorithm,
@@ -333,7 +333,7 @@ def write_results(history, examples, model, network):
         "versions": versions(),
     }
     results = {
-        # JSON has no word for numbers that are not finite.
+        # JSON cannot represent non-finite numbers.
         name: None
         if isinstance(value, float) and not math.isfinite(value)
         else value
@@ -344,7 +344,7 @@ def write_results(history, examples, model, network):
 
 
 def print_epoch(epoch, logs):
-    """Prints a line for about twenty epochs of a run, the last included."""
+    """Prints a line for about twenty epochs of a run, including the last."""
     number = finishing.first_epochs()
     if (epoch + 1) % max(1, number // 20) and epoch + 1 != number:
         return
@@ -358,12 +358,12 @@ def print_epoch(epoch, logs):
 
 
 def has_diverged(logs):
-    """Whether the losses of an epoch are no numbers."""
+    """Whether a loss of an epoch is not finite."""
     return not all(math.isfinite(logs[name]) for name in ("loss", "val_loss"))
 
 
 class StopWhenDiverged(keras.callbacks.Callback):
-    """Ends training after an epoch whose loss is no longer a number."""
+    """Stops training after an epoch whose loss is not finite."""
 
     def on_epoch_end(self, epoch, logs=None):
         if has_diverged(logs):

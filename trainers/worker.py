@@ -1,16 +1,18 @@
-r"""Starts a worker, on whose devices a program elsewhere trains modules.
+r"""Starts a worker that offers its devices to a training program elsewhere.
+
+Start one on each machine of a cluster:
 
     python -m trainers.worker --port=2222 --interface=eth0
 
-on each machine of a cluster, and then on any of them
+Then start the training on any of them:
 
     python -m trainers.train --workers=host:2222,other:2222 ...
 
-TensorFlow's runtime knows no passwords: whoever reaches the port of a worker
-can have it do whatever its user may. So a worker takes connections from its own
-machine alone, unless --interface names another network (docs/scaling.md). It
-runs until it is stopped, one run after the other, and tells the port in one
-line when it is ready.
+TensorFlow's runtime has no passwords: anyone who can reach the port of a worker
+can make it do anything that its user may. A worker therefore accepts
+connections only from its own machine, unless --interface names another network
+(docs/scaling.md). It serves one run after the other until it is stopped, and
+prints its port in one line when it is ready.
 """
 
 import os
@@ -93,7 +95,7 @@ def main():
 
 
 def end_with_input():
-    """Ends this process when nobody can write to its standard input."""
+    """Exits when no process can write to its standard input any more."""
     while os.read(0, 1024):
         pass
     os._exit(0)

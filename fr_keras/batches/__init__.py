@@ -1,1 +1,1 @@
-"""What comes from data: the kind of batches, reading them, labels."""
+"""Handling of data: the spec of batches, reading them, labels."""

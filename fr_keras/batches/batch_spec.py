@@ -1,4 +1,4 @@
-"""The kind of batches that a training function is traced for."""
+"""The spec of the batches for which a training function is traced."""
 
 import base64
 import binascii
@@ -12,15 +12,15 @@ from fr_keras.engine import nests
 
 
 def standardize_batch(batch):
-    """Unpacks what an iterator yields.
+    """Unpacks a batch that an iterator yields.
 
     Args:
-        batch: what Keras' data adapters yield: `x`, `(x,)`, `(x, y)` or
+        batch: as yielded by Keras' data adapters: `x`, `(x,)`, `(x, y)` or
             `(x, y, sample_weight)`, each a nest of arrays or tensors.
 
     Returns:
-        Tuple `(x, y, sample_weight)` of nests of tensors, `None` where there
-        is nothing.
+        Tuple `(x, y, sample_weight)` of nests of tensors, `None` for missing
+        parts.
     """
 
     def to_tensor(leaf):
@@ -39,7 +39,7 @@ class BatchSpec:
 
     Args:
         batch: nest of tensors and `None`. The first dimension of every tensor
-            counts as the batch's, and may have any length.
+            is taken as the batch dimension, and may have any length.
     """
 
     def __init__(self, batch):
@@ -47,10 +47,10 @@ class BatchSpec:
 
     @classmethod
     def from_string(cls, text):
-        """The spec that `to_string` described.
+        """Restores the spec serialized by `to_string`.
 
         Raises:
-            ValueError: if it is no such text.
+            ValueError: if the text is not such a string.
         """
         spec = cls(None)
         proto = struct_pb2.StructuredValue()
@@ -62,24 +62,24 @@ class BatchSpec:
         return spec
 
     def to_string(self):
-        """The spec as a text, for `from_string`."""
+        """Serializes the spec to a string, for `from_string`."""
         proto = tf.__internal__.saved_model.encode_structure(self.structure)
         return base64.b64encode(proto.SerializeToString()).decode()
 
     def covers(self, batch):
-        """Whether a batch is of this kind."""
+        """Whether a batch matches this spec."""
         return self.union(batch) is self
 
     def union(self, batch):
-        """Returns the spec of this kind of batches and `batch` together.
+        """Returns a spec that covers both this kind of batches and `batch`.
 
         Args:
             batch: nest of tensors and `None`.
 
         Returns:
-            `self` if it covers `batch`. Otherwise a new `BatchSpec`: with the
-            dimensions open in which the two differ or, where the two have
-            nothing in common, one for `batch` alone.
+            `self` if it covers `batch`. Otherwise a new `BatchSpec`, in which
+            the dimensions that differ are open; or, if the two have nothing in
+            common, one for `batch` alone.
         """
         other = BatchSpec(batch)
         try:
@@ -108,14 +108,15 @@ class BatchSpec:
         return other
 
     def flatten(self, batch):
-        """The dense tensors of a batch of this kind, as a list."""
+        """Returns the dense tensors of a matching batch, as a list."""
         return nests.flatten(batch)
 
     def pack(self, tensors):
-        """The batch that consists of the given dense tensors.
+        """Packs dense tensors into a batch.
 
         Args:
-            tensors: iterator; as many tensors are taken as a batch has.
+            tensors: iterator, from which as many tensors are taken as a batch
+                has.
 
         Returns:
             Nest like the batches of this kind.
@@ -123,11 +124,11 @@ class BatchSpec:
         return nests.pack(self.structure, tensors)
 
     def tensor_specs(self):
-        """List of `tf.TensorSpec`, one for each tensor of `flatten`."""
+        """Returns a list of `tf.TensorSpec`s, one per tensor of `flatten`."""
         return self.flatten(self.structure)
 
     def symbols(self):
-        """Nest like a batch, of `keras.KerasTensor`."""
+        """Returns a nest like a batch, of `keras.KerasTensor`."""
         return tf.nest.map_structure(
             lambda leaf: None
             if leaf is None

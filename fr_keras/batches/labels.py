@@ -1,4 +1,4 @@
-"""Checks that class labels are classes of the model."""
+"""Checks that class labels are within the classes of the model."""
 
 import functools
 import re
@@ -12,18 +12,18 @@ _MESSAGE = "Labels must be integers from 0 up to the number of classes"
 
 
 def check(loss, y, y_pred):
-    """Adds an assertion on labels that are class indices to the graph.
+    """Adds an assertion to the graph that class indices are in range.
 
-    It looks at them in the memory of the host of the device in scope.
+    It reads them in the memory of the host of the device in scope.
 
     Args:
-        loss: the `loss` that was given to `compile`.
+        loss: the `loss` passed to `compile`.
         y: nest of tensors, the labels.
         y_pred: nest of tensors (or specs), the output of the model.
 
     Returns:
         The operation, or `None` if there is nothing to check (or, run
-        eagerly, nothing left).
+        eagerly, nothing left to check).
     """
     classes = _num_classes(loss, y_pred)
     if classes is None or not isinstance(y, tf.Tensor):
@@ -39,13 +39,13 @@ def check(loss, y, y_pred):
 
 
 def told_plainly(function):
-    """Makes a function say plainly when labels are out of range.
+    """Makes a function report labels out of range in plain words.
 
     Args:
         function: callable that runs graphs with `check` in them.
 
     Returns:
-        Callable like it, which raises `ValueError` for wrong labels.
+        The same callable, but raising `ValueError` for wrong labels.
     """
 
     @functools.wraps(function)
@@ -60,7 +60,7 @@ def told_plainly(function):
 
 
 def are_wrong(error):
-    """Whether an error is that of `check`, which comes before any change."""
+    """Whether an error is that of `check`, which precedes any change."""
     return _MESSAGE in str(error)
 
 
@@ -83,7 +83,7 @@ def _raise_if_out_of_range(error):
 
 
 def _num_classes(loss, y_pred):
-    """How many classes there are, or None if labels are not class indices."""
+    """The number of classes, or None if labels are not class indices."""
     sparse = keras.losses.SparseCategoricalCrossentropy
     if isinstance(loss, sparse):
         if private.ignores_a_class(loss):

@@ -1,4 +1,4 @@
-"""Reading: how batches come to training, evaluation and prediction."""
+"""Reading of batches for training, evaluation and prediction."""
 
 import contextlib
 import functools
@@ -10,17 +10,16 @@ from fr_keras.engine import placement, private
 
 
 class Reading:
-    """The default `tf.distribute.Strategy`, but for how it reads datasets.
+    """The default `tf.distribute.Strategy`, except for reading datasets.
 
-    It turns the autotuner of tf.data off, whose thread sleeps for up to 5
-    seconds at a time, and for which the end of every iterator, and so of
-    `fit`, waits. `AUTOTUNE` in a dataset then is TensorFlow's fixed default.
-    Datasets that set `options.autotune.enabled` themselves are left as they
-    are.
+    It turns off the autotuner of tf.data, because its thread sleeps for up to 5
+    seconds at a time, and the end of every iterator, and so of `fit`, waits for
+    it. `AUTOTUNE` in a dataset then is TensorFlow's fixed default. Datasets
+    that set `options.autotune.enabled` themselves are left as they are.
     """
 
     def experimental_distribute_dataset(self, dataset, options=None):
-        """What Keras calls with every dataset that it is going to read.
+        """Called by Keras for every dataset that it is going to read.
 
         Args:
             dataset: `tf.data.Dataset`.
@@ -41,10 +40,10 @@ class Reading:
 
 
 class ReadThere(tf.data.Dataset):
-    """A dataset on another machine, of which Keras asks this one.
+    """A dataset on another machine, wrapped for use by Keras.
 
     Args:
-        dataset: `tf.data.Dataset` that was made in the scope of a device of
+        dataset: `tf.data.Dataset` that was created in the scope of a device of
             another process.
     """
 
@@ -88,7 +87,7 @@ def reads(method):
         method: `fit`, `evaluate` or `predict`.
 
     Returns:
-        The same for any dataset in its arguments.
+        The same method, for any dataset in its arguments.
     """
 
     @functools.wraps(method)
@@ -110,10 +109,10 @@ def _read_there(data):
 
 
 def draw(iterator):
-    """The next element of an iterator, as `next` gives it.
+    """Returns the next element of an iterator, like `next`.
 
-    At the end of a dataset on another machine `next` would leave an error
-    behind, of which TensorFlow complains later.
+    At the end of a dataset on another machine, `next` would leave an error
+    behind that TensorFlow reports later.
     """
     resource = getattr(iterator, "_iterator_resource", None)
     if resource is None or placement.is_here(resource.device):
@@ -125,7 +124,7 @@ def draw(iterator):
 
 
 def draw_up_to(count, iterator):
-    """List of the next elements of an iterator, fewer at its end."""
+    """Returns a list of an iterator's next elements, fewer at its end."""
     drawn = []
     with contextlib.suppress(StopIteration):
         while len(drawn) < count:

@@ -1,1 +1,1 @@
-"""A Keras model becomes K modules: its graph, its costs, the partition."""
+"""Splits a Keras model into K modules: its graph, its costs, the partition."""

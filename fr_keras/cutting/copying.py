@@ -22,25 +22,24 @@ _logger = logging.getLogger("fr_keras")
 def copy_model(model):
     """Copies a Keras model with its weights, state and flags.
 
-    The copy is made in the memory of the host, so that a network need not fit
-    on one accelerator. Weights go from layer to layer by their place in the
-    graph, whatever the order is in which layers were made; `trainable`,
-    regularizers, constraints and names of single variables come along. Then
-    both are run on the same made-up data, and must give the same outputs, bit
-    for bit.
+    The copy is created in host memory, so that a network need not fit on one
+    accelerator. Weights are copied layer by layer, by their place in the graph,
+    whatever the order in which layers were created; `trainable`, regularizers,
+    constraints and names of single variables are copied too. Then both are run
+    on the same made-up data, and must give the same outputs, bit for bit.
 
     Args:
         model: `keras.Model` or `keras.layers.Layer`.
 
     Returns:
-        Tuple `(copy, kept, lost)`: the same with variables of its own on
-        CPU:0; a dict from layers that cannot be copied, and are part of the
-        copy themselves, to the reasons, strings; and `None`, or the reason why
-        the class of a Functional model cannot be made again from its
+        Tuple `(copy, kept, lost)`: the copy, with its own variables on CPU:0; a
+        dict from layers that cannot be copied, and are part of the copy
+        themselves, to the reasons, strings; and `None`, or the reason why
+        the class of a Functional model cannot be recreated from its
         configuration: the copy is then a plain Functional model.
 
     Raises:
-        CannotCopy: if the model is no graph, and cannot be copied.
+        CannotCopy: if the model is not a graph, and cannot be copied.
     """
     if not is_graph(model):
         return _checked(model, _copy_built_layer), {}, None
@@ -49,8 +48,7 @@ def copy_model(model):
         try:
             return _checked(model, _copy_layer), {}, None
         except Exception as error:
-            # Many a class cannot be made again, but consists of layers that
-            # can.
+            # Many classes cannot be recreated, but consist of layers that can.
             lost = _in_one_line(error.__cause__ or error)
     kept = {}
     while True:
@@ -65,7 +63,7 @@ def copy_model(model):
 
 
 def _with_same_variables(model, layer):
-    """The layers of a graph that share variables with one of them."""
+    """Returns the layers of a graph that share variables with a given one."""
     theirs = {id(variable) for variable in holdings.variables(layer)}
     nodes = Calls(keras.Model(model.inputs, model.outputs)).nodes
     operations = {id(node.operation): node.operation for node in nodes}
@@ -78,7 +76,7 @@ def _with_same_variables(model, layer):
 
 
 def _checked(model, make):
-    """A copy with the state of the model, seen to compute the same."""
+    """Copies a model with its state, and checks that both compute the same."""
     with tf.device("CPU:0"):
         try:
             copy = make(model)
@@ -101,7 +99,7 @@ def _checked(model, make):
 
 
 def _has_own_config(model):
-    """Whether a graph's class says itself how it is made again."""
+    """Whether a graph's class defines its own configuration."""
     return bool(overrides(model, ["get_config"]))
 
 
@@ -110,8 +108,8 @@ def _copy_graph(model, copies=None, kept=()):
 
     Args:
         model: `keras.Model`.
-        copies: dict from the ids of layers to their copies, those so far.
-        kept: layers that are to be part of the copy themselves.
+        copies: dict from the ids of layers to their copies so far.
+        kept: layers that become part of the copy themselves.
 
     Returns:
         `keras.Model`.
@@ -144,7 +142,7 @@ def _copy_graph(model, copies=None, kept=()):
 
 def _copy_operation(operation, copies):
     if not isinstance(operation, keras.layers.Layer):
-        return operation  # Without state: as good as new.
+        return operation  # Stateless: as good as new.
     try:
         if is_graph(operation):
             return _copy_nested(operation, copies)
@@ -159,10 +157,10 @@ def _copy_operation(operation, copies):
 
 
 def _copy_nested(model, copies):
-    """A copy of a model that is called in another.
+    """Copies a model that is called in another.
 
-    By its class if that makes one that is alike, of layers that have no copy
-    yet; else by its graph.
+    By its class, if none of its layers has a copy yet and the result is alike;
+    otherwise by its graph.
     """
     has_call = overrides(model, ["call"])
     is_new = not any(id(layer) in copies for layer in private.sublayers(model))
@@ -175,24 +173,24 @@ def _copy_nested(model, copies):
                 raise
             _logger.debug("%r is copied by its graph: %s", model, error)
         else:
-            # They may be called outside of it, too.
+            # The layers may be called outside of the model, too.
             copies.update((id(a), b) for a, b in pairs.layers)
             return copy
     return _copy_graph(model, copies)
 
 
 def _copy_layer(layer):
-    """A fresh layer of the same class and configuration."""
+    """Creates a layer of the same class and configuration."""
     config = layer.get_config()
     if isinstance(layer, keras.layers.Lambda):
-        # Its function is at hand: no need to deserialize code.
+        # Its function is available: no need to deserialize code.
         config["function"] = layer.function
         return layer.__class__(**config)
     return layer.__class__.from_config(config)
 
 
 def _copy_built_layer(layer):
-    """The same, with its variables; in a graph, calls make them."""
+    """Like `_copy_layer`, with variables; in a graph, calls create them."""
     copy = _copy_layer(layer)
     if layer.built and not copy.built:
         copy.build_from_config(layer.get_build_config())

@@ -1,4 +1,4 @@
-"""What computing costs: the passes of a layer, a module's iteration."""
+"""Costs of computation: of the passes of a layer, and of an iteration."""
 
 import json
 import numbers
@@ -15,13 +15,13 @@ from fr_keras.engine.tied import SentWeights, SharedLayer
 from fr_keras.engine.user_warnings import warn
 
 # Memory-bound work per output element (normalization, activation, addition),
-# in the multiply-adds that take as long.
+# in multiply-adds of equal duration.
 _COST_PER_ELEMENT = 8
 
-# The length of dimensions of unknown length.
+# The length assumed for dimensions of unknown length.
 _LENGTH = 64
 
-# Layers that use their kernel once at each position of their output.
+# Layers that use their kernel once per position of their output.
 _BY_POSITION = (
     keras.layers.Dense,
     keras.layers.Conv1D,
@@ -33,18 +33,18 @@ _BY_POSITION = (
     keras.layers.SeparableConv2D,
 )
 
-# Layers of Keras without kernels that multiply all the same, or may.
+# Keras layers without kernels that multiply nevertheless, or may.
 _PRODUCTS = (keras.layers.Attention, keras.layers.Dot, keras.layers.Lambda)
 
-# By how much the slowest module may exceed its share before it is reported.
+# The factor by which the slowest module may exceed its share unreported.
 _IMBALANCE = 1.5
 
-# What traced calls of a kind cost: layers of a network are alike.
+# Costs of traced calls by kind: many layers of a network are alike.
 _traced: dict = {}
 
 
 class Cost(typing.NamedTuple):
-    """What it costs to run something once, forward and backward.
+    """The cost of running something once, forward and backward.
 
     Attributes:
         forward: float, of a forward pass.
@@ -55,10 +55,10 @@ class Cost(typing.NamedTuple):
     backward: float
 
     def of_iteration(self, num_plays):
-        """Cost of an iteration.
+        """Returns the cost of an iteration.
 
         Args:
-            num_plays: int, forward passes, of `num_plays`.
+            num_plays: int, the number of forward passes, from `num_plays`.
 
         Returns:
             float.
@@ -67,7 +67,7 @@ class Cost(typing.NamedTuple):
 
 
 def num_plays(k, num_modules, replays=True):
-    """Forward passes in an iteration of a module: play, and replay.
+    """Returns a module's forward passes per iteration: play and replay.
 
     Args:
         k: int, the number of the module, from 1.
@@ -81,7 +81,7 @@ def num_plays(k, num_modules, replays=True):
 
 
 def total(costs):
-    """The sum of `Cost`s, a `Cost`."""
+    """Returns the sum of `Cost`s, a `Cost`."""
     costs = list(costs)
     return Cost(
         sum(cost.forward for cost in costs),
@@ -90,11 +90,11 @@ def total(costs):
 
 
 def as_cost(given):
-    """The `Cost` that a user gave for a layer.
+    """Converts the cost that a user gave for a layer to a `Cost`.
 
     Args:
-        given: number, of the forward pass, where the backward pass costs
-            twice as much; or pair of numbers, forward and backward.
+        given: number, the cost of the forward pass, with the backward pass
+            costing twice as much; or pair of numbers, forward and backward.
 
     Returns:
         `Cost`.
@@ -117,15 +117,15 @@ def as_cost(given):
 
 
 def call_cost(node, costs=None):
-    """Cost of one call of an operation.
+    """Returns the cost of one call of an operation.
 
     Args:
-        node: Keras' node of the call.
+        node: Keras node of the call.
         costs: dict from layer name to cost, or `None`, as for `partition`.
 
     Returns:
         `Cost`, in the unit of `costs`, or in estimated multiply-adds per
-        example, in which dimensions of unknown length are 64 long.
+        example, with 64 for dimensions of unknown length.
 
     Raises:
         ValueError: if `costs` lacks a layer.
@@ -155,20 +155,20 @@ def call_cost(node, costs=None):
 
 
 def estimated_cost(operation, output_shapes):
-    """Multiply-adds per example, of kernels used once at each position.
+    """Estimates multiply-adds per example, with kernels used once per position.
 
-    For layers that are not traced, for what is known of them: tables, those
-    of layers inside included, are looked up, not multiplied with.
+    For layers that are not traced, from what is known of them: tables,
+    including those of sublayers, are looked up, not multiplied.
 
     Args:
-        operation: `keras.Operation`, a layer or a model among them.
+        operation: `keras.Operation`, such as a layer or a model.
         output_shapes: list of shapes, the batch first.
 
     Returns:
         float, of the forward pass.
     """
     if is_graph(operation):
-        # A nested model: what its calls cost.
+        # A nested model costs as much as its calls.
         return total(map(call_cost, Graph(operation).nodes)).forward
     elements = sum(size(shape[1:]) for shape in output_shapes)
     positions = max(size(shape[1:-1]) for shape in output_shapes)
@@ -185,14 +185,14 @@ def estimated_cost(operation, output_shapes):
 
 
 def _layers(operation):
-    """A layer and all layers inside of it; none for other operations."""
+    """Returns a layer and all its sublayers; none for other operations."""
     if not isinstance(operation, keras.layers.Layer):
         return []
     return list(private.sublayers(operation))
 
 
 def _is_by_position(operation):
-    """Whether `estimated_cost` is right for an operation as it is."""
+    """Whether `estimated_cost` is accurate for an operation."""
     if type(operation) in _BY_POSITION:
         return True
     return (
@@ -204,14 +204,14 @@ def _is_by_position(operation):
 
 
 def _traced_cost(node):
-    """Multiply-adds per example of a call, from its traced operations.
+    """Counts multiply-adds per example of a call, from its traced operations.
 
     Args:
-        node: Keras' node of the call.
+        node: Keras node of the call.
 
     Returns:
-        float, of the forward pass, or `None` if it cannot be traced, or not
-        be known beforehand what it computes.
+        float, of the forward pass, or `None` if the call cannot be traced, or
+        its work cannot be known beforehand.
     """
     kind = _kind(node)
     if kind not in _traced:
@@ -229,14 +229,14 @@ def _trace(node):
     def call(*values):
         given = {id(t): value for t, value in zip(tensors, values)}
         args, kwargs = node.arguments.fill_in(given)
-        with keras.StatelessScope():  # What a layer assigns is forgotten.
+        with keras.StatelessScope():  # Assignments are discarded.
             return keras.tree.flatten(node.operation(*args, **kwargs))
 
     try:
         products, written = multiply_adds(call, specs)
-    except Exception:  # Whatever a layer does with an example alone.
+    except Exception:  # A layer may fail on a single example.
         return None
-    # Mostly it is a product that writes the output.
+    # The output is mostly written by a product, and counted there already.
     batch_size = specs[0].shape[0] if specs and specs[0].shape.rank else 1
     written = max(written / batch_size, sum(
         size(_example(tensor)[1:]) for tensor in node.output_tensors
@@ -245,13 +245,13 @@ def _trace(node):
 
 
 def _example(tensor):
-    """The shape of a tensor of one example.
+    """Returns the shape of a tensor for one example.
 
     Args:
         tensor: `keras.KerasTensor`.
 
     Returns:
-        Tuple of ints; a batch size that is not open stays as it is.
+        Tuple of ints; a fixed batch size stays as it is.
     """
     return (
         *(size or 1 for size in tensor.shape[:1]),
@@ -260,10 +260,10 @@ def _example(tensor):
 
 
 def _kind(node):
-    """What calls have in common that cost the same; `None` if unknown."""
+    """Returns a key that calls of equal cost share; `None` if unknown."""
     operation = node.operation
     if type(operation).get_config is keras.layers.Layer.get_config:
-        return None  # Whatever its class was made with.
+        return None  # Its arguments are not known.
     try:
         config = json.dumps(keras.saving.serialize_keras_object(
             {**operation.get_config(), "name": None}
@@ -285,9 +285,9 @@ def warn_if_uneven(names, costs, cut, estimated):
     """Warns if the slowest module takes much longer than its share.
 
     Args:
-        names: list of str, what the operations of a network are called.
-        costs: list of `Cost`s, theirs.
-        cut: as `fr_keras.cutting.partition.best_cut` returns it.
+        names: list of str, the names of a network's operations.
+        costs: list of their `Cost`s.
+        cut: as returned by `fr_keras.cutting.partition.best_cut`.
         estimated: bool, whether the costs are estimates.
     """
     num_modules = len(cut) + 1
@@ -300,7 +300,7 @@ def warn_if_uneven(names, costs, cut, estimated):
         total(costs[start:stop]).of_iteration(n)
         for (start, stop), n in zip(bounds, plays)
     ]
-    # If the work could be divided at will, all would take the same time.
+    # If work could be divided at will, all modules would take equally long.
     even = 1 / sum(1 / whole.of_iteration(n) for n in plays)
     k = times.index(max(times))
     if times[k] <= _IMBALANCE * even:

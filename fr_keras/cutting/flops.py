@@ -1,12 +1,12 @@
-"""What a traced function computes: multiply-adds, from its graph."""
+"""Counts the multiply-adds of a traced function from its graph."""
 
 import math
 
 import tensorflow as tf
 
 _CALLS = {
-    # Operations that call functions, and how often: a loop's body once for
-    # each element of what it runs over, of branches the dearest one.
+    # Operations that call functions, and how often: a loop's body once per
+    # element that it runs over, of several branches the most expensive one.
     "PartitionedCall": ("f",),
     "StatefulPartitionedCall": ("f",),
     "While": ("body",),
@@ -17,23 +17,23 @@ _CALLS = {
 
 
 class UnknownWork(ValueError):
-    """It cannot be known beforehand what a function computes."""
+    """The work of a function cannot be known beforehand."""
 
 
 def multiply_adds(function, specs):
-    """Counts the multiply-adds of a function; nothing is run.
+    """Counts the multiply-adds of a function without running it.
 
     Matrix products, convolutions and `einsum` count, in loops and branches
-    too; what is read from tables does not.
+    too; table lookups do not.
 
     Args:
-        function: callable of tensors.
+        function: callable on tensors.
         specs: list of `tf.TensorSpec`, its arguments. Dimensions of unknown
-            length count once.
+            length count as 1.
 
     Returns:
-        Tuple `(products, written)`: floats, the multiply-adds, and how many
-        elements these operations and softmaxes write.
+        Tuple `(products, written)`: floats, the multiply-adds, and the number
+        of elements that these operations and softmaxes write.
 
     Raises:
         UnknownWork: if there is a loop of unknown length, or a shape of
@@ -48,7 +48,7 @@ def multiply_adds(function, specs):
 
 
 def _count(nodes, shapes, functions):
-    """The same for the nodes of one graph.
+    """Does the same for the nodes of one graph.
 
     Args:
         nodes: iterable of `NodeDef`.
@@ -56,7 +56,7 @@ def _count(nodes, shapes, functions):
         functions: dict from name to `FunctionDef`.
     """
     shapes = dict(shapes)
-    lengths = {}  # Of what loops run over.
+    lengths = {}  # Of the lists that loops run over.
     products = written = 0.0
     for node in nodes:
         made = _shapes(node.attr)
@@ -121,7 +121,7 @@ def _tensor_name(name):
     return f"{name}:{rest[-1] if rest else 0}"
 
 
-# How many products go into each multiply-add operation, from its definition,
+# The number of multiply-adds of each kind of operation, from its definition,
 # the elements of its output, and the shapes of its inputs.
 
 
@@ -134,7 +134,7 @@ def _of_einsum(node, elements, shapes):
     terms, output = node.attr["equation"].s.decode().split("->")
     sizes = {}
     for term, shape in zip(terms.split(","), shapes):
-        # What an ellipsis stands for is in the output.
+        # Dimensions of an ellipsis appear in the output.
         labels = term.split("...")
         for label, size in [
             *zip(labels[0], shape),

@@ -1,4 +1,4 @@
-"""The graph of a Keras model: calls in order, and tensors between them."""
+"""The graph of a Keras model: calls in order, and the tensors between them."""
 
 import keras
 import numpy as np
@@ -8,9 +8,9 @@ from fr_keras.engine.nested import Calls, is_graph
 
 
 class Graph:
-    """A model's calls of operations, in an order of execution.
+    """A model's calls of operations, in execution order.
 
-    Nested Functional and Sequential models are their layers (see
+    Nested Functional and Sequential models are expanded into their layers (see
     `fr_keras.engine.nested`).
 
     Args:
@@ -20,9 +20,10 @@ class Graph:
         name: str, the model's name.
         input: nest of `keras.KerasTensor`, the model's input.
         output: the same, the model's output.
-        nodes: list of the calls (Keras' nodes), inputs left out, every one
-            after those that it needs.
-        sharing: `fr_keras.cutting.sharing.Sharing`, what several calls use.
+        nodes: list of the calls (Keras nodes) without inputs, each after those
+            it depends on.
+        sharing: `fr_keras.cutting.sharing.Sharing`, the variables shared by
+            several calls.
     """
 
     def __init__(self, model):
@@ -53,7 +54,7 @@ class Graph:
             for i, node in enumerate(self.nodes)
             for tensor in node.output_tensors
         }
-        # Where a tensor is last needed; an output of the model, after the end.
+        # Where each tensor is last used; outputs of the model, after the end.
         self._last_use = {
             id(tensor): i
             for i, node in enumerate(self.nodes)
@@ -62,7 +63,7 @@ class Graph:
         for tensor in calls.outputs:
             self._last_use[id(tensor)] = len(self.nodes)
         needed = self._needed(calls.outputs)
-        # Of weights that are shared, the first call that uses them has them.
+        # Shared weights belong to the first call that uses them.
         self.has_weights = np.array(
             [
                 needed[i] and bool(
@@ -75,7 +76,7 @@ class Graph:
         )
 
     def _needed(self, outputs):
-        """For every call, whether an output of the model depends on it."""
+        """Returns for each call whether an output of the model needs it."""
         needed = [False] * len(self.nodes)
         tensors = {id(tensor) for tensor in outputs}
         for i, node in reversed(list(enumerate(self.nodes))):
@@ -85,7 +86,7 @@ class Graph:
         return needed
 
     def crossing(self, i):
-        """What is made or given below place i, and needed above it.
+        """Returns what is computed or given below place i and needed above it.
 
         Returns:
             List of `keras.KerasTensor`, and then of `keras.Variable`, tied
@@ -103,7 +104,7 @@ class Graph:
         return given + made + sent
 
     def crossing_sizes(self):
-        """Numbers and total elements of what is made below every place."""
+        """Counts the computed tensors at each place, and their elements."""
         count = np.zeros(len(self.nodes) + 2, np.int64)
         elements = np.zeros(len(self.nodes) + 2, np.int64)
         spans = [
@@ -121,10 +122,10 @@ class Graph:
         return np.cumsum(count), np.cumsum(elements)
 
     def may_cut(self, ties=True):
-        """For every place 0 … n, whether the model may be cut there.
+        """Returns for every place 0 … n whether the model may be split there.
 
         Args:
-            ties: bool, whether weights may be shared by several modules.
+            ties: bool, whether several modules may share weights.
 
         Returns:
             Array of bool.
@@ -135,7 +136,7 @@ class Graph:
         return allowed
 
     def inseparable(self, ties=True):
-        """Calls that must lie in one module, `(operation, first, last)`."""
+        """Returns calls that share a module: `(operation, first, last)`."""
         spans = list(self.sharing.inseparable)
         if not ties:
             spans += [
@@ -145,7 +146,7 @@ class Graph:
         return spans
 
     def places(self, ties=True):
-        """As many places as possible at which the model can be cut at once."""
+        """Returns the most places at which the model can be split at once."""
         allowed = self.may_cut(ties)
         places, since = [], 0
         for i in range(1, len(self.nodes)):
@@ -160,15 +161,15 @@ class Graph:
 
 
 def as_graph(model):
-    """The `Graph` of a model, or the one that is given."""
+    """Returns the `Graph` of a model, or the one given."""
     return model if isinstance(model, Graph) else Graph(model)
 
 
 def weights(operation):
-    """The weights of a layer; an operation that is no layer has none."""
+    """Returns the weights of a layer; other operations have none."""
     return getattr(operation, "weights", ())
 
 
 def size(shape):
-    """Number of elements, dimensions of unknown length counted once."""
+    """Returns the number of elements; unknown dimensions count as 1."""
     return int(np.prod([dimension or 1 for dimension in shape], dtype=np.int64))

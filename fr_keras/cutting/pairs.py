@@ -1,4 +1,4 @@
-"""Two models that are alike: their layers and variables in pairs."""
+"""Pairs of layers and variables of two models that are alike."""
 
 import tempfile
 
@@ -7,12 +7,12 @@ import keras
 from fr_keras.engine import holdings, placement, private
 from fr_keras.engine.nested import in_order, is_graph, overrides
 
-# What Keras notes of every layer's life: not what a class computes with.
+# Keras' bookkeeping in every layer, which no class computes with.
 _HISTORY = frozenset([*vars(keras.layers.Layer()), *vars(keras.Model())])
 
 
 class CannotCopy(ValueError):
-    """A model or layer of which Keras can make no second one.
+    """A model or layer that Keras cannot copy.
 
     Attributes:
         layer: `keras.layers.Layer`, or `None` if it is not one layer.
@@ -24,7 +24,7 @@ class CannotCopy(ValueError):
 
 
 class Pairs:
-    """Layers and variables of a model beside those of its copy.
+    """Pairs the layers and variables of a model with those of its copy.
 
     Args:
         source: `keras.layers.Layer`.
@@ -43,7 +43,7 @@ class Pairs:
         self._add(source, target)
 
     def _add(self, source, target):
-        """Pairs two layers, if that is not done yet."""
+        """Pairs two layers, unless they are paired already."""
         if (id(source), id(target)) in self._seen:
             return
         self._seen.add((id(source), id(target)))
@@ -56,7 +56,7 @@ class Pairs:
             self._add_layer(source, target)
 
     def _add_graph(self, source, target):
-        """By the place in the graph, not by the order of making."""
+        """Pairs by place in the graph, not by order of creation."""
         nodes, others = (
             in_order(private.functional_of(m) or m)
             for m in (source, target)
@@ -76,7 +76,7 @@ class Pairs:
                 raise
             except ValueError as error:
                 raise CannotCopy(str(error), node.operation) from error
-        # What is in no call, but belongs to the model all the same.
+        # The parts of the model that are in no call.
         if type(source) is type(target):
             self._add_own(source, target)
 
@@ -106,7 +106,7 @@ class Pairs:
         )
         for a, b in zip(*map(private.own_metrics, (source, target))):
             self._add_variables(source, a.variables, b.variables)
-        # (A dropout whose rate is zero now has no random numbers any more.)
+        # (A copied dropout layer whose rate is now zero has no generator.)
         for a, b in zip(
             *map(private.own_seed_generators, (source, target))
         ):
@@ -117,7 +117,7 @@ class Pairs:
             for of in (source, target)
         )
         if is_graph(source) and is_graph(target):
-            # Those in the graph were paired by their place in it.
+            # Layers in the graph were paired by their place in it.
             known = {a for a, _ in self._seen}, {b for _, b in self._seen}
             layers = [x for x in layers if id(x) not in known[0]]
             others = [x for x in others if id(x) not in known[1]]
@@ -142,7 +142,7 @@ class Pairs:
                     f"{a.dtype}, that of the copy {tuple(b.shape)} and "
                     f"{b.dtype}"
                 )
-            # What is shared must be shared in the copy, and nothing else.
+            # The copy must share the same variables, and no others.
             forward = self._of.setdefault(("source", id(a)), id(b))
             backward = self._of.setdefault(("target", id(b)), id(a))
             if (forward, backward) != (id(b), id(a)):
@@ -153,7 +153,7 @@ class Pairs:
             self.variables.append((a, b))
 
     def copy_state(self):
-        """Gives the copy the weights, state and flags of the original."""
+        """Copies the weights, state and flags of the original to the copy."""
         for a, b in self.variables:
             b.assign(a.value)
             b.trainable = a.trainable
@@ -167,21 +167,21 @@ class Pairs:
             ):
                 ours.assign(theirs)
             private.copy_trainable(a, b)
-            # That of a graph is the policy of when it was made.
+            # A graph has the policy that was set when it was created.
             private.copy_dtype_policy(a, b)
-            # What preprocessing layers learned in `adapt` is not all in
+            # Preprocessing layers keep some results of `adapt` outside of
             # variables.
             if hasattr(a, "get_vocabulary") and a.vocabulary_size() > 1:
                 _copy_assets(a, b)
             elif hasattr(a, "bin_boundaries"):
-                # They are not made again from a summary that may be gone.
+                # Not computed again from the summary, which may be gone.
                 b.bin_boundaries, b.summary = a.bin_boundaries, a.summary
             elif hasattr(b, "finalize_state"):
                 b.finalize_state()
 
 
 def _copy_assets(a, b):
-    """Gives a layer the vocabulary of another."""
+    """Copies the vocabulary of one layer to another."""
     with tempfile.TemporaryDirectory() as folder:
         a.save_assets(folder)
         try:

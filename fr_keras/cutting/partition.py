@@ -1,4 +1,4 @@
-"""Cutting: a Keras model into K modules that, chained, are the model."""
+"""Splits a Keras model into K modules that, chained, equal the model."""
 
 import collections.abc
 import numbers
@@ -13,7 +13,7 @@ from fr_keras.cutting.graph import as_graph
 from fr_keras.engine.functional import UpperModule, submodel
 from fr_keras.engine.tied import Owner
 
-# Estimated costs that differ by less count as equal: an estimate is no better.
+# Estimated costs that differ by less count as equal: estimates are no better.
 _ESTIMATE_TOLERANCE = 0.03
 
 
@@ -21,23 +21,24 @@ def partition(
     model: keras.Model, num_modules: int,
     costs: Mapping[str, Any] | None = None,
 ) -> list[keras.Model]:
-    """Cuts a Sequential or Functional model into modules.
+    """Splits a Sequential or Functional model into modules.
 
-    The model may be cut anywhere. What skips over a module passes through it:
-    it is one of the module's inputs and, unchanged, one of its outputs. So do
-    inputs of the model that only a later module needs, and outputs that appear
-    early. Nested models are cut like all others, between their layers. Weights
-    that are used more than once, like those of a tied embedding, belong to the
-    first module that uses them, which sends them to the others like features;
-    a layer that is used more than once and has statistics, random numbers or
-    other state lies in one module. Every module has weights of its own.
+    The model can be split anywhere. Skip connections around a module pass
+    through it: they are among the module's inputs and, unchanged, among its
+    outputs. So are inputs of the model that only a later module needs, and
+    outputs that appear early. Nested models are split between their layers,
+    like any other. Weights that are used more than once, like those of a tied
+    embedding, belong to the first module that uses them, which sends them to
+    the others like features; a layer that is used more than once and has
+    statistics, random numbers or other state stays in one module. Every module
+    has weights of its own.
 
-    Among all such cuts of the order of execution the one is taken whose
-    slowest module is fastest. One iteration of Features Replay costs module
-    k < K two forward passes and a backward pass (4 forward units), but module
-    K, which has nothing to replay, only 3, so the last module gets more layers
-    than the others. Of equally balanced cuts (estimated costs: balanced to
-    3 %) the one with the fewest, then the smallest crossing tensors is taken.
+    Of all such splits of the execution order, the one whose slowest module is
+    fastest is chosen. One iteration of Features Replay costs module k < K two
+    forward passes and a backward pass (4 forward units), but module K, which
+    has nothing to replay, only 3, so the last module gets more layers than the
+    others. Of equally balanced splits (with estimated costs: balanced to 3 %)
+    the one with the fewest, then the smallest crossing tensors is chosen.
 
     The modules share their layers, and so their weights, with `model`.
 
@@ -47,19 +48,19 @@ def partition(
         num_modules: int, K, at least 1.
         costs: dict from layer name to the cost of the layer's forward pass in
             any unit, or to a pair, forward and backward (twice forward if not
-            given), such as `fr_keras.measure_costs(model)` returns; `None` for
-            an estimate of multiply-adds per example. Every layer must be in a
-            dict (operations that are no layers and input layers need not be:
-            they cost 0).
+            given), as returned by `fr_keras.measure_costs(model)`; `None` for
+            an estimate of multiply-adds per example. A dict must contain every
+            layer (operations that are not layers and input layers may be left
+            out: they cost 0).
 
     Returns:
         List of `num_modules` Functional `keras.Model`s. The first takes the
-        model's inputs, the last gives the model's outputs, in the model's
-        structure; between them the output of one (a tensor, or a list where
-        several cross) is the input of the next.
+        model's inputs, the last returns the model's outputs, in the model's
+        structure; in between, the output of one (a tensor, or a list if several
+        cross) is the input of the next.
 
     Raises:
-        ValueError: if the model cannot be cut into that many modules.
+        ValueError: if the model cannot be split into that many modules.
         TypeError: if `model` is neither Sequential nor Functional.
 
     Example:
@@ -75,20 +76,20 @@ def partition(
 
 
 def best_cut(model, num_modules, costs=None, tolerance=None, ties=True):
-    """Finds where to cut.
+    """Finds where to split.
 
     Args:
         model: as for `partition`, or its `fr_keras.cutting.graph.Graph`.
         num_modules: as for `partition`.
         costs: as for `partition`.
-        tolerance: float, by what share of its time the slowest module may be
-            slower than it need be, so that less crosses; `None` for 0.03 if
-            costs are estimated, and else nothing.
+        tolerance: float, the share of its time by which the slowest module may
+            be slower than necessary, so that less crosses; `None` for 0.03 if
+            costs are estimated, otherwise 0.
         ties: bool, whether modules may share weights, which then cross.
 
     Returns:
         Tuple of `num_modules - 1` ints: the numbers of operations below each
-        cut, for `split`.
+        split, for `split`.
 
     Raises:
         ValueError: as `partition`.
@@ -117,7 +118,7 @@ def best_cut(model, num_modules, costs=None, tolerance=None, ties=True):
     of_calls = np.array([call_cost(node, costs) for node in graph.nodes])
     if tolerance is None:
         tolerance = _ESTIMATE_TOLERANCE if costs is None else 0.0
-    # Sums in another order are not better or worse.
+    # Rounding errors of another summation order must not matter.
     cut = _best_cut(graph, of_calls, num_modules, tolerance + 1e-9, ties)
     warn_if_uneven(
         [node.operation.name for node in graph.nodes],
@@ -127,11 +128,11 @@ def best_cut(model, num_modules, costs=None, tolerance=None, ties=True):
 
 
 def split(model, cut):
-    """Cuts a model at given places.
+    """Splits a model at given places.
 
     Args:
         model: as for `best_cut`.
-        cut: increasing ints, as `best_cut` returns them.
+        cut: increasing ints, as returned by `best_cut`.
 
     Returns:
         List of `len(cut) + 1` Functional `keras.Model`s, as `partition`.
@@ -174,7 +175,7 @@ def _too_many(num_modules, graph, num_places, ties):
 
 
 def _best_cut(graph, of_calls, num_modules, tolerance, ties):
-    """The cut whose slowest module is fastest, and that lets least cross.
+    """Finds the split with the fastest slowest module, then the least crossing.
 
     Dynamic programming twice over the places i where a module may begin and j
     where it may end: first for the cost of the slowest module, then, with that
@@ -188,7 +189,7 @@ def _best_cut(graph, of_calls, num_modules, tolerance, ties):
     end = len(places) - 1
 
     def costs(j, k):
-        """Cost of an iteration of module k, from each place i < j up to j."""
+        """Returns the cost per iteration of module k from all i < j up to j."""
         cost = Cost(*(work[j] - work[:j]).T)
         return np.where(
             weights[:j] < weights[j],
@@ -219,7 +220,7 @@ def _best_cut(graph, of_calls, num_modules, tolerance, ties):
             start = np.flatnonzero((crossed[:j] < never) & (cost <= limit))
             if not len(start):
                 continue
-            # Where as little crosses, the better balance.
+            # Of equal crossings, the better balance.
             order = np.lexsort(
                 (squares[start] + cost[start] ** 2, crossed[start])
             )

@@ -1,4 +1,4 @@
-"""Whether two models compute the same, tried on made-up data."""
+"""Checks on made-up data whether two models compute the same."""
 
 import logging
 
@@ -18,7 +18,7 @@ _LENGTHS = (8, 32, 64)
 def first_difference(model, copy):
     """Runs a model and its copy on made-up data.
 
-    The copy is run layer by layer, nested models dissolved, as it will be
+    The copy is run layer by layer, with nested models expanded, as it will be
     trained.
 
     Args:
@@ -27,12 +27,12 @@ def first_difference(model, copy):
 
     Returns:
         The first layer that does not compute the same, bit for bit, in
-        inference mode; `None` if all do, or if there is nothing that the model
-        could be run on.
+        inference mode; `None` if all do, or if the model cannot be run on
+        made-up data.
     """
     if not is_graph(model) or not is_graph(copy):
         return None
-    # State of TensorFlow's own would move.
+    # Running the models would change TensorFlow variables.
     before = [
         (variable, variable.numpy()) for layer in [
             *private.sublayers(model), *private.sublayers(copy)
@@ -70,7 +70,7 @@ def _first_layer_that_differs(model, copy):
 
 
 def _run_all(calls, data):
-    """What calls make of data, or `None` if they do not fit each other."""
+    """Runs calls on data; returns outputs, or `None` if they do not fit."""
     values = {id(t): value for t, value in zip(calls.inputs, data)}
     for node in calls.nodes:
         try:
@@ -83,7 +83,7 @@ def _run_all(calls, data):
 
 
 def _first_difference(calls, others, data):
-    """The first operation that makes something else of its inputs."""
+    """Returns the first operation whose results differ for equal inputs."""
     values = {id(t): value for t, value in zip(calls.inputs, data)}
     for node, other in zip(calls.nodes, others.nodes):
         made = _run(node, values)
@@ -115,7 +115,7 @@ def _equal(a, b):
 
 
 def made_up(tensor, length):
-    """A small batch of data for an input.
+    """Makes up a small batch of data for an input.
 
     Args:
         tensor: `keras.KerasTensor`.

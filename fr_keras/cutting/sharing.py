@@ -1,4 +1,4 @@
-"""Shared variables: which calls of layers use the same ones, and how."""
+"""Shared variables: which layer calls use the same ones, and how."""
 
 import keras
 import tensorflow as tf
@@ -8,16 +8,16 @@ from fr_keras.engine.call_scope import CallScope
 
 
 class Sharing:
-    """Which variables several calls of layers use.
+    """Finds the variables that several layer calls use.
 
     A layer may be called more than once, like a tied embedding, and different
     layers may hold the same variable. Weights that are only read may be used
     in several modules: the first one that uses them owns them, and sends their
-    values to the others as features. What a call assigns (statistics, random
-    numbers) must stay in one module.
+    values to the others as features. Variables that a call assigns (statistics,
+    random numbers) must stay in one module.
 
     Args:
-        nodes: list of Keras' nodes, in an order of execution.
+        nodes: list of Keras nodes, in execution order.
 
     Attributes:
         tied: list of `Tied`, shared weights that are only read.
@@ -43,7 +43,7 @@ class Sharing:
         for key in shared:
             variable, calls = holders[key]
             used = [i for i in calls if self._uses[i].uses(variable)] or calls
-            # Where it is not used at all, some call must own it.
+            # A variable that is not used at all needs an owner, too.
             self._owner[key] = used[0]
             if any(self._uses[i].assigns(variable) for i in used):
                 operation = nodes[used[-1]].operation
@@ -57,14 +57,14 @@ class Sharing:
         self.inseparable.sort(key=lambda span: span[1:])
 
     def owned(self, i):
-        """The variables that belong to a call, a list."""
+        """Returns the variables that belong to a call."""
         return [
             variable for variable in self._held[i]
             if self._owner.get(id(variable), i) == i
         ]
 
     def borrowed(self, i):
-        """The variables that a call uses, but an earlier one owns."""
+        """Returns the variables that a call uses, but an earlier one owns."""
         if i not in self._uses:
             return []
         return [
@@ -72,7 +72,7 @@ class Sharing:
         ]
 
     def held(self, i):
-        """All variables that the operation of a call holds, a list."""
+        """Returns all variables that the operation of a call holds."""
         return self._held[i]
 
 
@@ -81,7 +81,7 @@ class Tied:
 
     Attributes:
         variable: `keras.Variable`.
-        operation: the layer whose call is the first to use it.
+        operation: the layer whose call uses it first.
         calls: increasing list of ints, the numbers of the calls.
     """
 
@@ -91,15 +91,15 @@ class Tied:
         self.calls = calls
 
     def crosses(self, i):
-        """Whether its value is needed above place i, and owned below it."""
+        """Whether its value is needed above place i and owned below it."""
         return self.calls[0] < i <= self.calls[-1]
 
 
 class _Uses:
-    """What a call reads and assigns, seen by tracing it.
+    """The variables that a call reads and assigns, found by tracing it.
 
     Args:
-        node: Keras' node of the call.
+        node: Keras node of the call.
         held: list of the variables that its operation holds.
     """
 
@@ -108,7 +108,7 @@ class _Uses:
         try:
             _trace(node, scope)
         except Exception:
-            # What cannot be traced by itself may do anything.
+            # A call that cannot be traced by itself may do anything.
             self._read = self._assigned = {id(variable) for variable in held}
         else:
             self._read = scope.read
@@ -122,7 +122,7 @@ class _Uses:
 
 
 class _Watching(CallScope):
-    """Also notes what is read."""
+    """Also records which variables are read."""
 
     def __init__(self):
         super().__init__()

@@ -1,1 +1,1 @@
-"""What is done about late gradients: look-ahead and learning rates."""
+"""Compensation of late gradients: look-ahead and learning rates."""

@@ -1,4 +1,4 @@
-"""What a delay policy changes in the optimizers of modules."""
+"""Adjusts the optimizers of modules according to a delay policy."""
 
 from fr_keras.delays.delay_policy import factor
 from fr_keras.delays.look_ahead import MOMENTA
@@ -12,12 +12,13 @@ def adjust(optimizer, given, policy, delay):
 
     Args:
         optimizer: the module's `keras.optimizers.Optimizer`.
-        given: the optimizer of which it is a copy, from which all is computed.
+        given: the optimizer of which it is a copy, from whose values the
+            settings are computed.
         policy: `fr_keras.DelayPolicy`.
         delay: int, s, by how many iterations the module's gradient is late.
 
     Raises:
-        ValueError: if the policy returns what cannot be.
+        ValueError: if the policy returns an invalid value.
     """
     for ours, theirs in zip(leaves(optimizer), leaves(given)):
         for name in MOMENTA:

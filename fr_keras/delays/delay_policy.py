@@ -1,4 +1,4 @@
-"""What modules do about the delay of their gradients."""
+"""How modules compensate for the delay of their gradients."""
 
 import math
 import numbers
@@ -9,9 +9,10 @@ import keras
 
 @keras.saving.register_keras_serializable("fr_keras")
 class DelayPolicy:
-    """Sets what modules do about the delay of their gradients.
+    """Sets how modules compensate for the delay of their gradients.
 
-    How far they look ahead, and their learning rate, momentum and clipping.
+    This covers how far they look ahead, and their learning rate, momentum and
+    clipping.
 
     The gradient of module k comes s = K − k iterations late. For a quadratic
     of curvature λ, with momentum μ,
@@ -19,26 +20,27 @@ class DelayPolicy:
         w_{t+1} = (1 + μ) w_t − μ w_{t−1} − γ λ ŵ_{t−s},
 
     the largest stable γ λ / (1 − μ) is 38 at s = 0 and μ = 0.9, but 1.0 at
-    s = 1, 0.35 at s = 3 and 0.15 at s = 7: momentum goes on in the old
-    direction before the answer to it is there. Three things follow.
+    s = 1, 0.35 at s = 3 and 0.15 at s = 7: momentum continues in the old
+    direction until the response to it arrives. Three things follow.
 
-    - *Play* takes place where momentum alone will have carried the weights
-      when the answer to it has been applied, ŵ = w + (μ + … + μ^{s+1}) Δ with
-      the last step Δ. With it 3.0, 0.72 and 0.24 are stable, which for
-      momentum up to 0.95 is within 4 % of what the best factor has.
+    - *Play* uses the weights to which momentum alone will have carried the
+      module when the response to the play is applied,
+      ŵ = w + (μ + … + μ^{s+1}) Δ with the last step Δ. With it, 3.0, 0.72 and
+      0.24 are stable, which for momentum up to 0.95 is within 4 % of the limit
+      with the best factor.
     - *Gradients* are computed where momentum would carry the weights in the
       end, w + μ / (1 − μ) Δ. This point moves by −γ / (1 − μ) times the
-      gradient *there*, as by gradient descent without momentum. The last
+      gradient *there*, as in gradient descent without momentum. The last
       module, which is not late, must not oscillate either, since the error
       gradients that it sends are used when it would be on its way back. So it
-      is stable to γ λ / (1 − μ) = 2.0, like the others, and no longer to 38.
-    - *Learning rates* fall like what is stable, about as 1 / (1 + s), where
-      that of the optimizer is the highest until now. What is stable does not
-      change when a schedule lowers it, so that late modules then lose less,
+      is stable up to γ λ / (1 − μ) = 2.0, like the others, and no longer up to
+      38.
+    - *Learning rates* fall like the stability limit, about as 1 / (1 + s),
+      where the optimizer's rate is highest so far. The limit does not
+      change when a schedule lowers the rate, so late modules then lose less,
       1 / √(1 + s) in the end.
 
-    Updates are always those of the true weights. Subclass it to choose
-    otherwise.
+    Updates always apply to the true weights. Subclass to choose otherwise.
 
     Args:
         rate_exponent: float, p: the learning rate of a module is divided by
@@ -50,7 +52,7 @@ class DelayPolicy:
     ```python
     class Linear(fr_keras.DelayPolicy):
         def play(self, delay, momentum):
-            return delay  # As many steps like the last.
+            return delay  # Repeats the last step that many times.
 
     model = fr_keras.FeaturesReplay(network, 4, delay_policy=Linear(0.5))
     ```
@@ -67,11 +69,11 @@ class DelayPolicy:
         self.rate_exponent: float = rate_exponent
 
     def play(self, delay: int, momentum: float) -> float:
-        """How far ahead a new mini-batch is played.
+        """Returns how far ahead a new mini-batch is played.
 
         Args:
-            delay: int, s, how many updates of the module there will have been
-                when the error gradient of the mini-batch is back.
+            delay: int, s, the number of updates of the module until the error
+                gradient of the mini-batch is back.
             momentum: float, μ of the module's optimizer, 0 if it has none.
 
         Returns:
@@ -80,7 +82,7 @@ class DelayPolicy:
         return sum(momentum**j for j in range(1, delay + 2)) if delay else 0.0
 
     def replay(self, delay: int, momentum: float) -> float:
-        """How far ahead gradients are computed: replays, and the last module.
+        """Returns how far ahead replays and the last module compute gradients.
 
         Args:
             delay: as for `play`.
@@ -93,7 +95,7 @@ class DelayPolicy:
         return momentum / (1 - momentum) if momentum < 1 else 0.0
 
     def learning_rate(self, delay: int) -> float:
-        """What the highest learning rate of a module is multiplied by.
+        """Returns the factor of a module's highest learning rate.
 
         Args:
             delay: int, s, by how many iterations its gradient is late.
@@ -104,9 +106,9 @@ class DelayPolicy:
         return (1 + delay) ** -self.rate_exponent
 
     def decayed_learning_rate(self, delay: int) -> float:
-        """What it is multiplied by when it has all but decayed.
+        """Returns the factor of a learning rate that has all but decayed.
 
-        In between, at a share r of the highest until now, the factor is
+        In between, at a share r of the highest so far, the factor is
         `learning_rate(s)`^r times `decayed_learning_rate(s)`^(1 - r).
 
         Args:
@@ -118,11 +120,11 @@ class DelayPolicy:
         return self.learning_rate(delay) ** 0.5
 
     def momentum(self, delay: int, momentum: float) -> float:
-        """The momentum of a module's optimizer, β₁ for Adam and its kin.
+        """Returns the momentum for a module, β₁ for Adam and its variants.
 
         Args:
             delay: as for `learning_rate`.
-            momentum: float, that of the optimizer given to `compile`.
+            momentum: float, that of the optimizer passed to `compile`.
 
         Returns:
             float, from 0 to below 1.
@@ -131,10 +133,10 @@ class DelayPolicy:
         return momentum
 
     def clipping(self, delay: int) -> float:
-        """What `clipnorm`, `global_clipnorm` or `clipvalue` is multiplied by.
+        """Returns the factor of `clipnorm`, `global_clipnorm` or `clipvalue`.
 
-        By default 1 / √(1 + s). Where the optimizer given to `compile` has
-        none of them, nothing is clipped.
+        By default 1 / √(1 + s). If the optimizer passed to `compile` sets none
+        of them, nothing is clipped.
 
         Args:
             delay: as for `learning_rate`.
@@ -155,21 +157,21 @@ class DelayPolicy:
 def factor(
     policy, method, *args, above=-math.inf, least=-math.inf, below=math.inf
 ):
-    """What a policy says, seen to be a finite number.
+    """Calls a method of a policy and checks that it returns a finite number.
 
     Args:
         policy: `DelayPolicy`.
-        method: str, the name of the method that says it.
-        *args: of the method.
-        above: float, what it must be more than.
-        least: float, what it must be at least.
-        below: float, what it must be less than.
+        method: str, the name of the method.
+        *args: arguments of the method.
+        above: float, the result must be more than this.
+        least: float, the result must be at least this.
+        below: float, the result must be less than this.
 
     Returns:
         float.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if the result is not a finite number in this range.
     """
     value = getattr(policy, method)(*args)
     if not isinstance(value, numbers.Real) or not (

@@ -7,13 +7,13 @@ from fr_keras.engine import placement
 
 
 class DelayedRates:
-    """The learning rate of each module, from that of the optimizer.
+    """The learning rate of each module, derived from that of the optimizer.
 
-    Curvature times learning rate is what delays limit, so it is the highest
-    learning rate of a training that late modules cannot bear; while it decays
-    they may catch up. With γ_t the optimizer's learning rate, and r its share
-    of the highest until now, that of module k is γ_t a^r b^(1 - r), where a is
-    `learning_rate` and b `decayed_learning_rate` of the policy.
+    Delays limit curvature times learning rate, so late modules cannot bear the
+    highest learning rate of a training run; while it decays they may catch up.
+    With the optimizer's learning rate γ_t, and its share r of the highest so
+    far, that of module k is γ_t a^r b^(1 - r), where a is `learning_rate` and b
+    `decayed_learning_rate` of the policy.
 
     Args:
         policy: `fr_keras.DelayPolicy`.
@@ -21,11 +21,11 @@ class DelayedRates:
         optimizer: `fr_keras.engine.optimizers.ModuleOptimizers`, built.
 
     Attributes:
-        variables: list of `tf.Variable`s, the highest learning rate until now
-            of each optimizer inside of the given one.
+        variables: list of `tf.Variable`s, the highest learning rate so far of
+            each optimizer inside the given one.
 
     Raises:
-        ValueError: if the policy returns what cannot be.
+        ValueError: if the policy returns an invalid value.
     """
 
     def __init__(self, policy, delays, optimizer):
@@ -45,17 +45,17 @@ class DelayedRates:
             ]
 
     def note(self):
-        """Notes γ_t; to be called before anything of iteration t is asked."""
+        """Records γ_t; call this before any other method in iteration t."""
         rates = self._optimizer.learning_rates()
         for highest, rate in zip(self.variables, rates):
             highest.assign(tf.maximum(highest, rate))
 
     def of_module(self, k, rates):
-        """What a module has in place of the optimizer's learning rates.
+        """Returns a module's learning rates, in place of the optimizer's.
 
         Args:
             k: int, the number of the module, from 0.
-            rates: list of scalar tensors, for each optimizer inside of the
+            rates: list of scalar tensors, one for each optimizer inside the
                 given one.
 
         Returns:
@@ -66,7 +66,7 @@ class DelayedRates:
             return [rate * highest_share for rate in rates]
         found = []
         for rate, highest in zip(rates, self.variables):
-            # Also before the first iteration, and with a rise ahead.
+            # Valid before the first iteration and for a coming rise, too.
             now, highest = (tf.cast(r, "float64") for r in (rate, highest))
             share = tf.math.divide_no_nan(now, tf.maximum(now, highest))
             found.append(tf.cast(
@@ -76,11 +76,11 @@ class DelayedRates:
         return found
 
     def ahead(self):
-        """The learning rates with which modules look ahead.
+        """Returns the learning rates with which modules look ahead.
 
         Returns:
-            Tuple of two lists with one list for each module: what plays and
-            what replays take.
+            Tuple of two lists with one list for each module: for plays and
+            for replays.
         """
         return tuple(
             [

@@ -1,4 +1,4 @@
-"""Look-ahead: where momentum will take a module's weights."""
+"""Look-ahead: predicts where momentum will take a module's weights."""
 
 import keras
 import tensorflow as tf
@@ -7,7 +7,7 @@ from fr_keras.delays.delay_policy import factor
 from fr_keras.engine import private
 from fr_keras.engine.optimizer_copies import leaves
 
-# What optimizers call μ.
+# The names of μ in optimizers.
 MOMENTA = ("momentum", "beta_1")
 
 
@@ -17,13 +17,14 @@ class LookAhead:
     The prediction is w_t + f Δ_t, with the last step Δ_t = w_t − w_{t−1} and a
     factor f that a `fr_keras.DelayPolicy` chooses. Δ_t is
 
-    - of `keras.optimizers.SGD` with momentum, Nesterov's too, the velocity
-      v_t, as Keras has it: v ← μ v − γ g;
-    - of `Adam` and `AdamW` −γ m̂_t / (√v̂_t + ε) at the mean learning rate γ of
-      the iterations to come;
-    - of other optimizers, and subclasses with an `update_step` of their own,
-      what the last update changed, times this γ over that of then. Only this
-      is kept, one copy of the trainable weights on the module's device.
+    - for `keras.optimizers.SGD` with momentum, including Nesterov's, the
+      velocity v_t, as defined in Keras: v ← μ v − γ g;
+    - for `Adam` and `AdamW`, −γ m̂_t / (√v̂_t + ε) at the mean learning rate γ
+      of the coming iterations;
+    - for other optimizers, and subclasses with their own `update_step`, the
+      change made by the last update, times this γ over the learning rate at
+      that time. Only this is stored, one copy of the trainable weights on the
+      module's device.
 
     Weights that layers themselves assign are not predicted.
 
@@ -33,7 +34,7 @@ class LookAhead:
         delay: int, s, by how many iterations the module's gradient is late.
 
     Attributes:
-        variables: list of `tf.Variable`s, what is kept.
+        variables: list of the stored `tf.Variable`s.
     """
 
     def __init__(self, module, policy, delay):
@@ -52,7 +53,7 @@ class LookAhead:
         return [kept for leaf in self._leaves for kept in leaf.kept]
 
     def leave_out(self, variables):
-        """No longer predicts some weights.
+        """Stops predicting some weights.
 
         Args:
             variables: list of variables.
@@ -64,25 +65,25 @@ class LookAhead:
         return any(variable is not None for variable in found)
 
     def play(self, rates):
-        """The weights with which a new mini-batch is played.
+        """Returns the weights with which a new mini-batch is played.
 
         Args:
-            rates: list of scalar tensors, the learning rate to come of each
-                optimizer inside of the module's.
+            rates: list of scalar tensors, the coming learning rate of each
+                optimizer inside the module's.
 
         Returns:
-            List of pairs, variables and tensors.
+            List of pairs of a variable and a tensor.
         """
         return self._weights(rates, "play")
 
     def replay(self, rates):
-        """The weights with which the module computes its gradient.
+        """Returns the weights with which the module computes its gradient.
 
         Args:
             rates: as for `play`.
 
         Returns:
-            List of pairs, variables and tensors.
+            List of pairs of a variable and a tensor.
         """
         return self._weights(rates, "replay")
 
@@ -96,7 +97,7 @@ class LookAhead:
         ]
 
     def record(self, update):
-        """Makes an update, and keeps what it changed, where that is needed.
+        """Runs an update and stores its changes, where they are needed.
 
         Args:
             update: callable without arguments.
@@ -109,7 +110,7 @@ class LookAhead:
 
 
 class _Leaf:
-    """An optimizer that updates variables, and how far to look ahead of it.
+    """An optimizer that updates variables, and its look-ahead.
 
     Args:
         optimizer: `keras.optimizers.Optimizer`, built.
@@ -118,7 +119,7 @@ class _Leaf:
 
     Attributes:
         trained: list of the variables that it updates.
-        kept: list of `tf.Variable`s, the last change of each, or nothing.
+        kept: list of `tf.Variable`s, the last change of each, or empty.
     """
 
     def __init__(self, optimizer, policy, delay):
@@ -135,7 +136,7 @@ class _Leaf:
         }
 
     def keep(self):
-        """Makes the variables of what is kept."""
+        """Creates the variables in `kept`, if they are needed."""
         if self._from_slots is None:
             self.kept = [
                 tf.Variable(tf.zeros_like(v.value), trainable=False)
@@ -143,18 +144,18 @@ class _Leaf:
             ]
 
     def steps(self, kind, rate):
-        """Pairs of variables and how far ahead of them to look.
+        """Yields pairs of a variable and the step by which to look ahead.
 
         Args:
             kind: "play" or "replay".
-            rate: scalar tensor, the learning rate to come.
+            rate: scalar tensor, the coming learning rate.
         """
         factors = self._factors[kind]
         if not any(factors):
             return
         ahead = factors[self._delay]
         if self._every > 1:
-            # The updates that the delay will have been.
+            # The number of updates within the delay.
             count = private.own_iterations(self._optimizer)
             updates = (
                 (count + self._delay) // self._every - count // self._every
@@ -181,7 +182,7 @@ class _Leaf:
     def after_update(self):
         if not self.kept:
             return
-        # Overflow under a loss scale, or accumulation, may be all there was.
+        # With overflow under a loss scale, or accumulation, there is no update.
         was_updated = self._number_of_updates() > self._count
         for kept, variable, before in zip(
             self.kept, self.trained, self._before
@@ -194,14 +195,15 @@ class _Leaf:
 
 
 def steps_from_slots(optimizer):
-    """How an optimizer's last step follows from what it keeps itself.
+    """Returns how to compute an optimizer's last step from its own state.
 
     Args:
         optimizer: `keras.optimizers.Optimizer`, built.
 
     Returns:
-        Callable of the optimizer, the number of a variable and the learning
-        rate to come, which returns a tensor; or `None` if it is not known.
+        Callable that takes the optimizer, the number of a variable and the
+        coming learning rate, and returns a tensor; or `None` if no rule is
+        known.
     """
     update = type(optimizer).update_step
     if update is keras.optimizers.SGD.update_step and optimizer.momentum:
@@ -212,13 +214,14 @@ def steps_from_slots(optimizer):
 
 
 def last_steps(module):
-    """What the last update of a module has changed, if its optimizer tells.
+    """Returns the changes of a module's last update, if known.
 
     Args:
         module: `fr_keras.engine.module.Module` with its optimizer, built.
 
     Returns:
-        List of tensors, one for each trainable variable, or `None`.
+        List of tensors, one for each trainable variable; or `None` if an
+        optimizer does not reveal them.
     """
     steps = {}
     for leaf in leaves(module.optimizer):
@@ -232,7 +235,7 @@ def last_steps(module):
 
 
 def _step_of_sgd(optimizer, i, rate):
-    del rate  # What was gathered at other learning rates goes on.
+    del rate  # Velocity gathered at other learning rates carries over.
     return tf.convert_to_tensor(optimizer.momentums[i])
 
 
@@ -254,7 +257,7 @@ def _step_of_adam(optimizer, i, rate):
 
 
 def momentum_of(optimizer):
-    """The momentum μ of an optimizer: the share of a step that goes on.
+    """Returns the momentum μ of an optimizer: the share of a step carried on.
 
     Args:
         optimizer: `keras.optimizers.Optimizer` that updates variables itself.

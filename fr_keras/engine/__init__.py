@@ -1,1 +1,1 @@
-"""The parts of an iteration: modules, queues, optimizers, placement."""
+"""Building blocks of an iteration: modules, queues, optimizers, placement."""

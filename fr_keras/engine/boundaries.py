@@ -1,36 +1,37 @@
-"""Functions of a module from boundary to boundary.
+"""A module's forward and backward passes, from boundary to boundary.
 
-A device function takes what its module uses and gives what its module makes.
-Here is the rest: tensors that only pass a module by are led around it, so that
-nothing copies them to its device or waits for them; and error gradients are
-brought to the module's own loss scale.
+A device function takes only the inputs that its module uses and returns only
+the outputs that it computes. This file adds the rest: tensors that only pass a
+module by are routed around it, so that they are neither copied to its device
+nor waited for; and error gradients are rescaled to the module's own loss scale.
 """
 
 
 def lead_forward(module, function, features, *args):
-    """Calls a forward pass with all of h_{k-1}.
+    """Runs a forward pass on all of h_{k-1}.
 
     Args:
         module: `fr_keras.engine.module.Module`.
         function: callable that takes the used part of h_{k-1}, `Features`, and
-            more; and returns what the module makes of h_k, and more.
+            further arguments; and returns the part of h_k that the module
+            computes, and further results.
         features: `Features`, h_{k-1}.
-        *args: of the function.
+        *args: further arguments of `function`.
 
     Returns:
-        Tuple of `Features`, h_k, and what else the function returns.
+        Tuple of `Features`, h_k, and the further results of `function`.
     """
     made, *rest = function(module.used(features), *args)
     return module.output(features, made), *rest
 
 
 def lead_backward(module, function, delta):
-    """Calls a backward pass with all of δ_k.
+    """Runs a backward pass on all of δ_k.
 
     Args:
         module: `fr_keras.engine.module.Module`.
-        function: callable that takes the part of δ_k that belongs to what the
-            module makes, a list of tensors; and returns g_k and the
+        function: callable that takes δ_k for the outputs that the module
+            computes, a list of tensors; and returns g_k and the
             `ErrorGradient` of the used part of h_{k-1}.
         delta: `ErrorGradient`, δ_k.
 
@@ -51,8 +52,9 @@ class ForwardFunction:
     Args:
         module: `fr_keras.engine.module.Module`.
         function: `fr_keras.engine.device_function.DeviceFunction` that takes
-            the used part of h_{k-1}, `Features`, and more; and returns what the
-            module makes of h_k, `Features`, and more.
+            the used part of h_{k-1}, `Features`, and further arguments; and
+            returns the part of h_k that the module computes, `Features`, and
+            further results.
     """
 
     def __init__(self, module, function):
@@ -60,18 +62,18 @@ class ForwardFunction:
         self._function = function
 
     def __call__(self, features, *args):
-        """Returns h_k, of h_{k-1}, and what else the function returns."""
+        """Returns h_k, given h_{k-1}, and the function's further results."""
         return lead_forward(self._module, self._function, features, *args)
 
     def trace(self, features, *args):
-        """Traces the function, for calls to come.
+        """Traces the function for later calls.
 
         Args:
             features: `Features` of `tf.TensorSpec`, h_{k-1}.
             *args: nests of `tf.TensorSpec`.
 
         Returns:
-            Tuple `(outputs, graph)`: what a call returns, as `tf.TensorSpec`;
+            Tuple `(outputs, graph)`: the results of a call, as `tf.TensorSpec`;
             and the `tf.Graph`.
         """
         def function(used, *args):
@@ -88,9 +90,9 @@ class BackwardFunction:
     Args:
         module: `fr_keras.engine.module.Module`.
         function: `fr_keras.engine.device_function.DeviceFunction` that takes
-            what a forward pass kept, the part of δ_k that belongs to what the
-            module makes (a list of tensors), and more; and returns g_k and the
-            `ErrorGradient` of the used part of h_{k-1}.
+            the values kept by a forward pass, δ_k for the outputs that the
+            module computes (a list of tensors), and further arguments; and
+            returns g_k and the `ErrorGradient` of the used part of h_{k-1}.
     """
 
     def __init__(self, module, function):
@@ -101,9 +103,9 @@ class BackwardFunction:
         """Runs the backward pass.
 
         Args:
-            kept: what a forward pass has kept.
+            kept: the values kept by a forward pass.
             delta: `ErrorGradient`, δ_k.
-            *args: of the function.
+            *args: further arguments of the function.
 
         Returns:
             Tuple `(gradients, sent)`: g_k, a list of tensors, and e_k, an

@@ -1,4 +1,4 @@
-"""What layers read and assign while they are called, without assigning it."""
+"""Scopes that intercept what layers read and assign while they are called."""
 
 import keras
 import tensorflow as tf
@@ -7,22 +7,23 @@ from fr_keras.engine import private
 
 
 class CallScope(keras.StatelessScope):
-    """Collects everything that is assigned while layers are called.
+    """Collects all assignments made while layers are called.
 
     Any Keras variable may be assigned in `call`: statistics, the states of a
-    stateful RNN, a metric, a codebook, even a trainable kernel. Nothing of it
-    is assigned in this scope; all of it is in `assigned` afterwards.
+    stateful RNN, a metric, a codebook, even a trainable kernel. In this scope
+    no assignment takes effect; all of them are available in `assigned`.
 
-    A variable that is read after it was assigned has its new value, but its
-    gradient is that of the variable, as in stock Keras: nothing flows through
-    the expression that was assigned.
+    A variable that is read after it was assigned has its new value, but the
+    gradient of the variable itself, as in stock Keras: nothing flows through
+    the assigned expression.
 
     Args:
-        values: list of `(variable, tensor)` that are to be used in place of
-            the present values; gradients flow to these tensors.
+        values: list of `(variable, tensor)` to use in place of the current
+            values; gradients flow to these tensors.
 
     Attributes:
-        losses: list of scalar tensors, what layers gave to `add_loss`.
+        losses: list of scalar tensors, the losses that layers added with
+            `add_loss`.
     """
 
     def __init__(self, values=()):
@@ -64,10 +65,10 @@ class CallScope(keras.StatelessScope):
 
 
 class LendingScope(keras.StatelessScope):
-    """Gives variables other values, within any scope that is in force.
+    """Substitutes the values of some variables within any active scope.
 
     Unlike in a plain `keras.StatelessScope`, all other variables are read and
-    assigned, and losses collected, as they would be without it.
+    assigned, and losses collected, as if this scope did not exist.
 
     Args:
         values: list of `(variable, tensor)`; gradients flow to these tensors.
@@ -140,7 +141,7 @@ def _check_is_known_here(variable, value):
 
 @tf.custom_gradient
 def _with_gradient_of(before, value):
-    """`value`, with the gradient of `before`."""
+    """Returns `value`, with the gradient of `before`."""
 
     def gradient(upstream):
         return upstream, None

@@ -10,17 +10,17 @@ from fr_keras.engine import holdings
 
 @dataclasses.dataclass
 class Chain:
-    """What goes through modules that were built. (No tuple or dict: as an
-    attribute of a Keras model that would be wrapped.)
+    """The tensors that flow through built modules.
+
+    Not a tuple or dict, which Keras would wrap as an attribute of a model.
 
     Attributes:
-        data: nest of `keras.KerasTensor`, what the first module takes, for
+        data: nest of `keras.KerasTensor`, the input of the first module, for
             batches of any size.
-        outputs: nest of `keras.KerasTensor` or tensors, what the last gives.
-        features: list of one flat list of the same for each module, its
-            output.
-        differentiable: list of one list of bool for each module: for each
-            tensor of its output, whether it has an error gradient.
+        outputs: nest of `keras.KerasTensor` or tensors, the output of the last.
+        features: list of one flat list of the same per module, its output.
+        differentiable: list of one list of bool per module: for each tensor of
+            its output, whether it has an error gradient.
     """
 
     data: object
@@ -30,11 +30,11 @@ class Chain:
 
 
 def build(modules, x):
-    """Builds modules one after the other, where that is not done yet.
+    """Builds modules in order, unless they are built already.
 
     Args:
         modules: list of `fr_keras.engine.module.Module`.
-        x: nest of `keras.KerasTensor` or of tensors, data for the first.
+        x: nest of `keras.KerasTensor` or tensors, the input of the first.
 
     Returns:
         `Chain`.
@@ -84,12 +84,12 @@ def build(modules, x):
 
 
 def shapes(nest):
-    """The shapes of a nest of tensors, for messages."""
+    """Returns the shapes of a nest of tensors, for messages."""
     return keras.tree.map_structure(
         lambda x: None if x is None else tuple(x.shape), nest
     )
 
 
 def plain(error):
-    """An error's text in one line, without colours, for messages."""
+    """Returns an error's text on one line, without colors, for messages."""
     return " ".join(re.sub("\x1b\\[[0-9;]*m", "", str(error)).split())

@@ -1,4 +1,4 @@
-"""The clock: when the functions of modules began and ended, in one graph."""
+"""The clock: start and end times of module functions, within one graph."""
 
 import contextlib
 import typing
@@ -7,14 +7,13 @@ import tensorflow as tf
 
 
 class Timed(typing.NamedTuple):
-    """A call of a function of a module.
+    """A timed call of a module's function.
 
     Attributes:
         module: int, the number of the module, from 0.
         name: str, of the function: play, replay, learn, update.
-        start: scalar tensor, float64, when all that it needs was there,
-            seconds.
-        stop: scalar tensor, when all of its results were.
+        start: scalar tensor, float64, when all inputs were available, seconds.
+        stop: scalar tensor, when all results were available.
     """
 
     module: int
@@ -33,14 +32,14 @@ _running: list[_Clock] = []
 
 @contextlib.contextmanager
 def running(wanted=True):
-    """Lets the clock run while iterations are traced.
+    """Runs the clock while iterations are traced.
 
     Args:
-        wanted: bool, whether to do so.
+        wanted: bool, whether to run it.
 
     Yields:
-        List of `Timed`, to which calls are added; those in functions that are
-        traced meanwhile are not, being no tensors here.
+        List of `Timed`, to which calls are added, except those in functions
+        traced meanwhile, whose times are no tensors of this graph.
     """
     calls = []
     if not wanted:
@@ -54,30 +53,30 @@ def running(wanted=True):
 
 
 def is_running():
-    """Whether the calls of functions that are traced now are timed."""
+    """Whether function calls that are traced now are timed."""
     return bool(_running) and (
         _running[-1].graph is tf.compat.v1.get_default_graph()
     )
 
 
 def with_times(function, device, run_eagerly=False):
-    """A function that says when it began and ended.
+    """Wraps a function so that it also returns its start and end times.
 
     Args:
         function: callable on nests of tensors.
-        device: full name of the device on which it works.
-        run_eagerly: bool, whether not to trace it.
+        device: full name of the device on which it runs.
+        run_eagerly: bool, whether to skip tracing.
 
     Returns:
-        Callable that returns a tuple `(result, start, stop)`, of which the
-        last two are for `note`.
+        Callable that returns a tuple `(result, start, stop)`, the last two
+        being for `note`.
     """
 
     with tf.init_scope(), tf.device(device):
         own = tf.Variable(0.0, trainable=False)
 
     def timed(*args):
-        # Side effects without a variable would wait for each other.
+        # Side effects not tied to a variable would wait for each other.
         with tf.control_dependencies([own.read_value()]):
             start = tf.timestamp()
         with tf.control_dependencies([start]):
@@ -88,8 +87,8 @@ def with_times(function, device, run_eagerly=False):
 
     if run_eagerly:
         return timed
-    # A function around the function, so that who waits for it waits for the
-    # clock: looked at beside others, it would be when a thread is free.
+    # One function around both, so that waiting for it includes the clock: a
+    # separate operation would read the clock whenever a thread is free.
     return tf.function(
         timed, autograph=False, reduce_retracing=True,
         experimental_attributes={"_noinline": True},
@@ -97,7 +96,7 @@ def with_times(function, device, run_eagerly=False):
 
 
 def note(module, name, start, stop):
-    """Adds a call; the arguments are those of `Timed`."""
+    """Records a call; the arguments are those of `Timed`."""
     _running[-1].calls.append(Timed(module, name, start, stop))
 
 

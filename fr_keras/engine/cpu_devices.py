@@ -1,4 +1,4 @@
-"""Logical CPU devices, which stand in for accelerators."""
+"""Logical CPU devices that stand in for accelerators."""
 
 import numbers
 import os
@@ -9,20 +9,20 @@ import tensorflow as tf
 def use_cpu_devices(count: int) -> list[str]:
     """Splits the CPU into logical devices, one for each module.
 
-    Call it first: TensorFlow fixes its devices when it computes for the first
-    time. On one CPU modules share the cores; `count` of them are as fast as
-    devices of their own only where there is a core for each. Operations get as
-    many threads as there are cores for each device.
+    Call this first: TensorFlow fixes its devices at its first computation. On
+    one CPU, modules share the cores; `count` of them are as fast as separate
+    devices only if each has a core. Each operation gets as many threads as
+    there are cores per device.
 
     Args:
-        count: int, how many devices, at least 1.
+        count: int, the number of devices, at least 1.
 
     Returns:
-        List of `count` device names, for `devices` of a method.
+        List of `count` device names, for the `devices` argument of a method.
 
     Raises:
-        ValueError: if `count` is no positive integer.
-        RuntimeError: if TensorFlow has begun with another number of devices.
+        ValueError: if `count` is not a positive integer.
+        RuntimeError: if TensorFlow has started with another number of devices.
 
     Example:
 
@@ -67,5 +67,5 @@ def _configure(count):
     tf.config.threading.set_intra_op_parallelism_threads(
         max(1, cores // count)
     )
-    # One more than cores, for what only waits.
+    # One more than cores, for operations that only wait.
     tf.config.threading.set_inter_op_parallelism_threads(cores + 1)

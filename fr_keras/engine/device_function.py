@@ -6,20 +6,20 @@ from fr_keras.engine import clock
 
 
 class DeviceFunction:
-    """A function that does its work on one device.
+    """A function that runs on one device.
 
     It is traced once and called, not inlined, wherever it is used, so a graph
-    of many iterations takes little longer to make than one. In graphs and
+    of many iterations takes little longer to build than one. In graphs and
     profiles it has the name of the function: play, replay, update.
 
     Args:
         function: callable on nests of tensors.
-        device: full device name, or "" where the function itself says what
-            runs where.
+        device: full device name, or "" if the function itself places its
+            operations.
         jit_compile: bool, whether to compile it with XLA.
-        run_eagerly: bool, whether not to trace it at all.
-        module: int, the number of the module whose work it is, from 0, or
-            `None`, for the clock (see `fr_keras.engine.clock`).
+        run_eagerly: bool, whether to skip tracing.
+        module: int, the number of the module it works for, from 0, or `None`,
+            for the clock (see `fr_keras.engine.clock`).
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class DeviceFunction:
         self._device = device
         self._module = module
         self._run_eagerly = run_eagerly
-        self._timed = None  # Made when it is needed.
+        self._timed = None  # Created on first use.
         self._name = on_device.__name__
         self._function = (
             on_device
@@ -50,7 +50,7 @@ class DeviceFunction:
         )
 
     def __call__(self, *args):
-        # Outside for the call itself, inside for what the function does.
+        # Outer scope for the call itself, inner one for its operations.
         with tf.device(self._device):
             if self._module is None or not clock.is_running():
                 return self._function(*args)
@@ -63,7 +63,7 @@ class DeviceFunction:
             return result
 
     def trace(self, *args):
-        """Traces the function, for calls to come.
+        """Traces the function for later calls.
 
         Args:
             *args: nests of `tf.TensorSpec`.

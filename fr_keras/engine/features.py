@@ -1,4 +1,4 @@
-"""What crosses a boundary between modules: features and error gradients."""
+"""The data that crosses module boundaries: features and error gradients."""
 
 import typing
 
@@ -6,12 +6,12 @@ import tensorflow as tf
 
 
 class Features(typing.NamedTuple):
-    """What crosses a boundary between modules, as flat lists.
+    """Tensors that cross a boundary between modules, as flat lists.
 
     Attributes:
         tensors: list of tensors.
-        masks: list of Keras' masks of these tensors, `None` where there is
-            none.
+        masks: list of the Keras masks of these tensors, `None` for those
+            without one.
     """
 
     tensors: list
@@ -22,9 +22,8 @@ class ErrorGradient(typing.NamedTuple):
     """The gradient of the loss with respect to some features.
 
     Attributes:
-        tensors: list of tensors, `None` where nothing that is trained depends
-            on it.
-        scale: scalar tensor, by what the loss was multiplied, or `None`.
+        tensors: list of tensors, `None` where no trained variable needs it.
+        scale: scalar tensor, the factor that multiplied the loss, or `None`.
     """
 
     tensors: list

@@ -1,4 +1,4 @@
-"""A module's forward and backward pass apart, and what is kept between them."""
+"""Separate forward and backward passes of a module, linked by residuals."""
 
 import functools
 
@@ -8,21 +8,21 @@ from fr_keras.engine import nests
 
 
 def record(module, x, loss_weight=1.0, state=(), ahead=None):
-    """Forward pass of which the backward pass will be wanted.
+    """Runs a forward pass and prepares its backward pass.
 
     Args:
         module: `fr_keras.engine.module.Module`.
         x: `Features`, the used part of h_{k-1}.
         loss_weight: float, the weight of the losses of the module's layers.
-        state: list of tensors, the values of `Module.replayed_state` that are
-            to be used in place of the present ones.
+        state: list of tensors, the values of `Module.replayed_state` to use in
+            place of the current ones.
         ahead: as for `Module.forward`.
 
     Returns:
-        Tuple `(made, losses, moved, backward)`: what `Module.forward` returns,
-        and the callable `backward(delta)`, which takes δ_k as
-        `Module.received` returns it, for `(gradients, sent)` as
-        `Module.backward` returns them.
+        Tuple `(made, losses, moved, backward)`: the results of
+        `Module.forward`, and the callable `backward(delta)`, which takes δ_k as
+        `Module.received` returns it, and returns `(gradients, sent)` like
+        `Module.backward`.
     """
     with tf.GradientTape() as tape:
         module.watch(tape, x)
@@ -37,22 +37,22 @@ def record(module, x, loss_weight=1.0, state=(), ahead=None):
 
 
 class ForwardBackward:
-    """The two passes of one module as two functions, for any time in between.
+    """The two passes of a module as separate functions, any time apart.
 
-    Beside the features, the forward pass gives its *residuals*: what the
-    backward pass needs of it, activations and weights as they were. From
-    residuals that were kept, and an error gradient that came later, the
-    backward pass computes the gradient at the weights of the forward pass.
+    Besides the features, the forward pass returns its *residuals*: the
+    activations and weights, as they were, that the backward pass needs. From
+    stored residuals, and an error gradient that arrives later, the backward
+    pass computes the gradient at the weights of the forward pass.
 
     Both are traced into one graph, as for back-propagation, and the graph is
-    cut in two: forward is what features, losses and state depend on, backward
-    is the rest, and residuals are the tensors that cross the cut. Nothing is
-    computed twice.
+    split in two: the forward part is everything that features, losses and state
+    depend on, the backward part is the rest, and residuals are the tensors that
+    cross the split. Nothing is computed twice.
 
     Args:
         module: `fr_keras.engine.module.Module`, built.
-        run_eagerly: bool, whether to trace nothing; residuals are then not
-            tensors, but something opaque.
+        run_eagerly: bool, whether to skip tracing; residuals are then opaque
+            objects, not tensors.
         loss_weight: float, the weight of the losses of the module's layers.
     """
 
@@ -62,26 +62,26 @@ class ForwardBackward:
         self._run_eagerly = run_eagerly
 
     def forward(self, x, *rates):
-        """Forward pass; moves the module's state.
+        """Runs the forward pass and advances the module's state.
 
-        Unless run eagerly, this must be traced before `backward` is.
+        Unless run eagerly, this must be traced before `backward`.
 
         Args:
             x: `Features`, the used part of h_{k-1}.
-            *rates: the learning rates with which the module looks ahead, if it
-                does: see `fr_keras.delays.look_ahead.LookAhead.play`.
+            *rates: learning rates for looking ahead, if the module does: see
+                `fr_keras.delays.look_ahead.LookAhead.play`.
 
         Returns:
-            Tuple `(made, residuals, losses, state)`: `Features`, what the
-            module makes of h_k; what `backward` needs, a list of tensors; the
-            losses of the module's layers; and the state that was moved, as
-            `Module.commit` returns it.
+            Tuple `(made, residuals, losses, state)`: `Features`, the part of
+            h_k that the module computes; the residuals for `backward`, a list
+            of tensors; the losses of the module's layers; and the previous
+            state, as `Module.commit` returns it.
         """
         made, residuals, losses, moved = self.stateless_forward(x, (), *rates)
         return made, residuals, losses, self._module.commit(moved)
 
     def stateless_forward(self, x, state=(), *rates):
-        """Forward pass that leaves the module's state as it is.
+        """Runs the forward pass without changing the module's state.
 
         Args:
             x: as for `forward`.
@@ -89,13 +89,13 @@ class ForwardBackward:
             *rates: as for `forward`.
 
         Returns:
-            Tuple `(made, residuals, losses, moved)`, of which the last is for
+            Tuple `(made, residuals, losses, moved)`, the last being for
             `Module.commit`.
         """
         if self._run_eagerly:
             made, losses, moved, backward = self._record(x, state, *rates)
             return made, backward, losses, moved
-        # Residuals are then the same, however long sequences are.
+        # Makes residuals the same for sequences of any length.
         spec = (
             self._module.open_spec(nests.specs(x)),
             *nests.specs((state, *rates)),
@@ -106,14 +106,14 @@ class ForwardBackward:
         return made, list(tensors), losses, [*zip(self._moved, new_values)]
 
     def backward(self, residuals, delta):
-        """Backward pass from residuals.
+        """Runs the backward pass from residuals.
 
         Args:
-            residuals: as `forward` gave them.
+            residuals: as returned by `forward`.
             delta: list of tensors, δ_k as `Module.received` returns it.
 
         Returns:
-            Tuple `(gradients, sent)`, as of `Module.backward`.
+            Tuple `(gradients, sent)`, like `Module.backward`.
         """
         if self._run_eagerly:
             return residuals(delta)
@@ -157,12 +157,12 @@ class ForwardBackward:
         ]
         forward = _ancestors([*(t.op for t in [*x, *outputs]), *effects])
         backward = _ancestors([tensor.op for tensor in gradients])
-        # Shapes are small; what they are the shapes of is not.
+        # Shapes are small, unlike the tensors they describe.
         forward |= _ancestors(
             op for op in backward - late
             if any(output.dtype.is_integer for output in op.outputs)
         )
-        # Constants are made where they are needed.
+        # Each part creates the constants it needs.
         changing = {
             op for op in graph.get_operations()
             if op.type == "Placeholder" or op.op_def.is_stateful
@@ -183,13 +183,13 @@ class ForwardBackward:
 
 
 class _Part:
-    """A part of a graph, to be put into functions.
+    """A part of a graph, to be inserted into functions.
 
     Args:
         graph: `tf.Graph` of a function.
         ops: set of the operations of the part.
-        inputs: list of tensors, where it begins.
-        outputs: list of tensors, where it ends.
+        inputs: list of tensors at which it begins.
+        outputs: list of tensors at which it ends.
     """
 
     def __init__(self, graph, ops, inputs, outputs):
@@ -204,7 +204,7 @@ class _Part:
             versions=whole.versions,
         )
         for node in self._definition.node:
-            # What is in the other part was done before, or will be later.
+            # Drop control inputs from the other part: it runs before or later.
             kept = [
                 name for name in node.input
                 if not name.startswith("^") or name[1:] in names
@@ -213,14 +213,14 @@ class _Part:
             node.input.extend(kept)
             # (Colocation with another operation; all are on one device.)
             node.attr.pop("_class", None)
-        # A tensor's name without ":0" where it is the first of its operation.
+        # Nodes omit ":0" in the name of an operation's first output.
         self._used = {
             name if ":" in name else f"{name}:0"
             for node in self._definition.node for name in node.input
         }
 
     def __call__(self, tensors):
-        """Adds the part to the function that is being traced.
+        """Adds the part to the function being traced.
 
         Args:
             tensors: list of tensors, one for each input.
@@ -248,14 +248,14 @@ class _Part:
 
 
 def _ancestors(ops):
-    """Given operations and those that they depend on, a set."""
+    """Returns the set of given operations and all that they depend on."""
     return _reachable(
         ops, lambda op: [*(t.op for t in op.inputs), *op.control_inputs]
     )
 
 
 def _dependents(tensors):
-    """The operations that compute something from given tensors, a set."""
+    """Returns the set of operations that depend on given tensors."""
 
     def consumers(tensors):
         return [op for tensor in tensors for op in tensor.consumers()]

@@ -1,4 +1,4 @@
-"""Functional models made of calls: submodels, which share their layers."""
+"""Functional models built from existing calls, sharing their layers."""
 
 import collections
 import contextlib
@@ -15,7 +15,8 @@ class UpperModule(private.Functional):
     """A module whose inputs are the features of another.
 
     Between layers Keras neither checks shapes nor casts, and some layers
-    declare other shapes and dtypes than they make. So it is between modules.
+    declare shapes and dtypes other than those they return. The same goes for
+    modules.
     """
 
     def _assert_input_compatibility(self, *args):
@@ -32,13 +33,13 @@ def submodel(
     nodes, inputs, outputs, name, batch_size=None, owner=None,
     kind=keras.Model,
 ):
-    """The Functional model of some calls, with what passes through them.
+    """Builds a Functional model of some calls, with pass-through tensors.
 
     Args:
-        nodes: list of Keras' nodes, every one after those that it needs.
+        nodes: list of Keras nodes, each after those it depends on.
         inputs: nest of `keras.KerasTensor`, and of `keras.Variable` for
-            weights that others own, all that the calls need.
-        outputs: nest of the same, among what the calls make or need, or
+            weights owned by others: everything that the calls need.
+        outputs: nest of the same: tensors that the calls compute or need, or
             weights that they own.
         name: str.
         batch_size: int, or `None` for that of `inputs`.
@@ -47,9 +48,9 @@ def submodel(
         kind: class of the model.
 
     Returns:
-        `keras.Model` that shares the layers. It runs all of the calls, those
-        too whose outputs nobody needs, as Keras does in a nested model: they
-        may have state and losses.
+        `keras.Model` that shares the layers. It runs all calls, even those
+        whose outputs are unused, as Keras does in a nested model: they may
+        have state and losses.
     """
     renewed = {
         id(value): WeightInput(value).output
@@ -86,11 +87,11 @@ def submodel(
 
 
 def functional(calls, inputs, outputs, name=None, kind=keras.Model):
-    """The Functional model that makes given calls, in their order.
+    """Builds the Functional model that runs given calls in order.
 
     Args:
-        calls: list of Keras' nodes, every one after those that it needs. All
-            of them are made, also if no output depends on them.
+        calls: list of Keras nodes, each after those it depends on. All of
+            them are run, even if no output depends on them.
         inputs: nest of `keras.KerasTensor`.
         outputs: nest of `keras.KerasTensor`.
         name: str, or `None`.
@@ -104,14 +105,14 @@ def functional(calls, inputs, outputs, name=None, kind=keras.Model):
         model = kind(inputs, [outputs, dead] if dead else outputs, name=name)
     if dead:
         private.set_outputs(model, outputs)
-    # Seen from a module's outputs, Keras might choose another order, in which
-    # a shared layer would move its state otherwise.
+    # Starting from a module's outputs, Keras might choose another order, which
+    # would change how a shared layer's state evolves.
     execute_in_order(model, calls)
     return model
 
 
 def _not_needed(calls, outputs):
-    """The tensors that calls make, and that neither a call nor outputs need."""
+    """Returns the results of calls that neither a call nor an output needs."""
     needed = {id(tensor) for tensor in keras.tree.flatten(outputs)} | {
         id(tensor) for node in calls for tensor in node.input_tensors
     }
@@ -123,10 +124,10 @@ def _not_needed(calls, outputs):
 
 @contextlib.contextmanager
 def _unique_names(inputs, outputs):
-    """Lets a Functional model have several operations of the same name.
+    """Lets a Functional model have several operations with the same name.
 
-    Layers of different nested models may have equal names. They are the
-    user's, so they are only changed while Keras checks them.
+    Layers of different nested models may have equal names. The names belong to
+    the user, so they are only changed while Keras checks them.
     """
     operations, waiting = {}, list(keras.tree.flatten(outputs))
     given = {id(tensor) for tensor in keras.tree.flatten(inputs)}

@@ -1,12 +1,12 @@
-"""A guard: what is not finite changes nothing."""
+"""A guard that blocks changes based on non-finite numbers."""
 
 import tensorflow as tf
 
 
 class Guard:
-    """Lets a change pass only if the numbers that it comes from are finite.
+    """Lets a change pass only if the numbers it is based on are finite.
 
-    Its counters live on the device of the work that it guards, so that nobody
+    Its counters live on the device of the work that it guards, so that nothing
     waits for another device.
 
     Args:
@@ -21,7 +21,7 @@ class Guard:
             )
 
     def __call__(self, tensors, change):
-        """Calls a function if all numbers are finite.
+        """Calls `change` if all numbers are finite.
 
         Args:
             tensors: list of tensors or `None`.
@@ -40,7 +40,7 @@ class Guard:
         tf.cond(all_finite(tensors), pass_on, withhold)
 
     def read(self):
-        """What was withheld since the last time.
+        """Reports the changes withheld since the last `read`.
 
         Returns:
             Tuple `(withheld, ago)` of ints: how many changes were withheld,
@@ -56,7 +56,7 @@ class Guard:
 
 
 def all_finite(tensors):
-    """Whether all numbers are finite, a scalar bool tensor.
+    """Whether all numbers are finite, as a scalar bool tensor.
 
     Args:
         tensors: list of tensors, `tf.IndexedSlices`, or `None`.
@@ -72,14 +72,14 @@ def all_finite(tensors):
 
 
 class Spoiled:
-    """Looks for variables with numbers that nothing can be learned with.
+    """Looks for variables whose values make learning impossible.
 
-    Those are NaN and, in a variable that is trained, infinity; others may hold
-    it on purpose, like a mask that is added.
+    Those values are NaN and, in a trained variable, infinity; other variables
+    may hold infinity on purpose, like an additive mask.
 
     Args:
         variables: list of `keras.Variable`.
-        device: full device name, where they are.
+        device: full name of the device that holds them.
     """
 
     def __init__(self, variables, device):
@@ -97,9 +97,9 @@ class Spoiled:
                     for v in self._variables
                 ])
 
-        # Traced now: to trace it, and to run single operations, would stop all
-        # threads of this process if a worker hangs then, even the one that
-        # would notice.
+        # Traced now, because if a worker hangs later, tracing or running single
+        # operations would block all threads of this process, even the one that
+        # detects the hang.
         self._look = None
         if self._variables:
             self._look = tf.function(
@@ -108,7 +108,7 @@ class Spoiled:
             self._look()
 
     def first(self):
-        """The first such variable, or `None`."""
+        """Returns the first such variable, or `None`."""
         if self._look is None:
             return None
         return next(
@@ -118,7 +118,7 @@ class Spoiled:
 
 
 def finite_or_before(variable, value):
-    """A new value of a variable, or the present one if that is not finite."""
+    """Returns a variable's new value, or the present one if not finite."""
     if not tf.as_dtype(value.dtype).is_floating:
         return value
     return tf.where(all_finite([value]), value, variable)

@@ -1,4 +1,4 @@
-"""Everything that a layer holds, tracked by Keras or not."""
+"""All variables that a layer holds, tracked by Keras or not."""
 
 import keras
 import tensorflow as tf
@@ -7,9 +7,9 @@ from fr_keras.engine import private
 
 
 def variables(layer):
-    """All variables of a layer and of the layers in it.
+    """Returns all variables of a layer and its sublayers.
 
-    Beside `layer.variables` these are the variables of metrics in layers, and
+    Besides `layer.variables` these are the variables of metrics in layers, and
     those that a layer keeps without letting Keras track them, like the states
     of a stateful RNN.
 
@@ -35,10 +35,10 @@ def variables(layer):
 
 
 def untracked_variables(layer):
-    """The variables that a layer keeps as attributes, but does not track.
+    """Returns the variables that a layer has as attributes but does not track.
 
     Args:
-        layer: `keras.layers.Layer`; the layers in it are left out.
+        layer: `keras.layers.Layer`; its sublayers are left out.
 
     Returns:
         List of `keras.Variable`, in the order of the attributes' names.
@@ -55,10 +55,10 @@ def untracked_variables(layer):
 
 
 def tf_variables(layer):
-    """The variables of TensorFlow's own that a layer keeps as attributes.
+    """Returns the TensorFlow variables that a layer has as attributes.
 
     Args:
-        layer: `keras.layers.Layer`; the layers in it are left out.
+        layer: `keras.layers.Layer`; its sublayers are left out.
 
     Returns:
         List of `tf.Variable`, in the order of the attributes' names.
@@ -71,7 +71,7 @@ def tf_variables(layer):
 
 
 def _attributes(layer):
-    """What a layer keeps as attributes, or in lists and dicts of its own."""
+    """Yields a layer's attributes, and the items of its own lists and dicts."""
     for name in sorted(vars(layer)):
         value = vars(layer)[name]
         # (Optimizers and Keras' own lists are objects of other classes.)

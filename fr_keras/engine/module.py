@@ -1,4 +1,4 @@
-"""One module at work: a submodel on its device, with its own optimizer."""
+"""A module: a submodel on its device, with its own optimizer."""
 
 import keras
 import tensorflow as tf
@@ -13,17 +13,16 @@ from fr_keras.engine.wired_submodel import WiredSubmodel
 
 
 class Module(WiredSubmodel):
-    """A submodel, the device it lives on and the optimizer that updates it.
+    """A submodel, its device and the optimizer that updates it.
 
-    The methods are the pieces that every algorithm is put together from. They
-    place all their operations on the module's device, whichever device is in
-    scope where they are called.
+    The methods are the building blocks of every algorithm. They place all their
+    operations on the module's device, whatever device scope they are called in.
 
-    `forward` takes the inputs that the submodel uses and gives the outputs
-    that it makes.
+    `forward` takes the inputs that the submodel uses and returns the outputs
+    that it computes.
 
     Args:
-        submodel: `keras.layers.Layer` whose variables, if it has any yet, are
+        submodel: `keras.layers.Layer` whose variables, if any exist yet, are
             on `device`.
         device: full device name.
 
@@ -32,21 +31,21 @@ class Module(WiredSubmodel):
             called, known after the first `forward`.
         replayed_state: list of the variables whose values in play a replay
             must use, known after the first `forward`. That is all state that
-            layers assign, above all that of random number generators, but for
+            layers assign, above all that of random number generators, except
             the averages of batch normalization, which training only writes,
-            and for trainable weights, as a replay uses those of today.
+            and trainable weights, because a replay uses the current ones.
         averages: list of these averages, known after the first `forward`.
         optimizer: the module's own `keras.optimizers.Optimizer`, set by
             `fr_keras.engine.optimizers.ModuleOptimizers`.
         observers: list of callables `observe(module, gradients)`, called while
             the update is traced, with the gradients (list of tensors or
             `None`, one for each trainable variable) as the update will use
-            them. They return `None`, or a callable without arguments, which is
-            called after the update.
+            them. They return `None`, or a callable without arguments to call
+            after the update.
         guard: `fr_keras.engine.guard.Guard` of updates and state, or `None`.
         look_ahead: `fr_keras.delays.look_ahead.LookAhead`, or `None`.
         claims: dict from the ids of the variables that layers assign to the
-            `Module` that has them, the same dict in all modules of a network.
+            `Module` that owns them, shared by all modules of a network.
     """
 
     def __init__(self, submodel, device):
@@ -71,14 +70,14 @@ class Module(WiredSubmodel):
 
     @property
     def random_state(self):
-        """The state of random layers without a generator of their own."""
+        """The state of random layers without their own seed generator."""
         return self._seed_generator.state
 
     @property
     def loss_scale(self):
-        """What the module's gradients are multiplied by, or `None`.
+        """The factor that scales the module's gradients, or `None`.
 
-        Scalar tensor: the present scale of a
+        Scalar tensor: the current scale of a
         `keras.optimizers.LossScaleOptimizer`, or the `loss_scale_factor` of
         another optimizer.
         """
@@ -88,11 +87,11 @@ class Module(WiredSubmodel):
         return None if scale is None else tf.convert_to_tensor(scale)
 
     def rescaled(self, delta):
-        """δ_k at the module's own loss scale.
+        """Returns δ_k at the module's own loss scale.
 
         Args:
-            delta: `ErrorGradient`, multiplied by the scale of the module above
-                when that computed it.
+            delta: `ErrorGradient`, multiplied by the scale that the module
+                above had when it computed it.
 
         Returns:
             `ErrorGradient`.
@@ -109,25 +108,25 @@ class Module(WiredSubmodel):
         return ErrorGradient(tensors, scale)
 
     def forward(self, x, state=(), ahead=None):
-        """Runs the submodel in training mode, leaving its state as it is.
+        """Runs the submodel in training mode without changing its state.
 
         Args:
             x: `Features`, the used part of h_{k-1}.
-            state: list of `(variable, value)` that are to be used in place of
-                the present values.
-            ahead: callable that returns such a list of weights to come, as
-                `LookAhead.play` does, or `None` for those of today.
+            state: list of `(variable, value)` to use in place of the current
+                values.
+            ahead: callable that returns such a list of predicted weights, like
+                `LookAhead.play`, or `None` for the current weights.
 
         Returns:
-            Tuple `(made, losses, moved)`: `Features` with what the submodel
-            makes of h_k, the list of scalar losses of the layers
-            (regularizers, `add_loss`), and the list of `(variable, new
-            value)` of all state that moved (moving averages, random number
-            generators), to be given to `commit`.
+            Tuple `(made, losses, moved)`: `Features`, the part of h_k that the
+            submodel computes; the list of scalar losses of the layers
+            (regularizers, `add_loss`); and the list of `(variable, new value)`
+            of all state that changed (moving averages, random number
+            generators), for `commit`.
         """
         state = list(state)
         made, losses, moved = self._run_with(x, state, ahead)
-        # What layers assign would no longer be that of today's weights.
+        # Values that layers assign would not derive from the current weights.
         if ahead is not None and self.look_ahead.leave_out(
             [variable for variable, _ in moved]
         ):
@@ -143,10 +142,10 @@ class Module(WiredSubmodel):
         return made, losses, moved
 
     def _run_with(self, x, state, ahead):
-        """What `forward` returns, of the submodel with other weights."""
-        # Layers without a seed generator of their own share a global one. Each
-        # module has another in its place, so that it waits for no other.
-        with tf.init_scope():  # Keras may have forgotten it, and make it now.
+        """Computes the results of `forward` with other weights."""
+        # Layers without their own seed generator share a global one. Each
+        # module replaces it with its own, so that it waits for no other module.
+        with tf.init_scope():  # Keras may have dropped it and recreate it.
             shared_seed = private.global_seed_generator().state
         own = self._seed_generator.state
         known = [(shared_seed, own)] + [
@@ -157,7 +156,7 @@ class Module(WiredSubmodel):
             known += ahead() if ahead is not None else []
             with CallScope(known) as scope:
                 made = self.run(x)
-                # Of weights as the layers have left them.
+                # Computed from the weights after assignments by layers.
                 penalties = [
                     weight.regularizer(weight)
                     for weight in self.trainable_variables
@@ -183,7 +182,7 @@ class Module(WiredSubmodel):
                 )
 
     def _written_only(self):
-        """Ids of the variables that a training pass writes, but never reads."""
+        """Returns ids of variables that a training pass only writes."""
         return {
             id(variable)
             for layer in flat_layers(self.submodel)
@@ -197,13 +196,13 @@ class Module(WiredSubmodel):
         tape.watch(self.watched(x))
 
     def commit(self, moved):
-        """Assigns the state that a forward pass moved.
+        """Assigns the state changes of a forward pass.
 
         Args:
-            moved: list of `(variable, value)`, as `forward` returns it.
+            moved: list of `(variable, value)`, as returned by `forward`.
 
         Returns:
-            List of tensors, what the values of `replayed_state` were.
+            List of tensors, the previous values of `replayed_state`.
         """
         with tf.device(self.device):
             state = [tf.identity(variable) for variable in self.replayed_state]
@@ -216,14 +215,14 @@ class Module(WiredSubmodel):
     def backward(
         self, tape, x, losses, made=None, delta=(), loss_weight=1.0
     ):
-        """Backward pass of one module, by the chain rule.
+        """Runs the backward pass of the module, by the chain rule.
 
         Args:
             tape: `tf.GradientTape` that recorded the forward pass.
             x: `Features`, the used part of the input.
             losses: list of scalar tensors that the module minimizes.
-            made: `Features`, what `forward` made; not needed of the last
-                module, where it goes into the losses.
+            made: `Features`, computed by `forward`; not needed for the last
+                module, where it enters the losses.
             delta: list of tensors, δ_k as `received` returns it.
             loss_weight: float, the weight of the losses.
 
@@ -254,23 +253,22 @@ class Module(WiredSubmodel):
         return gradients, ErrorGradient(sent, scale)
 
     def update(self, gradients, learning_rate):
-        """One step of the module's optimizer.
+        """Applies one step of the module's optimizer.
 
         Args:
             gradients: list of tensors, g_k, as `backward` returns it.
-            learning_rate: γ_t, as `ModuleOptimizers.next_learning_rate` has
-                it.
+            learning_rate: γ_t, from `ModuleOptimizers.next_learning_rate`.
 
         Returns:
-            Scalar tensor, how many updates the module has had.
+            Scalar tensor, the number of updates of the module so far.
         """
-        # The loss need not depend on this module's weights, if what they make
-        # is only compared, for instance; that of the others it does.
+        # The loss need not depend on this module's weights, for instance if
+        # their output is only compared; it does depend on other modules'.
         if all(gradient is None for gradient in gradients):
             return tf.convert_to_tensor(self.optimizer.iterations)
         with tf.device(self.device):
             set_learning_rate(self.optimizer, learning_rate)
-            # Overflow under a scale is that optimizer's own business.
+            # An optimizer with a dynamic scale handles overflow itself.
             if self.guard is None or hasattr(self.optimizer, "dynamic_scale"):
                 self._apply(gradients)
             else:
@@ -301,13 +299,13 @@ class Module(WiredSubmodel):
 
 
 def side_network(make, inputs, device, make_optimizer):
-    """A network beside a module, which learns by itself.
+    """Creates a network beside a module that learns by itself.
 
-    A synthesizer of error gradients, for instance, or a local classifier.
+    For instance a synthesizer of error gradients, or a local classifier.
 
     Args:
         make: callable without arguments that returns a `keras.Model`.
-        inputs: `keras.KerasTensor` or tensor, what the network takes.
+        inputs: `keras.KerasTensor` or tensor, the network's input.
         device: full device name.
         make_optimizer: callable without arguments that returns a
             `keras.optimizers.Optimizer`.
@@ -324,7 +322,7 @@ def side_network(make, inputs, device, make_optimizer):
 
 
 def _times(tensor, factor):
-    """A tensor times a scalar, in the wider of their dtypes."""
+    """Multiplies a tensor by a scalar, in the wider of their dtypes."""
     dtype = max(tensor.dtype, factor.dtype, key=lambda dtype: dtype.size)
     product = tf.cast(tensor, dtype) * tf.cast(factor, dtype)
     return tf.cast(product, tensor.dtype)

@@ -1,10 +1,10 @@
-"""Nested models: the calls of layers that they consist of."""
+"""Nested models, expanded into the calls of their layers."""
 
 import keras
 
 from fr_keras.engine import private
 
-# Where Keras itself defines what a Functional or Sequential model does.
+# Where Functional and Sequential classes that behave like Keras' are defined.
 _KERAS = ("keras.", "fr_keras.engine.functional")
 
 
@@ -15,7 +15,7 @@ def is_graph(layer):
         layer: any object.
 
     Returns:
-        bool: whether `fr_keras.cutting.graph.Graph` takes it.
+        bool: whether `fr_keras.cutting.graph.Graph` accepts it.
     """
     if isinstance(layer, keras.Sequential):
         return bool(layer.built and private.functional_of(layer) is not None)
@@ -23,7 +23,7 @@ def is_graph(layer):
 
 
 def overrides(model, names):
-    """Which methods of a model are not those of Keras.
+    """Returns which methods of Keras a model overrides.
 
     Args:
         model: `keras.Model`.
@@ -45,19 +45,18 @@ def overrides(model, names):
 
 
 def in_order(model):
-    """A model's calls, depth first from the outputs.
+    """Returns a model's calls, depth first from the outputs.
 
-    That keeps a branch together, and so lets few tensors cross a place
-    between two calls. Calls of one layer with variables stay in the order in
-    which Keras makes them, since they may assign its state. What no output
-    needs comes last: Keras runs it all the same.
+    This keeps a branch together, so that few tensors cross between two calls.
+    Calls of one layer with variables stay in the order in which Keras runs
+    them, since they may assign its state. Calls that no output needs come last,
+    because Keras runs them all the same.
 
     Args:
         model: Functional `keras.Model`.
 
     Returns:
-        List of Keras' nodes, inputs left out, every one after those that it
-        needs.
+        List of Keras nodes without inputs, each after those it depends on.
     """
     in_keras = execution_order(model)
     known = {id(node) for node in in_keras}
@@ -96,13 +95,13 @@ def in_order(model):
 
 
 def execution_order(model):
-    """A model's calls in the order in which Keras makes them.
+    """Returns a model's calls in the order in which Keras runs them.
 
     Args:
         model: Functional `keras.Model`.
 
     Returns:
-        List of Keras' nodes, inputs included.
+        List of Keras nodes, inputs included.
     """
     return [
         node for _, nodes in sorted(
@@ -112,11 +111,11 @@ def execution_order(model):
 
 
 def execute_in_order(model, nodes):
-    """Lets Keras make a model's calls in a given order.
+    """Makes Keras run a model's calls in a given order.
 
     Args:
         model: Functional `keras.Model`.
-        nodes: list of its calls, every one after those that it needs.
+        nodes: list of its calls, each after those it depends on.
     """
     numbers = {id(node): i for i, node in enumerate(nodes)}
     order = sorted(
@@ -128,11 +127,11 @@ def execute_in_order(model, nodes):
 
 
 class Calls:
-    """The calls of a model's layers, those of nested models one by one.
+    """The calls of a model's layers, with nested models expanded.
 
-    A Functional or Sequential model that is called in another is its layers,
-    all the way down. It stays one operation where its class has a `call` of
-    its own, or where it is called with more than its inputs.
+    A Functional or Sequential model that is called in another is replaced by
+    its layers, at any depth. It stays one operation if its class has its own
+    `call`, or if it is called with more than its inputs.
 
     Args:
         model: Functional `keras.Model`.
@@ -142,8 +141,7 @@ class Calls:
         inputs: the same as a flat list.
         output: nest of `keras.KerasTensor`, the model's output.
         outputs: the same as a flat list.
-        nodes: list of the calls (Keras' nodes), every one after those that it
-            needs.
+        nodes: list of the calls (Keras nodes), each after those it depends on.
     """
 
     def __init__(self, model):
@@ -168,7 +166,7 @@ class Calls:
         for node in in_order(model):
             operation = node.operation
             args, kwargs = node.arguments.fill_in(tensors)
-            # As `Functional.call` hands it on.
+            # As `Functional.call` passes it on.
             if training is not None and hasattr(
                 operation, "_call_context_args"
             ):
@@ -190,16 +188,17 @@ class Calls:
         return [tensors[id(tensor)] for tensor in model.outputs]
 
     def _cast(self, tensor, dtype):
-        """What a Functional model does with an input of another dtype."""
+        """Casts an input of another dtype as a Functional model does."""
         if tensor.dtype == dtype:
             return tensor
         tensor = keras.ops.cast(tensor, dtype)
-        self.nodes.append(private.calls_of(private.history_of(tensor).operation)[-1])
+        cast = private.history_of(tensor).operation
+        self.nodes.append(private.calls_of(cast)[-1])
         return tensor
 
 
 def input_like(tensor, batch_size=None):
-    """A fresh symbolic input like a symbolic tensor.
+    """Creates a fresh symbolic input like a symbolic tensor.
 
     Args:
         tensor: `keras.KerasTensor`.
@@ -224,15 +223,15 @@ def _functional(model):
 
 
 def _nested_inputs(operation, node, args=None, kwargs=None):
-    """The flat inputs of a nested model that is its layers, or `None`.
+    """Returns the flat inputs of a nested model to be expanded, or `None`.
 
-    (What a `__call__` of its own does is part of the graph already.)
+    (The effect of an overridden `__call__` is in the graph already.)
 
     Args:
-        operation: what is called.
-        node: Keras' node of the call.
+        operation: the operation called.
+        node: Keras node of the call.
         args: tuple, the positional arguments if not those of `node`.
-        kwargs: dict, the others.
+        kwargs: dict, the keyword arguments, likewise.
     """
     if not is_graph(operation) or overrides(operation, ["call"]):
         return None
@@ -275,7 +274,7 @@ def _nested_inputs(operation, node, args=None, kwargs=None):
 
 
 def _has_masks_of_its_inputs(node):
-    """Whether no mask is given but those that come with the inputs anyway."""
+    """Whether the only masks given are those that the inputs carry anyway."""
     masks = keras.tree.flatten(node.arguments.kwargs.get("mask"))
     inputs = keras.tree.flatten(
         [node.arguments.args, node.arguments.kwargs.get("inputs", ())]

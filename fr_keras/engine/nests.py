@@ -1,10 +1,10 @@
-"""Nests of tensors as flat lists of the dense tensors that they consist of."""
+"""Nests of tensors as flat lists of their dense tensors."""
 
 import tensorflow as tf
 
 
 def flatten(nest):
-    """The dense tensors of a nest; `None` is left out.
+    """Returns the dense tensors of a nest, leaving out `None`.
 
     Args:
         nest: nest of tensors, composite ones (ragged, sparse, slices)
@@ -18,15 +18,15 @@ def flatten(nest):
 
 
 def pack(structure, tensors):
-    """A nest like another, of other tensors.
+    """Packs dense tensors into a nest like another.
 
     Args:
         structure: nest, as for `flatten`.
-        tensors: iterable of dense tensors, at least as many as are needed; of
+        tensors: iterable of dense tensors, at least as many as needed; from
             an iterator, no more are taken.
 
     Returns:
-        Nest like `structure`, `None` where that has it.
+        Nest like `structure`, with `None` in the same places.
     """
     tensors = iter(tensors)
     leaves = tf.nest.flatten(structure, expand_composites=True)
@@ -38,7 +38,7 @@ def pack(structure, tensors):
 
 
 def specs(nest):
-    """What the tensors of a nest look like.
+    """Returns the type specs of a nest of tensors.
 
     Args:
         nest: nest of tensors and `None`.

@@ -1,4 +1,4 @@
-"""Copies of optimizers: one for each module, that stay like the given one."""
+"""Copies of an optimizer, one per module, kept in sync with the original."""
 
 import functools
 import weakref
@@ -8,17 +8,17 @@ import tensorflow as tf
 
 from fr_keras.engine import private
 
-# The modules' copies of every optimizer that was given to `compile`, and the
-# hyperparameters it had when they were last alike: {optimizer: {module: …}}.
-# An optimizer that is given again goes on with them, as in Keras.
+# The modules' copies of every optimizer passed to `compile`, and its
+# hyperparameters when they were last in sync: {optimizer: {module: …}}.
+# An optimizer that is passed again resumes with its copies, as in Keras.
 _COPIES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
-# Translated for each module, from the variables that the user knows.
+# Translated for each module, from the user's own variables.
 _EXCLUDED = "_exclude_from_weight_decay"
 
 
 def _inner(optimizer):
-    """The optimizers directly inside of one."""
+    """Returns the optimizers directly inside another."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return [optimizer.inner_optimizer]
     if isinstance(optimizer, keras.optimizers.MultiOptimizer):
@@ -27,12 +27,12 @@ def _inner(optimizer):
 
 
 def nested(optimizer):
-    """An optimizer and all those inside of it."""
+    """Returns an optimizer and all optimizers inside it."""
     return [optimizer, *(o for i in _inner(optimizer) for o in nested(i))]
 
 
 def leaves(optimizer):
-    """The optimizers that update variables: one, or those inside of one."""
+    """Returns the optimizers that update variables: itself, or those inside."""
     return [
         each for each in nested(optimizer)
         if not isinstance(each, (
@@ -43,12 +43,12 @@ def leaves(optimizer):
 
 
 def are_known(optimizer):
-    """Whether modules have copies of an optimizer, or of one inside of it."""
+    """Whether modules have copies of an optimizer, or of one inside it."""
     return any(each in _COPIES for each in nested(optimizer))
 
 
 def belongs_to_others(optimizer, module):
-    """Whether an optimizer has trained variables that a module has not.
+    """Whether an optimizer has trained variables that are not a module's.
 
     Args:
         optimizer: `keras.optimizers.Optimizer`.
@@ -63,7 +63,7 @@ def belongs_to_others(optimizer, module):
 
 
 def copy_of(optimizer, module):
-    """The copy that a module has of an optimizer."""
+    """Returns a module's copy of an optimizer."""
     return _COPIES[optimizer][module].optimizer
 
 
@@ -72,8 +72,8 @@ class _Copy:
 
     Attributes:
         optimizer: the copy.
-        hyperparameters: what they were when the copy was last made like it.
-        excluded: the same of what is excluded from weight decay.
+        hyperparameters: those of the original when they were last in sync.
+        excluded: the same for exclusions from weight decay.
     """
 
     def __init__(self, optimizer, hyperparameters):
@@ -83,7 +83,7 @@ class _Copy:
 
 
 def copy_for(module, optimizer, suffix):
-    """A module's copy of an optimizer, made when it is first asked for.
+    """Returns a module's copy of an optimizer, created on first request.
 
     Args:
         module: `fr_keras.engine.module.Module`.
@@ -104,7 +104,7 @@ def copy_for(module, optimizer, suffix):
 
 
 def update_copies(module, optimizer):
-    """Brings what was set in an optimizer since to a module's copy.
+    """Transfers changed settings of an optimizer to a module's copy.
 
     Args:
         module: `fr_keras.engine.module.Module` that has a copy.
@@ -134,7 +134,7 @@ def update_copies(module, optimizer):
 
 
 def _excluded(optimizer):
-    """What is excluded from weight decay: a set of keys, and a pattern."""
+    """Returns exclusions from weight decay: a set of keys, and a pattern."""
     return (
         getattr(optimizer, _EXCLUDED, set()),
         getattr(optimizer, f"{_EXCLUDED}_pattern", None),
@@ -142,16 +142,17 @@ def _excluded(optimizer):
 
 
 def copy_optimizer(optimizer, suffix="", copy_inner=None):
-    """A fresh optimizer like the given one.
+    """Creates a fresh optimizer like the given one.
 
     Args:
         optimizer: `keras.optimizers.Optimizer`, not built.
         suffix: str, appended to its name.
-        copy_inner: callable that copies the optimizers inside of one, or
+        copy_inner: callable that copies the optimizers inside another, or
             `None` for this function.
 
     Returns:
-        The same with a learning rate, at first 0, for `set_learning_rate`.
+        The copy, with a learning rate that `set_learning_rate` sets, at first
+        0.
 
     Raises:
         ValueError: if Keras cannot rebuild the optimizer from its
@@ -192,7 +193,7 @@ def copy_optimizer(optimizer, suffix="", copy_inner=None):
                 "class `get_config`, with all arguments of `__init__`. "
                 f"Received: optimizer={optimizer!r} ({error})"
             ) from error
-    # Not all that the user asked for need be part of the configuration.
+    # The configuration may lack some of the user's settings.
     ours = _hyperparameters(copy)
     for name, value in _hyperparameters(optimizer).items():
         if name not in ours or not _equal(ours[name], value):
@@ -204,7 +205,7 @@ def copy_optimizer(optimizer, suffix="", copy_inner=None):
 
 
 def _hyperparameters(optimizer):
-    """All attributes of an optimizer that are not its state.
+    """Returns all attributes of an optimizer that are not its state.
 
     Args:
         optimizer: `keras.optimizers.Optimizer`, not built.
@@ -222,18 +223,18 @@ def _hyperparameters(optimizer):
 
 @functools.cache
 def base_attributes():
-    """Names of the attributes that every optimizer has."""
+    """Returns the names of the attributes that every optimizer has."""
     return set(vars(keras.optimizers.Optimizer(0.0)))
 
 
 def _bookkeeping():
-    """Names among these that are no hyperparameters."""
+    """Returns those of these names that are not hyperparameters."""
     private = {name for name in base_attributes() if name[0] == "_"}
     return private | {"built", "name"}
 
 
 def without_effect(optimizer):
-    """Hyperparameters of all optimizers that the outer one of two ignores."""
+    """Returns common hyperparameters that a wrapping optimizer ignores."""
     if not _inner(optimizer):
         return set()
     used = {"built", "name"}
@@ -243,7 +244,7 @@ def without_effect(optimizer):
 
 
 def _holds_state(value):
-    """Whether an attribute has variables or other optimizers."""
+    """Whether an attribute holds variables or other optimizers."""
     if isinstance(value, (list, tuple, set)):
         return any(map(_holds_state, value))
     if isinstance(value, (dict, keras.optimizers.OptimizerMap)):
@@ -256,7 +257,7 @@ def _holds_state(value):
 
 
 def _equal(a, b):
-    """Whether two attributes are known to be the same."""
+    """Whether two attributes are known to be equal."""
     plain = (bool, int, float, str, list, tuple, dict, set)
     try:
         return a is b or (

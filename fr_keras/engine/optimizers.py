@@ -18,40 +18,40 @@ from fr_keras.engine.optimizer_copies import (
 
 
 class ModuleOptimizers(keras.optimizers.Optimizer):
-    """What `model.optimizer` is after `compile`: one optimizer per module.
+    """`model.optimizer` after `compile`: one optimizer per module.
 
-    Every module is updated by its own copy of the optimizer that was given to
+    Every module is updated by its own copy of the optimizer passed to
     `compile`, so that no module waits for another. The given optimizer itself
-    updates nothing; it holds what the modules have in common, the learning
-    rate, the number t of the iteration and all other hyperparameters:
+    updates nothing; it holds what the modules have in common: the learning
+    rate, the iteration number t and all other hyperparameters:
 
     - A learning-rate schedule is evaluated at t, the same for all modules,
       although a module's own count of updates lags behind by its warm-up.
-    - Setting `learning_rate`, as callbacks do, reaches every module.
+    - Setting `learning_rate`, as callbacks do, applies to every module.
     - All other hyperparameters are read from the given optimizer and set in
-      it. As in Keras, a change takes effect when the training function is
-      traced next: before the first `fit`, or with another `compile`.
-    - `clipnorm` and `global_clipnorm` act on each module by itself.
+      it. As in Keras, a change takes effect when the training function is next
+      traced: before the first `fit`, or with another `compile`.
+    - `clipnorm` and `global_clipnorm` apply to each module separately.
 
-    For `isinstance` and for Keras' serialization this is an optimizer of the
-    given one's class.
+    For `isinstance` and Keras serialization this is an optimizer of the given
+    one's class.
 
     Args:
         optimizer: `keras.optimizers.Optimizer` to be copied. If it has
             trained these modules before, its copies are kept with their state.
         modules: list of `fr_keras.engine.module.Module`.
-        adjust: callable `(k, copy, optimizer)` that sets what the copy of
-            module k, from 0, has otherwise than the given optimizer, or
+        adjust: callable `(k, copy, optimizer)` that sets the values in which
+            the copy of module k, from 0, differs from the given optimizer, or
             `None`.
 
     Attributes:
-        shared: the optimizer that was given.
-        per_module: list of the modules' optimizers, made by `build`.
+        shared: the given optimizer.
+        per_module: list of the modules' optimizers, created by `build`.
 
     Raises:
         ValueError: for a `keras.optimizers.MultiOptimizer` without an
-            `OptimizerMap`, which has no optimizers yet that could be copied,
-            and for an optimizer that has trained another model.
+            `OptimizerMap`, which has no optimizers to copy yet, and for an
+            optimizer that has trained another model.
     """
 
     def __init__(self, optimizer, modules, adjust=None):
@@ -71,7 +71,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
                     "optimizer.get_config()) for instance. "
                     f"Received: optimizer={each!r}"
                 )
-        # They are those of the given optimizer: see `__getattr__`.
+        # Read from the given optimizer instead: see `__getattr__`.
         for name in base_attributes() - {"built"}:
             if name[0] != "_":
                 del vars(self)[name]
@@ -81,7 +81,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         self.shared = optimizer
         self._show_to_tensorflow("shared", optimizer)
         if are_known(optimizer):
-            self.build(None)  # It goes on with the state there is.
+            self.build(None)  # Resumes with the existing state.
 
     @property  # type: ignore[misc]
     def __class__(self):
@@ -119,7 +119,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             )
 
     def build(self, variables):
-        """Makes the modules' optimizers, each on its module's device.
+        """Creates the modules' optimizers, each on its module's device.
 
         Args:
             variables: ignored; every optimizer is built for the trainable
@@ -139,7 +139,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             module.optimizer = optimizer
             optimizers.append(optimizer)
         self.per_module = optimizers
-        # Not zero until the first update: it may never come.
+        # Not zero until the first update, which may never come.
         for variable, average in averages:
             average.assign(variable)
         self._show_averages()
@@ -148,7 +148,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         self.built = True
 
     def _update_copy(self, k, optimizer):
-        """Brings what was set in the given optimizer to a module's own."""
+        """Transfers settings of the given optimizer to a module's own."""
         update_copies(self._modules[k], self.shared)
         if self._adjust is not None:
             self._adjust(k, optimizer, self.shared)
@@ -156,15 +156,15 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
     def _show_to_tensorflow(self, name, optimizer):
         """Makes an optimizer a part of this one for `tf.train.Checkpoint`.
 
-        That does not look into Keras' lists. If it has restored before what
-        is shown only now, the values are assigned here.
+        Checkpoints do not look into Keras' lists. If one was restored before
+        the optimizer is shown, the values are assigned here.
         """
         private.track(self, optimizer, name)
         for i, leaf in enumerate(leaves(optimizer)):
             private.track(self, leaf, f"{name}_{i}")
 
     def _show_averages(self):
-        """Shows averages of weights where `SwapEMAWeights` looks for them."""
+        """Puts averages of weights where `SwapEMAWeights` looks for them."""
         of_leaves = zip(*map(leaves, self.per_module))
         for given, copies in zip(leaves(self.shared), of_leaves):
             averages = [pair for copy in copies for pair in _averages(copy)]
@@ -184,7 +184,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
 
     @property
     def global_step(self):
-        """int, how many iterations there were, t.
+        """int, the number of iterations so far, t.
 
         Unlike `iterations`, which Keras divides by
         `gradient_accumulation_steps`, this counts mini-batches.
@@ -222,7 +222,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         del store
 
     def next_learning_rate(self):
-        """Returns γ_t and moves on to iteration t + 1.
+        """Returns γ_t and advances to iteration t + 1.
 
         Returns:
             List of scalar tensors, for `set_learning_rate`.
@@ -231,7 +231,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             self._update_copy(k, optimizer)
         learning_rate = self.learning_rates()
         for optimizer in nested(self.shared):
-            # (A loss scale counts nothing, nor does what has no variables.)
+            # (Loss scales and optimizers without variables count nothing.)
             if any(
                 copy_of(optimizer, module).built
                 for module in self._modules
@@ -242,7 +242,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         return learning_rate
 
     def learning_rates(self):
-        """γ_t, without moving on.
+        """Returns γ_t without advancing.
 
         Returns:
             List of scalar tensors, for `set_learning_rate`.
@@ -253,17 +253,17 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         ]
 
     def coming_learning_rates(self, horizons):
-        """The mean learning rates of the next iterations.
+        """Returns the mean learning rates of the next iterations.
 
-        To be called before `next_learning_rate`.
+        Call this before `next_learning_rate`.
 
         Args:
             horizons: iterable of int, numbers of iterations.
 
         Returns:
-            List, for each horizon, of lists of scalar tensors: the mean of
-            γ_t … γ_{t+n−1}, or γ_t if n is 0, for each optimizer inside of
-            the given one.
+            List with one list of scalar tensors for each horizon n: the mean of
+            γ_t … γ_{t+n−1}, or γ_t if n is 0, for each optimizer inside the
+            given one.
         """
         return [
             [_mean_rate(leaf, horizon) for leaf in leaves(self.shared)]
@@ -292,14 +292,14 @@ def set_learning_rate(optimizer, learning_rate):
 
     Args:
         optimizer: one of `ModuleOptimizers.per_module`.
-        learning_rate: list of scalar tensors, of `next_learning_rate`.
+        learning_rate: list of scalar tensors, from `next_learning_rate`.
     """
     for leaf, of_leaf in zip(leaves(optimizer), learning_rate):
         leaf.learning_rate = of_leaf
 
 
 def _mean_rate(optimizer, horizon):
-    """The mean learning rate of an optimizer's next iterations."""
+    """Returns the mean learning rate of an optimizer's next iterations."""
     schedule = private.schedule_of(optimizer)
     if not isinstance(
         schedule, keras.optimizers.schedules.LearningRateSchedule
@@ -314,10 +314,10 @@ def _mean_rate(optimizer, horizon):
 
 
 def given_optimizer(optimizer):
-    """The optimizer that was given to `compile`, if this is `model.optimizer`.
+    """Unwraps `model.optimizer` to the optimizer passed to `compile`.
 
     Args:
-        optimizer: what `keras.Model.compile` takes.
+        optimizer: any value that `keras.Model.compile` takes.
 
     Returns:
         `ModuleOptimizers.shared`, or else `optimizer`.
@@ -328,7 +328,7 @@ def given_optimizer(optimizer):
 
 
 def _averages(optimizer):
-    """Pairs of variables and their moving averages, in all leaves."""
+    """Returns pairs of variables and their moving averages, in all leaves."""
     return [
         pair
         for leaf in leaves(optimizer) if leaf.built and leaf.use_ema

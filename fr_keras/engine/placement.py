@@ -1,4 +1,4 @@
-"""Placement: K modules onto K devices."""
+"""Placement of K modules on K devices."""
 
 import keras
 import tensorflow as tf
@@ -15,12 +15,12 @@ def assign_devices(num_modules, devices=None):
         devices: list of device names in any spelling TensorFlow accepts
             (`"GPU:0"`, `"/device:CPU:1"`,
             `"/job:worker/replica:0/task:1/device:GPU:0"`), or `None` for all
-            GPUs that there are, else all logical CPU devices; of a cluster,
-            those of its workers. Fewer devices than modules share them
-            round-robin.
+            visible GPUs, else all logical CPU devices; in a cluster, those of
+            its workers. If there are fewer devices than modules, modules share
+            them round-robin.
 
     Returns:
-        Tuple of `num_modules` full device names; module k is on entry k.
+        Tuple of `num_modules` full device names; entry k is that of module k.
 
     Raises:
         ValueError: if a name is not that of an available logical device.
@@ -50,7 +50,7 @@ def assign_devices(num_modules, devices=None):
 
 
 def _shared(names, num_modules):
-    """The warning that modules share devices which nobody chose."""
+    """Returns the warning that modules share devices that nobody chose."""
     devices = ", ".join(map(short_name, names))
     way_out = "use fewer modules"
     if names[0].rpartition(":")[0].endswith("CPU"):
@@ -66,7 +66,7 @@ def _shared(names, num_modules):
 
 
 def short_name(device):
-    """Leaves out of a device name what is the same for all local devices.
+    """Drops the parts of a device name that all local devices share.
 
     Args:
         device: full device name.
@@ -83,7 +83,7 @@ def short_name(device):
 
 
 def host(device: str) -> str:
-    """The CPU beside a device, in whose memory its data begin.
+    """Returns the CPU beside a device, in whose memory its data starts.
 
     Args:
         device: full device name.
@@ -94,7 +94,7 @@ def host(device: str) -> str:
     Example:
 
     ```python
-    # Read where the first module is, on another machine for instance.
+    # Read on the machine of the first module, for instance another one.
     with tf.device(fr_keras.cluster.host(model.devices[0])):
         dataset = tf.data.TFRecordDataset(files).map(decode).batch(128)
     ```
@@ -104,18 +104,18 @@ def host(device: str) -> str:
 
 
 def this_host():
-    """The first CPU of this process, full device name."""
-    with tf.device(None):  # Whatever the scope of the caller is.
+    """Returns the full device name of the first CPU of this process."""
+    with tf.device(None):  # Whatever the caller's scope.
         return host(tf.zeros([]).device)
 
 
 def is_here(device):
-    """Whether a device, by its full name, is one of this process."""
+    """Whether a device, given by its full name, belongs to this process."""
     return host(device) == this_host()
 
 
 def default_num_modules(devices=None):
-    """Number of modules when none is given: one for each device.
+    """Returns the default number of modules: one for each device.
 
     Args:
         devices: as for `assign_devices`.
@@ -129,7 +129,7 @@ def default_num_modules(devices=None):
 
 
 def _default_devices():
-    """All GPUs, or else all logical CPU devices; of workers, if there are."""
+    """Returns all GPUs, else all logical CPU devices; of workers, if any."""
     devices = tf.config.list_logical_devices()
     elsewhere = [d for d in devices if not is_here(d.name)]
     devices = elsewhere or devices
@@ -139,7 +139,7 @@ def _default_devices():
 
 
 def _full_name(device):
-    """`device` with what it leaves out, or None if it is no device name."""
+    """Completes a device name; returns None if it is not one."""
     try:
         if "/" not in device:
             index = "" if ":" in device else ":0"
@@ -154,16 +154,16 @@ def _full_name(device):
 def move(parts, device):
     """Moves variables to a device.
 
-    Whose variables they are stays the same object, with the same values. What
-    was traced with the variables in their old place must be traced anew, as is
+    The objects that own the variables stay the same, as do the values. Anything
+    traced with the variables in their old place must be traced again, as is
     done for `fit`, `evaluate` and `predict` of Keras models. The variables of a
-    `keras.layers.TFSMLayer` stay where they are, since what was saved cannot be
-    traced anew.
+    `keras.layers.TFSMLayer` stay where they are, since its saved functions
+    cannot be traced again.
 
     Args:
         parts: list of `keras.layers.Layer` or `keras.metrics.Metric`.
-            Variables that one does not have yet are not moved: they will be
-            where it is built.
+            Variables that do not exist yet are not moved: they will be placed
+            where their part is built.
         device: full device name.
 
     Example:
@@ -183,10 +183,10 @@ def move(parts, device):
 
 
 def immovable(layer):
-    """The variables of a layer that `move` leaves where they are.
+    """Returns the variables of a layer that `move` leaves in place.
 
     Args:
-        layer: `keras.layers.Layer`; all layers in it count.
+        layer: `keras.layers.Layer`, including its sublayers.
 
     Returns:
         Set of the ids of `keras.Variable`s.
@@ -199,7 +199,7 @@ def immovable(layer):
 
 
 def put(places):
-    """Moves single variables.
+    """Moves individual variables.
 
     Args:
         places: iterable of pairs of a `keras.Variable` and a full device name.
@@ -210,10 +210,10 @@ def put(places):
 
 
 def forget_functions(layer):
-    """Lets models trace anew what was traced with variables elsewhere.
+    """Makes models retrace functions that were traced with variables elsewhere.
 
     Args:
-        layer: `keras.layers.Layer`; all models in it count.
+        layer: `keras.layers.Layer`, including all models in it.
     """
     for part in private.sublayers(layer):
         if isinstance(part, keras.Model):
@@ -227,9 +227,9 @@ def forget_functions(layer):
 def _renew(variable, name, device):
     """Gives a `keras.Variable` another `tf.Variable` of the same value.
 
-    Optimizers go by what the `tf.Variable` is called ("dense/kernel:0") when
-    they exclude it from weight decay by name, and by its unique id when they
-    exclude it itself.
+    Optimizers use the name of the `tf.Variable` ("dense/kernel:0") to exclude
+    it from weight decay by name, and its unique id to exclude the variable
+    itself.
 
     Args:
         variable: `keras.Variable`.
@@ -237,7 +237,7 @@ def _renew(variable, name, device):
         device: full device name.
     """
     old = variable.value
-    with tf.device(device), tf.name_scope(""):  # Not that of the caller.
+    with tf.device(device), tf.name_scope(""):  # Not the caller's.
         new = tf.Variable(
             tf.identity(old),
             trainable=variable.trainable,
@@ -249,10 +249,10 @@ def _renew(variable, name, device):
 
 
 def name_like(source, target):
-    """Lets optimizers know the copy of a variable as they know the original.
+    """Makes optimizers treat the copy of a variable like the original.
 
     Patterns of an `OptimizerMap`, `exclude_from_weight_decay` and Muon's
-    `exclude_layers` look at paths and names; `original_keys` has what is
+    `exclude_layers` look at paths and names; `original_keys` holds the keys
     excluded by `exclude_from_weight_decay(var_list=...)`.
 
     Args:

@@ -1,4 +1,4 @@
-"""Play and replay: what one module does in Features Replay."""
+"""Play and replay: the work of one module in Features Replay."""
 
 import functools
 
@@ -6,20 +6,21 @@ from fr_keras.engine.forward_backward import record
 
 
 def play(module, x, *rates):
-    """Forward pass of a new mini-batch: h_k = F_k(h_{k-1}; w_k).
+    """Runs the forward pass of a new mini-batch: h_k = F_k(h_{k-1}; w_k).
 
-    Moves the module's state: moving averages, random number generators.
+    Advances the module's state: moving averages, random number generators.
 
     Args:
         module: `fr_keras.engine.module.Module`.
         x: `fr_keras.engine.features.Features`, the used part of h_{k-1}.
-        *rates: the learning rates with which the module looks ahead, if it
-            does: see `fr_keras.delays.look_ahead.LookAhead.play`.
+        *rates: the learning rates for looking ahead, if the module does: see
+            `fr_keras.delays.look_ahead.LookAhead.play`.
 
     Returns:
-        Tuple `(made, kept, losses, state)`: `Features`, what the module makes
-        of h_k; what a replay needs, `x` and the state from which it was played
-        (a list of tensors); the losses of its layers; and that state.
+        Tuple `(made, kept, losses, state)`: `Features`, the part of h_k that
+        the module computes; the input of a replay, `x` and the state from
+        which it was played (a list of tensors); the losses of the module's
+        layers; and that state.
     """
     ahead = functools.partial(module.look_ahead.play, *rates) if rates else None
     made, losses, moved = module.forward(x, (), ahead)
@@ -28,13 +29,13 @@ def play(module, x, *rates):
 
 
 def replay(module, kept, delta, *rates, loss_weight=1.0):
-    """Replay of a stored input and backward pass from δ_k.
+    """Replays a stored input and runs the backward pass from δ_k.
 
-    The module's state stays as it is: it moved when the input was played.
+    The module's state does not change: it advanced when the input was played.
 
     Args:
         module: `fr_keras.engine.module.Module`.
-        kept: tuple `(x, state)`, as `play` returned it.
+        kept: tuple `(x, state)`, as returned by `play`.
         delta: list of tensors, δ_k as `Module.received` returns it.
         *rates: as for `play`.
         loss_weight: float, the weight of the losses of the module's layers.

@@ -1,11 +1,11 @@
-"""All that is used of Keras and TensorFlow without being public.
+"""All uses of private Keras and TensorFlow APIs.
 
-Each function says what it relies on; `tests/private_test.py` checks each on its
-own, and that nothing else in the library reaches into Keras or TensorFlow. When
-a new version fails there, this file is what has to change.
+Each function documents what it relies on; `tests/private_test.py` checks each
+one separately, and that nothing else in the library reaches into Keras or
+TensorFlow. If a new version fails there, this is the file to change.
 
-What else depends on Keras' internals are methods of its classes that are
-overridden; they are listed in `OVERRIDDEN`.
+The only other dependence on Keras' internals is overridden methods of its
+classes; they are listed in `OVERRIDDEN`.
 """
 
 import keras
@@ -20,23 +20,23 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 __all__ = [
-    # Keras' optimizers as they are written for all backends.
+    # The backend-independent base of Keras' optimizers.
     "BaseOptimizer",
-    # The class of the models that keras.Model(inputs, outputs) makes.
+    # The class of models created by keras.Model(inputs, outputs).
     "Functional",
-    # What a function returns for `keras.KerasTensor`s, without computing it.
+    # Infers a function's results for `keras.KerasTensor`s without computing.
     "compute_output_spec",
-    # The scope in force; a scope within it must let the outer one take part.
+    # The active scope; a scope within it must involve the outer one.
     "get_stateless_scope",
-    # Of layers without a seed generator of their own, one for all.
+    # Shared by all layers without their own seed generator.
     "global_seed_generator",
-    # There is no public question for what enable_op_determinism() has set.
+    # There is no public getter for the flag set by enable_op_determinism().
     "is_op_determinism_enabled",
-    # Whether XLA can compile all layers of a model, as Keras decides it.
+    # Whether XLA can compile all layers of a model, as decided by Keras.
     "model_supports_jit",
 ]
 
-# Not public, and overridden: {class: names of its methods}.
+# Private methods that are overridden: {class: names of its methods}.
 OVERRIDDEN = {
     Functional: (
         "_adjust_input_rank", "_assert_input_compatibility",
@@ -46,46 +46,46 @@ OVERRIDDEN = {
 }
 
 
-# Layers: what is in them.
+# Layers and their contents.
 
 
 def sublayers(layer, include_self=True, recursive=True):
-    """Iterates over a layer and the layers in it, each once."""
+    """Iterates over a layer and its sublayers, each once."""
     return layer._flatten_layers(
         include_self=include_self, recursive=recursive
     )
 
 
 def own_variables(layer):
-    """The variables of a layer itself, without those of layers in it.
+    """Returns the variables of a layer itself, without those of its sublayers.
 
-    Tuple of the list of those that were made to be trained, and of the others.
+    Tuple of the list of those created as trainable, and of the others.
     """
     return layer._trainable_variables, layer._non_trainable_variables
 
 
 def own_layers(layer):
-    """The layers that are attributes of a layer, or of a model."""
+    """Returns the layers that are attributes of a layer or model."""
     return layer._layers
 
 
 def own_metrics(layer):
-    """The metrics that are attributes of a layer; `Model.metrics` has more."""
+    """Metrics that are attributes of a layer; `Model.metrics` has more."""
     return layer._metrics
 
 
 def own_seed_generators(layer):
-    """The seed generators that are attributes of a layer."""
+    """Returns the seed generators that are attributes of a layer."""
     return layer._seed_generators
 
 
 def copy_trainable(source, target):
-    """Sets whether a layer is trainable, and not all layers in it."""
+    """Copies whether a layer itself is trainable, without its sublayers."""
     target._trainable = source._trainable
 
 
 def copy_dtype_policy(source, target):
-    """Sets the dtype policy of a layer that has none of its own to set."""
+    """Copies the dtype policy of a layer without using the setter."""
     target._dtype_policy = source._dtype_policy
 
 
@@ -95,25 +95,25 @@ def add_losses(layer, losses):
 
 
 def take_inputs_as_they_are(layer):
-    """Lets a layer neither convert its inputs to tensors nor cast them."""
+    """Stops a layer from converting its inputs to tensors, and from casting."""
     layer._convert_input_args = False
 
 
-# Graphs: calls of layers, and the tensors between them.
+# Graphs: calls of layers and the tensors between them.
 
 
 def functional_of(model):
-    """The Functional model that a built Sequential one consists of, or None."""
+    """Returns the Functional model inside a built Sequential one, or None."""
     return getattr(model, "_functional", None)
 
 
 def calls_of(operation):
-    """Keras' nodes, one for each call of a layer on symbolic tensors."""
+    """Returns Keras nodes, one for each call of a layer on symbolic tensors."""
     return operation._inbound_nodes
 
 
 def history_of(tensor):
-    """Which call made a `keras.KerasTensor`, or None for what has no call.
+    """Returns the call that made a `keras.KerasTensor`, or None if none did.
 
     Tuple `(operation, node_index, tensor_index)`.
     """
@@ -126,13 +126,13 @@ def nodes_by_depth(model):
 
 
 def set_nodes_by_depth(model, nodes):
-    """Has a Functional model make its calls in another order."""
+    """Makes a Functional model run its calls in another order."""
     # (Not by assignment: TensorFlow would track the dict.)
     vars(model)["_nodes_by_depth"] = nodes
 
 
 def set_outputs(model, outputs):
-    """Has a Functional model return a few of the outputs it computes.
+    """Makes a Functional model return only some of the outputs it computes.
 
     Args:
         model: Functional `keras.Model`.
@@ -148,17 +148,17 @@ def set_outputs(model, outputs):
 
 
 def standardize_inputs(model, inputs):
-    """The list of the inputs that a Functional model's layers begin with."""
+    """Returns the flat list of inputs that a Functional model's layers take."""
     return model._standardize_inputs(inputs)
 
 
 def mask_of(tensor):
-    """The mask that Keras' layers hand on with a tensor, or None."""
+    """Returns the mask that Keras layers pass along with a tensor, or None."""
     return getattr(tensor, "_keras_mask", None)
 
 
 def set_mask(tensor, mask):
-    """Sets the mask that Keras' layers find at a tensor."""
+    """Sets the mask that Keras layers find on a tensor."""
     tensor._keras_mask = mask
 
 
@@ -166,26 +166,26 @@ def set_mask(tensor, mask):
 
 
 def raw_value(variable):
-    """The `tf.Variable` itself, whatever scope is in force."""
+    """Returns the `tf.Variable` itself, whatever scope is active."""
     return variable._value
 
 
 def replace_value(variable, new):
-    """Has a `keras.Variable` hold another `tf.Variable`, known by the same id.
+    """Makes a `keras.Variable` hold another `tf.Variable` under the same id.
 
-    Optimizers go by that id when variables are excluded from weight decay.
+    Optimizers use that id when variables are excluded from weight decay.
     """
     new._unique_id = variable.value._unique_id
     variable._initialize(new)
 
 
 def unique_id(variable):
-    """By which optimizers know a `keras.Variable`."""
+    """Returns the id by which optimizers know a `keras.Variable`."""
     return variable.value._unique_id
 
 
 def set_path(variable, path):
-    """Sets the path of a `keras.Variable`, where optimizers match patterns."""
+    """Sets the path of a `keras.Variable`, which optimizers' patterns match."""
     variable._path = path
 
 
@@ -193,22 +193,22 @@ def set_path(variable, path):
 
 
 def own_iterations(optimizer):
-    """The variable that counts batches, whatever is accumulated."""
+    """Returns the variable that counts batches, regardless of accumulation."""
     return optimizer._iterations
 
 
 def schedule_of(optimizer):
-    """The learning rate schedule that was given, or the variable."""
+    """Returns the given learning rate schedule, or the variable."""
     return optimizer._learning_rate
 
 
 def trained_by(optimizer):
-    """The list of the variables that a built optimizer updates."""
+    """Returns the list of variables that a built optimizer updates."""
     return optimizer._trainable_variables
 
 
 def averages_of(optimizer):
-    """Pairs of variables and their moving averages, with `use_ema`."""
+    """Returns pairs of variables and their moving averages, with `use_ema`."""
     return list(zip(
         optimizer._trainable_variables,
         optimizer._model_variables_moving_average,
@@ -217,7 +217,7 @@ def averages_of(optimizer):
 
 def show_averages(optimizer, averages):
     """Puts such pairs where `SwapEMAWeights` looks for them."""
-    # Not by assignment: they are saved with another optimizer.
+    # Not by assignment, because they are saved with another optimizer.
     vars(optimizer).update(
         _trainable_variables=[variable for variable, _ in averages],
         _model_variables_moving_average=[average for _, average in averages],
@@ -225,22 +225,22 @@ def show_averages(optimizer, averages):
 
 
 def track(optimizer, part, name):
-    """Makes something a part of an optimizer for `tf.train.Checkpoint`."""
+    """Makes an object part of an optimizer for `tf.train.Checkpoint`."""
     optimizer._track_trackable(part, name, overwrite=True)
 
 
 def adam_slots(optimizer):
-    """The lists of first and second moments of Adam and its kin."""
+    """The lists of first and second moments of Adam and its variants."""
     return optimizer._momentums, optimizer._velocities
 
 
 def exclusion_key(optimizer, variable):
-    """By which `exclude_from_weight_decay` remembers a variable."""
+    """Returns the key of a variable in `exclude_from_weight_decay`."""
     return optimizer._var_key(variable)
 
 
 def optimizer_map(optimizer):
-    """The `OptimizerMap` of a `MultiOptimizer`."""
+    """Returns the `OptimizerMap` of a `MultiOptimizer`."""
     return optimizer._optimizer_map
 
 
@@ -248,22 +248,22 @@ def optimizer_map(optimizer):
 
 
 def event_directories(callback):
-    """Where `keras.callbacks.TensorBoard` writes: `train` and `validation`."""
+    """The `train` and `validation` folders of `keras.callbacks.TensorBoard`."""
     return callback._train_dir, callback._val_dir
 
 
 def compiled_loss(model):
-    """The loss that was given to `compile`, for all outputs, or None."""
+    """Returns the loss passed to `compile`, for all outputs, or None."""
     return model._compile_loss
 
 
 def compiled_metrics(model):
-    """The metrics that were given to `compile`, for all outputs, or None."""
+    """Returns the metrics passed to `compile`, for all outputs, or None."""
     return model._compile_metrics
 
 
 def loss_tracker(model):
-    """The `keras.metrics.Mean` in which `fit` counts the loss."""
+    """Returns the `keras.metrics.Mean` in which `fit` accumulates the loss."""
     return model._loss_tracker
 
 
@@ -273,24 +273,24 @@ def build_for(model, batch):
 
 
 def set_initial_epoch(model, epoch):
-    """Has `fit`, once it has begun, skip to an epoch."""
+    """Makes `fit`, once it has begun, skip to an epoch."""
     model._initial_epoch = epoch
 
 
 def ignores_a_class(loss):
-    """Whether a loss function leaves out the labels of one class."""
+    """Whether a loss function ignores the labels of one class."""
     return loss._fn_kwargs.get("ignore_class") is not None
 
 
 class EpochIterator:
-    """Keras' iterator over the epochs of `fit`, with what it keeps."""
+    """Keras' iterator over the epochs of `fit`, with its private state."""
 
     def __init__(self, iterator):
         self._iterator = iterator
 
     @property
     def data(self):
-        """What is iterated over, once for each epoch."""
+        """The data that is iterated over once per epoch."""
         return self._iterator._distributed_dataset
 
     @data.setter
@@ -299,7 +299,7 @@ class EpochIterator:
 
     @property
     def num_batches(self):
-        """int, the batches of an epoch, or None while that is not known."""
+        """int, batches per epoch, or None while unknown."""
         return self._iterator._num_batches
 
     @num_batches.setter
@@ -308,7 +308,7 @@ class EpochIterator:
 
     @property
     def steps_seen(self):
-        """int, the batches of an epoch of unknown length until now."""
+        """int, batches so far in an epoch of unknown length."""
         return self._iterator._steps_seen
 
     @steps_seen.setter
@@ -317,11 +317,11 @@ class EpochIterator:
 
     @property
     def steps_per_epoch(self):
-        """int, as `fit` was given it, or None."""
+        """int, as passed to `fit`, or None."""
         return self._iterator.steps_per_epoch
 
     def set_current(self, iterator):
-        """Has the epoch that is running go on with another iterator."""
+        """Makes the running epoch continue with another iterator."""
         self._iterator._current_iterator = iterator
 
     @property
@@ -334,7 +334,7 @@ class EpochIterator:
         self._iterator._enumerate_iterator = method
 
     def restore_enumerate_epoch(self):
-        """Takes a method away that was set in place of the class's."""
+        """Removes a method that was set in place of the class's own."""
         del self._iterator._enumerate_iterator
 
 
@@ -342,10 +342,10 @@ class EpochIterator:
 
 
 def handle_of(dataset):
-    """The tensor that stands for a dataset in TensorFlow's graphs."""
+    """Returns the tensor that represents a dataset in TensorFlow graphs."""
     return dataset._variant_tensor
 
 
 def context_id():
-    """int, by which workers know this program."""
+    """int, by which workers identify this program."""
     return pywrap_tfe.TFE_GetContextId(context.context()._context_handle)

@@ -1,4 +1,4 @@
-"""Recording: what the iterations of a training show of themselves."""
+"""Recording: lets observers see the iterations of a training run."""
 
 import abc
 
@@ -7,8 +7,8 @@ class Played:
     """What the modules played in an iteration.
 
     Attributes:
-        made: list of K - 1 `features.Features`, what each module but
-            the last made of h_k.
+        made: list of K - 1 `features.Features`, the part of h_k that each
+            module but the last computed.
         states: list of K lists of tensors, the values of
             `Module.replayed_state` from which each module was played.
     """
@@ -25,23 +25,23 @@ class Played:
 
 
 class Selection(abc.ABC):
-    """Selects what a recorder wants of a call of the training function.
+    """Selects what a recorder needs from a call of the training function.
 
-    Hashable, and equal where it does the same, as it is traced into the call.
+    Hashable, and equal if it selects the same, as it is traced into the call.
 
     Attributes:
-        timed: bool, whether the clock is to run.
+        timed: bool, whether to run the clock.
     """
 
     timed = False
 
     @abc.abstractmethod
     def __call__(self, plays, calls):
-        """Selects.
+        """Selects tensors.
 
         Args:
             plays: list of `Played`, of the iterations of the call, or `None`.
-            calls: list of `clock.Timed`, if the clock is to run.
+            calls: list of `clock.Timed`, if the clock runs.
 
         Returns:
             Nest of tensors.
@@ -49,10 +49,10 @@ class Selection(abc.ABC):
 
 
 class Recorder(abc.ABC):
-    """Who looks at iterations; for `ModuleTrainer.recorders`.
+    """Observes iterations; for `ModuleTrainer.recorders`.
 
     Attributes:
-        fit: object, what call of `fit` it is for, set by `attach`.
+        fit: object that identifies its call of `fit`, set by `attach`.
     """
 
     @abc.abstractmethod
@@ -60,10 +60,10 @@ class Recorder(abc.ABC):
         """Called before each call of the training function.
 
         Args:
-            num_steps: int, the iterations of the call.
+            num_steps: int, the number of iterations in the call.
 
         Returns:
-            `Selection`, or `None` if nothing is wanted of it.
+            `Selection`, or `None` if nothing is needed from the call.
         """
 
     @abc.abstractmethod
@@ -72,20 +72,20 @@ class Recorder(abc.ABC):
 
         Args:
             batches: list of tuples `(x, y, sample_weight)`.
-            selected: what was selected, or `None`.
+            selected: the result of the selection, or `None`.
         """
 
 
 def attach(model, recorder, fit):
-    """Lets a recorder look at a call of `fit`.
+    """Attaches a recorder for one call of `fit`.
 
-    Recorders of other calls, which an error has ended, are let go.
+    Recorders of other calls, which ended with an error, are dropped.
 
     Args:
         model: `ModuleTrainer`.
         recorder: `Recorder`.
-        fit: object that callbacks have in common in one call of `fit` only,
-            their `params`.
+        fit: object that callbacks share in one call of `fit` only: their
+            `params`.
     """
     recorder.fit = fit
     model.recorders = (
@@ -94,15 +94,15 @@ def attach(model, recorder, fit):
 
 
 def detach(model, recorder):
-    """Ends what `attach` began."""
+    """Detaches a recorder."""
     model.recorders = tuple(r for r in model.recorders if r is not recorder)
 
 
 def check_is_algorithm(model, callback):
-    """Refuses models whose training cannot be looked into.
+    """Rejects models whose training cannot be observed.
 
     Args:
-        model: what a callback is given.
+        model: the model passed to a callback.
         callback: the callback.
 
     Raises:

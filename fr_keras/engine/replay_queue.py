@@ -10,16 +10,16 @@ from fr_keras.engine import nests
 class ReplayQueue(tf.Module):
     """A queue of nested tensors in `tf.Variable`s on one device.
 
-    Between two calls of a training function the entries lie in variables.
-    Inside the function the queue is a plain Python deque of tensors: `load`
-    reads the variables once at the start, `store` assigns them once at the
-    end, and moving an entry up costs nothing. Assigning a tensor to a variable
-    of unspecified shape hands over its buffer, so nothing is copied, and
-    entries may have different batch sizes.
+    Between two calls of a training function the entries are stored in
+    variables. Inside the function the queue is a plain Python deque of tensors:
+    `load` reads the variables once at the start, `store` assigns them once at
+    the end, and moving an entry up costs nothing. Assigning a tensor to a
+    variable of unspecified shape hands over its buffer, so nothing is copied,
+    and entries may have different batch sizes.
 
     Args:
-        length: int, how many entries are kept from one iteration to the next.
-        device: name of the device on which the variables are made.
+        length: int, the number of entries kept between iterations.
+        device: name of the device that holds the variables.
         name: name of the queue, letters, digits and underscores.
 
     Example:
@@ -43,15 +43,15 @@ class ReplayQueue(tf.Module):
         self._slots = None
 
     def build(self, spec):
-        """Makes the variables; called again, only takes the new shapes over.
+        """Creates the variables; if called again, only adopts the new shapes.
 
         Args:
-            spec: nest like one entry of objects with `shape` and `dtype`, a
-                dimension of unknown length being `None`; or of `None`, where
-                entries have `None` too.
+            spec: nest like one entry, of objects with `shape` and `dtype`, in
+                which dimensions of unknown length are `None`; or of `None`
+                where entries have `None` too.
 
         Raises:
-            ValueError: if entries would no longer be like those before.
+            ValueError: if entries would no longer be like earlier ones.
         """
         before, self._spec = self._spec, spec
         if self._slots is not None:
@@ -85,7 +85,7 @@ class ReplayQueue(tf.Module):
         """Reads the newest entries.
 
         Args:
-            count: int, how many entries were stored, at most `length`.
+            count: int, the number of entries stored, at most `length`.
 
         Returns:
             `collections.deque` of nests of tensors, oldest first.
@@ -128,8 +128,8 @@ class ReplayQueue(tf.Module):
 
 
 def _nothing(dtype):
-    """What a variable holds before anything was stored."""
-    if dtype == tf.variant:  # A list of tensors, as loops keep them.
+    """Returns the value of a variable before anything is stored."""
+    if dtype == tf.variant:  # A list of tensors, as kept by loops.
         return tf.raw_ops.EmptyTensorList(
             element_shape=[0], max_num_elements=0, element_dtype=tf.float32
         )

@@ -1,8 +1,8 @@
-"""Whether a traced play can be replayed."""
+"""Checks whether a traced play can be replayed."""
 
 import re
 
-# Operations that draw from a state of TensorFlow's own, which nobody keeps.
+# Operations that draw from TensorFlow's own random state, which is not kept.
 # Those of `keras.random` are stateless: Keras keeps their state in variables.
 _UNREPEATABLE = re.compile(
     "Random(?!Dataset).*|Multinomial|(Parameterized)?TruncatedNormal"
@@ -10,15 +10,15 @@ _UNREPEATABLE = re.compile(
 )
 
 
-# Operations that change what is in no `keras.Variable`; a replay would change
-# it once more.
+# Operations that change state outside `keras.Variable`s; a replay would change
+# it again.
 _CHANGES = re.compile(
     "Assign(Add|Sub)?VariableOp|ResourceScatter.*|LookupTable(Insert|Import).*"
 )
 
 
 def check(graph, module):
-    """Checks that a replay repeats its play, and changes nothing.
+    """Checks that a replay repeats its play and changes nothing.
 
     Args:
         graph: `tf.Graph` of the play.
@@ -26,7 +26,7 @@ def check(graph, module):
 
     Raises:
         ValueError: if random numbers come from anywhere but `keras.random`, or
-            layers assign anything but Keras' variables.
+            layers assign anything but Keras variables.
     """
     definition = graph.as_graph_def()
     inner = [n for f in definition.library.function for n in f.node_def]
@@ -37,7 +37,7 @@ def check(graph, module):
                 "layers must draw them with keras.random, from a "
                 f"keras.random.SeedGenerator. {_received(node, module)}"
             )
-    # What a play commits is assigned outside of the layers' own functions.
+    # A play commits its state outside of the layers' own functions.
     committed = {id(v.value.handle) for v in module.assigned}
     known = {
         internal.op.name for external, internal in graph.captures

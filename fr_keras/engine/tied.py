@@ -1,8 +1,8 @@
 """Tied weights: a module sends weights to others that use them too.
 
-The module whose layers are the first to use them owns them, keeps them on its
-device and updates them. To the others their values are features like any
-other: sent up with each mini-batch, with an error gradient that comes down.
+The module whose layers use them first owns them, keeps them on its device and
+updates them. To the other modules their values are features like any other:
+sent up with each mini-batch, with an error gradient that comes down.
 """
 
 import keras
@@ -13,7 +13,7 @@ from fr_keras.engine.call_scope import LendingScope
 
 
 class WeightInput(keras.layers.InputLayer):
-    """The input of a module by which the weights of another come in.
+    """An input by which a module receives weights of another.
 
     Args:
         variable: `keras.Variable`.
@@ -28,23 +28,24 @@ class WeightInput(keras.layers.InputLayer):
 
 
 class SentWeights(keras.layers.Layer):
-    """Makes features of weights.
+    """Turns weights into features.
 
     Args:
-        variables: list of `keras.Variable`, which belong to another layer.
+        variables: list of `keras.Variable` that belong to another layer.
     """
 
     def __init__(self, variables, name=None):
-        # In the dtype of the variables, whatever it is computed in.
+        # Keep the dtype of the variables, whatever the compute dtype.
         super().__init__(name=name, autocast=False)
         private.take_inputs_as_they_are(self)
         self._untracked = _Untracked(variables)
 
     def call(self, inputs):
-        """Gives the weights.
+        """Returns the weights.
 
         Args:
-            inputs: tensor, not used: what is in a graph follows from an input.
+            inputs: tensor, not used: everything in a graph follows from an
+                input.
 
         Returns:
             List of tensors, the values of the variables.
@@ -71,7 +72,7 @@ class SharedLayer(keras.layers.Layer):
     Args:
         layer: `keras.layers.Layer`, built.
         owned: list of its variables that belong to this module.
-        borrowed: list of its variables whose values come from another.
+        borrowed: list of its variables whose values come from another module.
     """
 
     def __init__(self, layer, owned, borrowed):
@@ -79,7 +80,7 @@ class SharedLayer(keras.layers.Layer):
         self.supports_jit = layer.supports_jit
         private.take_inputs_as_they_are(self)
         self._allow_non_tensor_positional_args = True
-        # Tracked, the layer would bring all of its variables.
+        # If tracked, the layer would add all of its variables.
         self._untracked = _Untracked((layer, borrowed))
         self.owned = list(owned)
 
@@ -97,12 +98,12 @@ class SharedLayer(keras.layers.Layer):
         """Calls the layer.
 
         Args:
-            *args: as of the layer.
+            *args: arguments of the layer.
             borrowed: list of tensors, the values of the borrowed variables.
-            **kwargs: as of the layer.
+            **kwargs: arguments of the layer.
 
         Returns:
-            What the layer returns.
+            The output of the layer.
         """
         values = [
             (variable, tf.ensure_shape(value, variable.shape))
@@ -120,7 +121,7 @@ class SharedLayer(keras.layers.Layer):
 
 
 class Owner:
-    """What a module owns, lends and borrows of weights that calls share.
+    """The shared weights that a module owns, lends and borrows.
 
     Args:
         graph: `fr_keras.cutting.graph.Graph`.
@@ -164,17 +165,17 @@ class Owner:
                 self._sent[tied.calls[0]].append(tied.variable)
 
     def operation(self, i):
-        """What the module calls in place of the operation of its i-th call."""
+        """Returns the operation that the module uses for its i-th call."""
         operation = self._graph.nodes[self._start + i].operation
         return self._operations[id(operation)]
 
     def sent(self, i):
-        """The variables of its i-th call that go up to other modules."""
+        """Returns the variables of its i-th call sent up to other modules."""
         return self._sent.get(self._start + i, [])
 
 
 def is_weight(tensor):
-    """Whether a symbolic tensor at a boundary is the value of weights.
+    """Whether a symbolic tensor at a boundary is the value of a weight.
 
     Args:
         tensor: `keras.KerasTensor`.
@@ -189,7 +190,7 @@ def is_weight(tensor):
 
 
 def flat_layers(module):
-    """A module and all layers in it, those that are shared included.
+    """Returns a module and all layers in it, including shared ones.
 
     Args:
         module: `keras.layers.Layer`.
@@ -206,7 +207,7 @@ def flat_layers(module):
 
 
 class _Untracked:
-    """Hides from Keras what a layer refers to, but does not have."""
+    """Hides from Keras what a layer refers to but does not own."""
 
     def __init__(self, value):
         self.value = value

@@ -1,4 +1,4 @@
-"""Warnings that point at the line of the program which uses the library."""
+"""Warnings that point at the line of the user's program."""
 
 import os
 import sys
@@ -14,10 +14,10 @@ _LIBRARIES = tuple(
 
 
 def warn(message):
-    """Warns, as of the line from which a library was called.
+    """Warns at the line from which a library was called.
 
-    Calls come from Keras' code as often as from the user's, so that no fixed
-    number of frames leads there.
+    Calls come from Keras' code as often as from the user's, so no fixed number
+    of frames leads there.
 
     Args:
         message: str.

@@ -1,4 +1,4 @@
-"""A submodel between others: what it takes, makes and leads around itself."""
+"""A submodel between others: its inputs, outputs and pass-through tensors."""
 
 import contextlib
 import re
@@ -16,8 +16,8 @@ from fr_keras.engine.wiring import Wiring
 def call_quietly(submodel, inputs, **kwargs):
     """Calls a submodel without Keras' warning about masks at its input.
 
-    Keras takes a Functional model for a layer that ignores masks, while it
-    hands them to its layers.
+    Keras assumes that a Functional model ignores masks, although it passes them
+    to its layers.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings(
@@ -29,16 +29,16 @@ def call_quietly(submodel, inputs, **kwargs):
 class WiredSubmodel:
     """A submodel on its device, wired to those below and above.
 
-    `used`, `output`, `received` and `sent` lead around it what only passes
+    `used`, `output`, `received` and `sent` route pass-through tensors around it
     (see `fr_keras.engine.wiring.Wiring`).
 
     Args:
-        submodel: `keras.layers.Layer` whose variables, if it has any yet, are
+        submodel: `keras.layers.Layer` whose variables, if any exist yet, are
             on `device`.
         device: full device name.
 
     Attributes:
-        learns: bool, whether a backward pass has anything to do here.
+        learns: bool, whether the submodel needs a backward pass.
     """
 
     def __init__(self, submodel, device):
@@ -52,9 +52,9 @@ class WiredSubmodel:
     def trainable_variables(self):
         """The variables that are updated.
 
-        They are those that are trainable when this is first asked, which is
-        when training begins; as in Keras, to freeze or unfreeze layers later
-        takes another `compile`.
+        They are those that are trainable at the first access, when training
+        begins; as in Keras, freezing or unfreezing layers later takes another
+        `compile`.
         """
         if self._trainable_variables is None:
             self._trainable_variables = [
@@ -64,12 +64,12 @@ class WiredSubmodel:
         return self._trainable_variables
 
     def choose_trainable_variables_anew(self, trained=None):
-        """Lets the next use of `trainable_variables` decide what they are.
+        """Makes the next use of `trainable_variables` determine them again.
 
         Args:
             trained: list of the variables that are trainable in the network
-                as a whole, which may be frozen though its layers are not;
-                `None` for all of the submodel that are trainable.
+                as a whole, which may be frozen although its layers are not;
+                `None` for all trainable ones of the submodel.
         """
         self._trainable_variables = None
         self._trained = (
@@ -77,13 +77,13 @@ class WiredSubmodel:
         )
 
     def build(self, inputs, differentiable, is_last):
-        """Builds the submodel on its device, where that is not done yet.
+        """Builds the submodel on its device, unless it is built already.
 
         Args:
             inputs: nest of `keras.KerasTensor`, or of tensors.
-            differentiable: list of bool, for each tensor of the input
-                whether it depends on trainable variables below, so that it
-                has an error gradient.
+            differentiable: list of bool: for each input tensor, whether it
+                depends on trainable variables below, so that it has an error
+                gradient.
             is_last: bool, whether the output is that of the network.
 
         Returns:
@@ -118,7 +118,7 @@ class WiredSubmodel:
         return outputs, above
 
     def _outputs_for(self, inputs):
-        """What the submodel gives, leaving its state as it is."""
+        """Returns the submodel's outputs, leaving its state unchanged."""
         is_symbolic = all(
             isinstance(tensor, keras.KerasTensor)
             for tensor in keras.tree.flatten(inputs)
@@ -126,14 +126,14 @@ class WiredSubmodel:
         if is_symbolic and self.submodel.built and not _is_of_keras(
             self.submodel
         ):
-            # Layers of others may declare other shapes and dtypes than they
-            # make, and whether there is a gradient depends on the dtype.
+            # Custom layers may declare other shapes and dtypes than they
+            # return, and the dtype decides whether there is a gradient.
             with contextlib.suppress(Exception):
                 return _traced_outputs(self.submodel, inputs)
         if is_symbolic:
             return call_quietly(self.submodel, inputs)
         if not self.submodel.built:
-            # Built by symbols where that is possible.
+            # Build it symbolically if possible.
             with contextlib.suppress(Exception):
                 call_quietly(self.submodel, keras.tree.map_structure(
                     lambda tensor: keras.KerasTensor(
@@ -152,7 +152,7 @@ class WiredSubmodel:
             x: `Features`, the used part of the input.
 
         Returns:
-            `Features`, what the submodel makes.
+            `Features`, the outputs that the submodel computes.
         """
         inputs = keras.tree.pack_sequence_as(self._input_structure, _masked(x))
         made = keras.tree.flatten(
@@ -163,7 +163,7 @@ class WiredSubmodel:
         )
 
     def watched(self, x):
-        """The tensors of `x` that have an error gradient.
+        """Returns the tensors of `x` that have an error gradient.
 
         Args:
             x: `Features`, the used part of the input.
@@ -173,10 +173,10 @@ class WiredSubmodel:
         """
         return [x.tensors[i] for i in self._watched]
 
-    # What is led around the submodel.
+    # Routing around the submodel.
 
     def standardize(self, x):
-        """Turns data into features; for the first module.
+        """Converts data to features, for the first module.
 
         Args:
             x: nest of tensors, data for the submodel.
@@ -185,7 +185,7 @@ class WiredSubmodel:
             `Features`.
         """
         tensors = (
-            # As Keras does it: dicts by name, dtypes, missing dimensions.
+            # Like Keras: dicts by name, dtypes, missing dimensions.
             private.standardize_inputs(self.submodel, x)
             if self._wiring.passed
             else keras.tree.flatten(x)
@@ -193,7 +193,7 @@ class WiredSubmodel:
         return Features(tensors, [None] * len(tensors))
 
     def used(self, features):
-        """The part of the input that the submodel uses, `Features`."""
+        """Returns the part of the input that the submodel uses, `Features`."""
         return Features(
             [features.tensors[j] for j in self._wiring.used],
             [features.masks[j] for j in self._wiring.used],
@@ -206,8 +206,8 @@ class WiredSubmodel:
             spec: `Features` of `tf.TypeSpec`, the used part of the input.
 
         Returns:
-            The same, as it would be for any batch; where it is not known what
-            the submodel takes, as it was.
+            The same for any batch; unchanged where the submodel's inputs are
+            not known.
         """
         inputs = getattr(self.submodel, "inputs", None)
         if not inputs:
@@ -221,11 +221,11 @@ class WiredSubmodel:
         ])
 
     def output(self, features, made):
-        """The whole output, `Features`: what was made and what passes.
+        """Returns the whole output, `Features`: computed and passed tensors.
 
         Args:
             features: `Features`, the whole input.
-            made: `Features`, what `forward` made of its used part.
+            made: `Features`, computed by `forward` from the used part.
         """
         return Features(
             self._wiring.output(features.tensors, made.tensors),
@@ -233,14 +233,14 @@ class WiredSubmodel:
         )
 
     def made(self, output):
-        """The part of the whole output that the submodel made, `Features`."""
+        """Returns the computed part of the whole output, `Features`."""
         return Features(
             [output.tensors[i] for i in self._wiring.made],
             [output.masks[i] for i in self._wiring.made],
         )
 
     def packed(self, outputs):
-        """The whole output in the submodel's own structure, masks included.
+        """Packs the whole output, masks included, in the submodel's structure.
 
         Args:
             outputs: `Features`.
@@ -253,10 +253,10 @@ class WiredSubmodel:
         )
 
     def differentiated(self, made):
-        """The tensors of `made` that have an error gradient.
+        """Returns the tensors of `made` that have an error gradient.
 
         Args:
-            made: `Features`, what `forward` made.
+            made: `Features`, computed by `forward`.
 
         Returns:
             List of tensors.
@@ -264,7 +264,7 @@ class WiredSubmodel:
         return [made.tensors[i] for i in self._differentiated]
 
     def received(self, delta):
-        """The part of δ_k that belongs to what the submodel makes.
+        """Returns δ_k for the outputs that the submodel computes.
 
         Args:
             delta: `ErrorGradient` of the whole output.
@@ -276,7 +276,7 @@ class WiredSubmodel:
         return [made[i] for i in self._differentiated]
 
     def spread(self, gradients):
-        """The list like `ErrorGradient.tensors` of the whole output.
+        """Expands gradients to `ErrorGradient.tensors` of the whole output.
 
         Args:
             gradients: list of tensors, as `received` returns it.
@@ -290,12 +290,12 @@ class WiredSubmodel:
         return tensors
 
     def sent(self, gradients, delta=None):
-        """e_k, the error gradient of the whole input.
+        """Returns e_k, the error gradient of the whole input.
 
         Args:
             gradients: `ErrorGradient` of the used part, from `backward`.
-            delta: `ErrorGradient` of the whole output, at the same scale, of
-                which a part passes; not needed of the last module.
+            delta: `ErrorGradient` of the whole output, at the same scale, part
+                of which passes through; not needed for the last module.
 
         Returns:
             `ErrorGradient`.
@@ -314,7 +314,7 @@ class WiredSubmodel:
 
 
 def _masked(features):
-    """The tensors, each with its mask where Keras looks for it."""
+    """Returns the tensors, each with its mask where Keras looks for it."""
     for tensor, mask in zip(*features):
         if mask is not None:
             private.set_mask(tensor, mask)
@@ -322,7 +322,7 @@ def _masked(features):
 
 
 def _is_of_keras(submodel):
-    """Whether all layers are Keras' own, which make what they declare."""
+    """Whether all layers are Keras' own, which return what they declare."""
     return all(
         type(layer).__module__.startswith(("keras.", "fr_keras."))
         and not isinstance(layer, keras.layers.Lambda)
@@ -331,14 +331,14 @@ def _is_of_keras(submodel):
 
 
 def _traced_outputs(submodel, inputs):
-    """What a submodel makes, seen by tracing it.
+    """Determines the outputs of a submodel by tracing it.
 
     Args:
         submodel: `keras.layers.Layer`, built.
         inputs: nest of `keras.KerasTensor`.
 
     Returns:
-        Nest of `keras.KerasTensor`, with masks where there are some.
+        Nest of `keras.KerasTensor`, with masks if there are any.
     """
     flat = keras.tree.flatten(inputs)
 

@@ -1,4 +1,4 @@
-"""Wiring: which inputs a module works on, and which only pass through."""
+"""Wiring: the inputs that a module uses, and those that only pass through."""
 
 import keras
 
@@ -8,27 +8,27 @@ from fr_keras.engine.nested import execution_order, overrides
 
 
 class Wiring:
-    """Leads around a submodel what is its input and, unchanged, its output.
+    """Routes inputs that are also outputs, unchanged, around a submodel.
 
     Such tensors are never copied to the module's device, queued or recomputed;
     only their error gradients stop at every module for one iteration, like
-    those of the features that the module makes.
+    those of the features that the module computes.
 
     Args:
-        submodel: `keras.layers.Layer`. Only of a plain Functional model is it
-            known what passes through it; another one uses all of its inputs
-            and makes all of its outputs.
+        submodel: `keras.layers.Layer`. Pass-through tensors are known only for
+            a plain Functional model; any other uses all of its inputs and
+            computes all of its outputs.
         num_inputs: int, tensors in the input.
         num_outputs: int, tensors in the output.
         is_last: bool, whether the module is the last, around which nothing is
-            led: the loss needs all of its outputs.
+            routed: the loss needs all of its outputs.
 
     Attributes:
-        core: the submodel without what passes through it.
+        core: the submodel without its pass-through tensors.
         used: list of the indices of the inputs that the core takes.
-        made: list of the indices of the outputs that the core gives.
-        passed: dict from the index of an output to that of the input that it
-            is.
+        made: list of the indices of the outputs that the core computes.
+        passed: dict from the index of an output to that of the input passed
+            through to it.
     """
 
     def __init__(self, submodel, num_inputs, num_outputs, is_last):
@@ -47,17 +47,17 @@ class Wiring:
             )
 
     def output(self, inputs, made):
-        """The output, a list: what the core made and what passed."""
+        """Returns the output, a list: computed tensors and passed ones."""
         output = dict(zip(self.made, made))
         output |= {i: inputs[j] for i, j in self.passed.items()}
         return [output[i] for i in range(len(output))]
 
 
 def led_around(submodel, num_inputs, num_outputs, is_last):
-    """Which inputs a submodel uses, and what passes through it.
+    """Finds which inputs a submodel uses, and which pass through it.
 
     Args:
-        submodel: as for `Wiring`, as are the others.
+        submodel: as for `Wiring`, like the other arguments.
         num_inputs: int.
         num_outputs: int.
         is_last: bool.

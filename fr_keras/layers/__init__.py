@@ -1,4 +1,4 @@
-"""Keras layers of our own; they know nothing of algorithms."""
+"""Custom Keras layers, independent of the algorithms."""
 
 from fr_keras.layers.batch_normalization import FusedBatchNormalization
 from fr_keras.layers.position_embedding import PositionEmbedding

@@ -1,4 +1,4 @@
-"""Batch normalization by TensorFlow's fused kernel."""
+"""Batch normalization with TensorFlow's fused kernel."""
 
 import keras
 import tensorflow as tf
@@ -6,19 +6,19 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("fr_keras")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` by TensorFlow's fused kernel.
+    """`keras.layers.BatchNormalization` with TensorFlow's fused kernel.
 
-    Keras computes batch normalization from several operations; one fused
-    kernel for each direction makes a small ResNet train 1.25 to 1.45 times
-    faster on CPU. Arguments, weights and results (to rounding) are those of
-    Keras' layer; whatever the kernel does not support (inputs that are not
+    Keras computes batch normalization with several operations; one fused kernel
+    per direction makes a small ResNet train 1.25 to 1.45 times faster on CPU.
+    Arguments, weights and results (to rounding) are those of Keras' layer.
+    Inputs and options that the kernel does not support (inputs that are not
     `(batch, height, width, channels)` in float32, bfloat16 or float16, weights
-    that are not in float32, masks, `renorm`, `synchronized`) is left to Keras.
+    that are not in float32, masks, `renorm`, `synchronized`) are left to Keras.
 
     XLA (`jit_compile=True`) computes the kernel's variance as E[x²] − E[x]²,
-    Keras' layer as E[(x − E[x])²]: where the mean of a channel is 100 times
-    its standard deviation, XLA's outputs are off by some percent, where it is
-    1000 times, they may be NaN.
+    Keras' layer as E[(x − E[x])²]: if the mean of a channel is 100 times its
+    standard deviation, XLA's outputs are off by a few percent; at 1000 times
+    they may be NaN.
 
     Example:
 

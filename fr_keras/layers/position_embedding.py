@@ -1,11 +1,11 @@
-"""Learned positions of the tokens of a sequence."""
+"""Learned position embeddings for the tokens of a sequence."""
 
 import keras
 
 
 @keras.saving.register_keras_serializable("fr_keras")
 class PositionEmbedding(keras.layers.Layer):
-    """Adds a learned vector to each place of a sequence.
+    """Adds a learned vector at each position of a sequence.
 
     Takes and returns tensors of shape `(batch, length, width)`; length and
     width are those of the first input.

@@ -1,4 +1,4 @@
-"""Plain Keras models; they know nothing of algorithms."""
+"""Plain Keras models, independent of the algorithms."""
 
 from fr_keras.models.resnet import RESNET_DEPTHS, resnet
 from fr_keras.models.synthesizer import synthesizer

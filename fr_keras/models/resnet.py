@@ -21,20 +21,20 @@ def resnet(
     depth: int, num_classes: int, input_shape: tuple[int, int, int] = (32, 32,
     3), dropout: float = 0.0,
 ) -> keras.Model:
-    """A residual network for small images.
+    """Creates a residual network for small images.
 
     Depths 20, 32, 44, 56 and 110 are the CIFAR networks of He et al. (basic
     blocks, 16 to 64 channels, shortcuts without weights); 164 has
     pre-activation bottleneck blocks (64 to 256 channels); 101 and 152 have
     the bottleneck blocks of the ImageNet networks (256 to 2048 channels)
-    behind a 3×3 convolution.
+    after a 3×3 convolution.
 
     Args:
         depth: int, the number of layers with weights, from `RESNET_DEPTHS`.
         num_classes: int, the number of classes.
         input_shape: tuple `(height, width, channels)`; height and width may
             be `None`.
-        dropout: float, from 0 to below 1, the rate of dropout before the last
+        dropout: float, from 0 to below 1, the dropout rate before the last
             convolution of each block, as in Wide Residual Networks.
 
     Returns:
@@ -42,7 +42,7 @@ def resnet(
         to logits of shape `(batch, num_classes)`.
 
     Raises:
-        ValueError: for another depth, a number of classes below 1, or a rate
+        ValueError: for any other depth, a number of classes below 1, or a rate
             out of range.
 
     Example:
@@ -102,8 +102,8 @@ def resnet(
 def _convolution(x, channels, size, strides=1, name=None):
     padding = "same"
     if strides > 1 and size > 1:
-        # As in the authors' networks: centred on the pixels that the shortcut
-        # takes, while "same" would pad images of even size at one side only.
+        # As in the authors' networks: centered on the pixels that the shortcut
+        # takes, whereas "same" would pad images of even size on one side only.
         padding = "valid"
         x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
     return keras.layers.Conv2D(
@@ -135,7 +135,7 @@ def _dropout(x, rate, name):
 
 
 def _basic_block(x, channels, strides, dropout, name):
-    """Two 3×3 convolutions; a shortcut that widens is padded with zeros."""
+    """Two 3×3 convolutions; a shortcut that widens is zero-padded."""
     shortcut = x
     if strides > 1:
         shortcut = keras.layers.AveragePooling2D(
@@ -156,7 +156,7 @@ def _basic_block(x, channels, strides, dropout, name):
 
 
 def _bottleneck_block(x, channels, strides, dropout, name):
-    """1×1, 3×3 and 1×1 convolution to 4 times the channels."""
+    """1×1, 3×3 and 1×1 convolutions, the last to 4 times the channels."""
     shortcut = x
     if strides > 1 or x.shape[-1] != 4 * channels:
         shortcut = _convolution(

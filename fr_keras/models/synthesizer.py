@@ -16,23 +16,23 @@ def synthesizer(
     shape: Sequence[int | None], width: int | None = None, dtype: Any = None,
     name: str = "synthesizer",
 ) -> keras.Model:
-    """A network from features to a prediction of their error gradient.
+    """Creates a network that predicts error gradients from features.
 
-    For images two convolutions, 3×3, with batch normalization and ReLU, and a
-    third one that is zero at first, so that nothing is predicted before
-    anything was learned; for vectors, dense layers in their place, and for
+    For images it has two 3×3 convolutions with batch normalization and ReLU,
+    and a third one initialized to zero, so that nothing is predicted before
+    anything is learned. For vectors it has dense layers instead, and for
     sequences and volumes the convolutions of their rank.
 
     Args:
-        shape: tuple, the shape of the features with the batch's dimension,
+        shape: tuple, the shape of the features with the batch dimension,
             `None` where a dimension is open.
         width: int, channels (or units) of the two hidden layers, or `None`
             for as many as the features have.
-        dtype: Keras' dtype policy of the layers, or `None` for the default.
+        dtype: Keras dtype policy of the layers, or `None` for the default.
         name: str.
 
     Returns:
-        `keras.Sequential`, from features to something of the same shape.
+        `keras.Sequential`, from features to predictions of the same shape.
 
     Raises:
         ValueError: if there is no synthesizer for features of that shape.

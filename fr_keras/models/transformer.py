@@ -9,11 +9,11 @@ def transformer(
     depth: int, width: int, num_heads: int, vocabulary_size: int, length: int,
     dropout: float = 0.0,
 ) -> keras.Model:
-    """A decoder-only Transformer language model.
+    """Creates a decoder-only Transformer language model.
 
     Blocks are those of GPT-2: normalization before attention and before the
-    two dense layers, of which the inner one is four times as wide. It has
-    about `12 * depth * width**2` parameters beside those of the vocabulary.
+    two dense layers, the inner of which is four times as wide. It has about
+    `12 * depth * width**2` parameters besides those of the vocabulary.
 
     Args:
         depth: int, the number of blocks.
@@ -22,17 +22,17 @@ def transformer(
         num_heads: int, attention heads in each block.
         vocabulary_size: int, the number of different tokens.
         length: int, tokens in a sequence.
-        dropout: float, from 0 to below 1, the rate of dropout behind the
+        dropout: float, from 0 to below 1, the dropout rate after the
             embedding, attention and the dense layers.
 
     Returns:
         Functional `keras.Model` from tokens, integers of shape
-        `(batch, length)`, to logits of the next token at each place, of shape
-        `(batch, length, vocabulary_size)`.
+        `(batch, length)`, to logits of the next token at each position, of
+        shape `(batch, length, vocabulary_size)`.
 
     Raises:
-        ValueError: for a number below 1, a width that `num_heads` does not
-            divide, or a rate out of range.
+        ValueError: for a number below 1, a width that is not divisible by
+            `num_heads`, or a rate out of range.
 
     Example:
 
@@ -93,10 +93,10 @@ def _dropout(x, rate, name):
 
 
 def _block(x, num_heads, dropout, depth, name):
-    """Causal self-attention and two dense layers, each beside a shortcut."""
+    """Causal self-attention and two dense layers, each with a shortcut."""
     width = x.shape[-1]
-    # What adds to the shortcuts is the smaller, the more blocks there are (but
-    # for attention, of which Keras has one initializer for all kernels).
+    # The more blocks, the smaller the additions to the shortcuts (except for
+    # attention, where Keras has one initializer for all kernels).
     last = _initializer((2 * depth) ** -0.5)
     y = _normalization(x, f"{name}_1_norm")
     y = keras.layers.MultiHeadAttention(

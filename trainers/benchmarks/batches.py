@@ -1,10 +1,10 @@
-"""The data of benchmarks: one batch, again and again."""
+"""The data of benchmarks: one batch, repeated."""
 
 import tensorflow as tf
 
 
 def repeated(batch):
-    """The same batch without end, so that reading takes no time.
+    """Repeats one batch endlessly, so that reading takes no time.
 
     Args:
         batch: nest of tensors.
@@ -13,6 +13,6 @@ def repeated(batch):
         `tf.data.Dataset`.
     """
     options = tf.data.Options()
-    # Its thread sleeps for seconds, and the end of `fit` waits for it.
+    # Autotune threads sleep for seconds, and the end of `fit` waits for them.
     options.autotune.enabled = False
     return tf.data.Dataset.from_tensors(batch).repeat().with_options(options)

@@ -1,4 +1,4 @@
-"""Checkpoints: what it costs to write them all the time."""
+"""Checkpoints: the cost of writing them continuously."""
 
 import glob
 import os
@@ -11,24 +11,24 @@ from trainers.benchmarks import processes, turns
 from trainers.benchmarks.epochs import Epochs
 from trainers.benchmarks.job import start
 
-# How they are written: not at all; one after the other while training goes on;
-# after each call, while training waits.
+# When they are written: never; one after the other, in the background; after
+# each call, while training waits.
 WAYS = ("none", "background", "waiting")
 
 
 def measure(job, num_modules, folder, rounds, show):
-    """Measures Features Replay that writes checkpoints, and that does not.
+    """Measures Features Replay with and without checkpoints.
 
     Args:
         job: `benchmarks.job.Job`.
         num_modules: int, K.
-        folder: str, where they are written.
+        folder: str, the directory to write them to.
         rounds: int.
         show: as for `turns.take`.
 
     Returns:
-        Dict from `WAYS` to a list of `Samples`: seconds per iteration, and how
-        many checkpoints there are in 100 iterations.
+        Dict from `WAYS` to a list of `Samples`: seconds per iteration, and
+        checkpoints per 100 iterations.
     """
     started = {}
     try:
@@ -44,7 +44,7 @@ def measure(job, num_modules, folder, rounds, show):
 
 
 def prepare(job, num_modules, way, folder):
-    """Runs in a process of its own.
+    """Runs in its own process.
 
     Args:
         job: `benchmarks.job.Job`.
@@ -53,8 +53,8 @@ def prepare(job, num_modules, way, folder):
         folder: str.
 
     Returns:
-        Callable without arguments: list of seconds per iteration and
-        checkpoints per 100 iterations, of the next epoch.
+        Callable without arguments that runs the next epoch and returns a list:
+        seconds per iteration, and checkpoints per 100 iterations.
     """
     start(num_devices=num_modules, threads=1, parallel=num_modules)
     model = job.algorithm("features_replay", num_modules)
@@ -84,7 +84,7 @@ def prepare(job, num_modules, way, folder):
 
 
 def _newest(folder):
-    """The number of the newest checkpoint."""
+    """The number of the newest checkpoint, or 0."""
     return max((
         int(os.path.basename(path)[len("ckpt-"):-len(".index")])
         for path in glob.glob(os.path.join(glob.escape(folder), "*.index"))

@@ -1,4 +1,4 @@
-"""Real networks: algorithms, their bound, and stock Keras, on cores."""
+"""Real networks on CPU cores: algorithms, their bound, and stock Keras."""
 
 import dataclasses
 import time
@@ -15,12 +15,12 @@ from trainers.benchmarks import batches, processes, turns
 from trainers.benchmarks.job import start
 from trainers.command import cores
 
-# What Features Replay can be measured with, too.
+# Optional variants of Features Replay.
 VARIANTS = ("xla", "mixed_bfloat16")
 
 
 def measure(job, algorithms, variants, num_modules, rounds, show):
-    """Measures training on cores: one for each module, and one for them all.
+    """Measures training on one core per module, and on one core for all.
 
     Args:
         job: `benchmarks.job.Job`.
@@ -31,13 +31,13 @@ def measure(job, algorithms, variants, num_modules, rounds, show):
         show: as for `turns.take`.
 
     Returns:
-        Tuple `(rows, modules, predicted, events)`, of modules balanced by what
-        layers take on one core: list of rows, what and seconds per
-        iteration (`Samples`); the list of K `ModuleTimes` of `Samples`, of the
-        modules of Features Replay, each measured alone on one core; the
-        seconds per iteration of Features Replay that the planner predicts,
-        from layers that it measures on one core; and a list of
-        `fr_keras.planning.simulation.Event`, who worked when in a call of it.
+        Tuple `(rows, modules, predicted, events)`, with modules balanced by
+        the times of layers on one core: list of rows, name and seconds per
+        iteration (`Samples`); list of K `ModuleTimes` of `Samples`, for the
+        modules of Features Replay, each measured alone on one core; seconds
+        per iteration of Features Replay predicted by the planner, from layers
+        that it measures on one core; and list of
+        `fr_keras.planning.simulation.Event`, the work in one call of it.
     """
     there = cores.available()
     one, each = {there[0]}, {*there[:num_modules]}
@@ -86,7 +86,7 @@ def measure(job, algorithms, variants, num_modules, rounds, show):
 
 
 def _once(*of_process):
-    """The answer of a process that is asked once."""
+    """Starts a process, calls it once and returns its answer."""
     process = processes.Process(*of_process)
     try:
         return process()
@@ -95,7 +95,7 @@ def _once(*of_process):
 
 
 def bounds(modules, rounds):
-    """Iterations as they would be if nothing but the modules took time.
+    """Iteration times if only the modules took time.
 
     Args:
         modules: list of `ModuleTimes` of `Samples`.
@@ -121,11 +121,11 @@ def bounds(modules, rounds):
     }
 
 
-# What follows runs in processes of its own.
+# The functions below run in their own processes.
 
 
 def prepare(job, algorithm, num_modules, variant=None):
-    """An algorithm of ours, on one logical CPU device for each module.
+    """One of our algorithms, on one logical CPU device per module.
 
     Args:
         job: `benchmarks.job.Job`.
@@ -134,8 +134,8 @@ def prepare(job, algorithm, num_modules, variant=None):
         variant: str of `VARIANTS`, or `None`.
 
     Returns:
-        Callable without arguments: seconds per iteration, a list of two, of
-        `fit` and of the same training function in a plain loop.
+        Callable without arguments that returns seconds per iteration, a list
+        of two: of `fit`, and of the same training function in a plain loop.
     """
     start(num_devices=num_modules, threads=1, parallel=num_modules)
     if variant == "mixed_bfloat16":
@@ -172,8 +172,8 @@ def prepare_modules(job, num_modules):
         num_modules: int, K.
 
     Returns:
-        Callable without arguments: a list of floats, seconds of forward pass,
-        backward pass and update of each module.
+        Callable without arguments that returns a list of floats, seconds of
+        forward pass, backward pass and update of each module.
     """
     start(num_devices=1, threads=1, parallel=1)
     model = job.algorithm("features_replay", num_modules)
@@ -191,13 +191,14 @@ def prepare_modules(job, num_modules):
 
 
 def prepare_costs(job):
-    """What the layers take, each by itself.
+    """The times of the layers, each measured alone.
 
     Args:
         job: `benchmarks.job.Job`.
 
     Returns:
-        Callable without arguments: dict, as for `fr_keras.partition`.
+        Callable without arguments that returns a dict, as for
+        `fr_keras.partition`.
     """
     start(num_devices=1, threads=1, parallel=1)
     x, _ = job.batch()
@@ -205,14 +206,15 @@ def prepare_costs(job):
 
 
 def prepare_plan(job, num_modules):
-    """The planner, which knows the network and one core.
+    """The planner, given the network and one core.
 
     Args:
         job: `benchmarks.job.Job`.
         num_modules: int, K.
 
     Returns:
-        Callable without arguments: seconds per iteration of Features Replay.
+        Callable without arguments that returns seconds per iteration of
+        Features Replay.
     """
     start(num_devices=1, threads=1, parallel=1)
     x, _ = job.batch()
@@ -222,14 +224,14 @@ def prepare_plan(job, num_modules):
 
 
 def prepare_events(job, num_modules):
-    """Features Replay by the clock.
+    """The timeline of Features Replay.
 
     Args:
         job: `benchmarks.job.Job`.
         num_modules: int, K.
 
     Returns:
-        Callable without arguments: list of `simulation.Event`.
+        Callable without arguments that returns a list of `simulation.Event`.
     """
     start(num_devices=num_modules, threads=1, parallel=num_modules)
     model = job.algorithm("features_replay", num_modules)
@@ -237,7 +239,7 @@ def prepare_events(job, num_modules):
 
     def run():
         clock = fr_keras.diagnostics.BusyShares(job.steps_per_execution)
-        # Calls of the warm-up, of the clock's own first, and one more.
+        # Calls for the warm-up, for the clock's own first call, and one more.
         data = batches.repeated(job.batch()).take(4 * job.steps_per_execution)
         model.fit(data, verbose=0, shuffle=False, callbacks=[clock])
         return clock.events
@@ -246,7 +248,7 @@ def prepare_events(job, num_modules):
 
 
 def _stock(layer):
-    """A layer of Keras in place of ours."""
+    """Replaces our layers by those of Keras."""
     config = layer.get_config()
     if isinstance(layer, fr_keras.layers.FusedBatchNormalization):
         return keras.layers.BatchNormalization.from_config(config)
@@ -254,12 +256,12 @@ def _stock(layer):
 
 
 def runs(model, job, device="CPU:0"):
-    """As `prepare`, for a model that was compiled.
+    """As `prepare`, for a compiled model.
 
     Args:
         model: `keras.Model`.
         job: `benchmarks.job.Job`.
-        device: str, where its data are.
+        device: str, the device of its data.
 
     Returns:
         As `prepare`.
@@ -285,5 +287,5 @@ def runs(model, job, device="CPU:0"):
         return seconds
 
     for _ in range(2):
-        fit()  # Traces, and passes the warm-up.
+        fit()  # Traces, and completes the warm-up.
     return run

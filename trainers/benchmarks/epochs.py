@@ -1,4 +1,4 @@
-"""The epochs of one long `fit`, run when asked."""
+"""Epochs of one long `fit`, run on demand."""
 
 import threading
 import time
@@ -9,9 +9,9 @@ from trainers.benchmarks import batches
 
 
 class Epochs:
-    """Lets `fit` run one epoch when asked.
+    """Runs the epochs of one long `fit` on demand.
 
-    In a thread, so that all is traced once.
+    `fit` runs in a thread, so that everything is traced only once.
 
     Args:
         model: algorithm, compiled.
@@ -37,7 +37,7 @@ class Epochs:
         threading.Thread(target=fit, daemon=True).start()
 
     def run(self):
-        """Runs an epoch; returns how many seconds its iterations took."""
+        """Runs an epoch; returns the seconds that its iterations took."""
         self._gate.go.release()
         self._gate.done.acquire()
         if self._error is not None:

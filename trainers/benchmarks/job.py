@@ -1,4 +1,4 @@
-"""What contestants have to do, and the cores they do it on."""
+"""The workload of all contestants, and the cores they use."""
 
 import dataclasses
 
@@ -14,14 +14,14 @@ _IMAGE_SHAPE = (32, 32, 3)
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What everyone has to do.
+    """The workload of all contestants.
 
     Attributes:
         depth: int, of the ResNet.
         batch_size: int.
         num_steps: int, iterations in a round.
         steps_per_execution: int, of our algorithms.
-        costs: dict, what the layers cost, as for `fr_keras.partition`, or
+        costs: dict, the costs of layers, as for `fr_keras.partition`, or
             `None` for an estimate.
     """
 
@@ -61,12 +61,12 @@ class Job:
 
 
 def start(num_devices, threads, parallel):
-    """Configures TensorFlow in a process of its own.
+    """Configures TensorFlow in its own process.
 
     Args:
         num_devices: int, logical CPU devices.
-        threads: int, on which an operation runs.
-        parallel: int, operations that run at a time.
+        threads: int, threads per operation.
+        parallel: int, operations that run at the same time.
     """
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],

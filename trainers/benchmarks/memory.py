@@ -1,4 +1,4 @@
-"""Memory: the most that a training step has allocated, and what it is."""
+"""Memory: the peak allocation of a training step, and its parts."""
 
 import dataclasses
 import statistics
@@ -19,11 +19,10 @@ class Memory:
     Attributes:
         parameters: int, weights, moving averages and metrics.
         slots: int, the optimizers' variables.
-        kept: int, from one iteration to the next: replay queues and error
-            gradients.
-        peak: int, the most that is allocated during an iteration.
-        counted: int, what theory counts: the above and the activations that
-            have to be there at once, all modules at work at the same time.
+        kept: int, kept between iterations: replay queues and error gradients.
+        peak: int, the most allocated during an iteration.
+        counted: int, in theory: parameters, slots, kept, and the activations
+            needed at once when all modules work at the same time.
     """
 
     parameters: int
@@ -34,18 +33,18 @@ class Memory:
 
     @property
     def rest(self):
-        """Activations, gradients and what kernels need for themselves."""
+        """Activations, gradients and workspaces of kernels."""
         return self.peak - self.parameters - self.slots - self.kept
 
 
 def measure(job, algorithms, numbers_of_modules, show):
-    """Measures memory, every case in a process of its own.
+    """Measures memory, each case in its own process.
 
     Args:
-        job: `benchmarks.job.Job`; iterations come one at a time.
+        job: `benchmarks.job.Job`; calls have one iteration.
         algorithms: list of names of `fr_keras.ALGORITHMS`.
         numbers_of_modules: list of numbers K.
-        show: callable, called with a line on how far it is.
+        show: callable that receives a line of progress.
 
     Returns:
         Dict from `(algorithm, K)` to `Memory`.
@@ -63,7 +62,7 @@ def measure(job, algorithms, numbers_of_modules, show):
 
 
 def prepare(job, algorithm, num_modules):
-    """Runs in a process of its own.
+    """Runs in its own process.
 
     Args:
         job: `benchmarks.job.Job`.
@@ -71,7 +70,7 @@ def prepare(job, algorithm, num_modules):
         num_modules: int, K.
 
     Returns:
-        Callable without arguments: `Memory`.
+        Callable without arguments that returns `Memory`.
     """
     start(num_devices=num_modules, threads=1, parallel=num_modules)
     check_is_counted()
@@ -102,7 +101,7 @@ def prepare(job, algorithm, num_modules):
 
 
 def check_is_counted():
-    """Raises `ValueError` where TensorFlow does not count what it allocates."""
+    """Raises `ValueError` if TensorFlow does not count its allocations."""
     try:
         tf.config.experimental.get_memory_info("CPU:0")
     except ValueError as error:
@@ -117,7 +116,7 @@ def _total(tensors):
 
 
 def _kept(model):
-    """What an algorithm keeps from one iteration to the next, in bytes."""
+    """Bytes that an algorithm keeps between iterations."""
     return _total(
         variable.read_value() for queues in model.queues
         for queue in queues for variable in queue.variables
@@ -125,7 +124,7 @@ def _kept(model):
 
 
 def _activations(model, x):
-    """Bytes that the backward passes of an iteration need at the same time."""
+    """Bytes that the backward passes of an iteration need at once."""
     features, total = model.modules_at_work[0].standardize(x), 0
     for module in model.modules_at_work:
         used = module.used(features)

@@ -1,4 +1,4 @@
-"""Workers on loopback beside one process: throughput, and who sends what."""
+"""Workers on loopback against one process: throughput and traffic."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from trainers.workers import local_workers
 
 @dataclasses.dataclass
 class OnWorkers:
-    """What was measured of K modules.
+    """Measurements for K modules.
 
     Attributes:
         here: `Samples`, seconds per iteration in one process, K devices.
@@ -20,7 +20,7 @@ class OnWorkers:
         sent: dict from pairs of names, sender and receiver, to `Samples`,
             bytes per iteration.
         features: int, bytes of the features that cross boundaries in an
-            iteration, as much as that of the error gradients.
+            iteration; error gradients have as many.
     """
 
     here: turns.Samples
@@ -30,11 +30,11 @@ class OnWorkers:
 
 
 def measure(job, numbers_of_modules, rounds, show):
-    """Measures Features Replay on workers of one core, and in one process.
+    """Measures Features Replay on one-core workers, and in one process.
 
     Args:
         job: `benchmarks.job.Job`.
-        numbers_of_modules: list of numbers K, at most that of the cores.
+        numbers_of_modules: list of numbers K, at most the number of cores.
         rounds: int.
         show: as for `turns.take`.
 
@@ -80,11 +80,11 @@ def _measure(job, num_modules, rounds, show):
 
 
 def _counted(run, pids, job):
-    """What `run` returns, and the bytes per iteration meanwhile."""
+    """The answer of `run`, and the bytes sent per iteration meanwhile."""
     before = traffic.between(pids)
     answer = run()
     after = traffic.between(pids)
-    # By `fit`, and in a plain loop.
+    # Twice the iterations: by `fit`, and in a plain loop.
     return [
         *answer,
         *((after[p] - before[p]) / (2 * job.num_steps) for p in before),
@@ -92,14 +92,14 @@ def _counted(run, pids, job):
 
 
 def prepare(job, addresses):
-    """Runs in a process of its own.
+    """Runs in its own process.
 
     Args:
         job: `benchmarks.job.Job`.
         addresses: list of str, of the workers.
 
     Returns:
-        Callable without arguments: as that of `compute.prepare`, and the bytes
+        Callable like that of `compute.prepare`, which also returns the bytes
         of the features that cross boundaries.
     """
     fr_keras.cluster.connect(addresses)

@@ -1,4 +1,4 @@
-"""Diagnostics: what it costs to look at a training."""
+"""Diagnostics: their cost during training."""
 
 from fr_keras import diagnostics
 from trainers.benchmarks import processes, turns
@@ -38,16 +38,16 @@ def measure(job, numbers_of_modules, rounds, show):
 
 
 def prepare(job, num_modules, on):
-    """Runs in a process of its own.
+    """Runs in its own process.
 
     Args:
         job: `benchmarks.job.Job`.
         num_modules: int, K.
-        on: bool, whether there are diagnostics.
+        on: bool, whether to run diagnostics.
 
     Returns:
-        Callable without arguments: seconds per iteration, of the next epoch of
-        one long `fit`, in which all is traced.
+        Callable without arguments that runs the next epoch of one long `fit`,
+        already traced, and returns its seconds per iteration.
     """
     start(num_devices=num_modules, threads=1, parallel=num_modules)
     model = job.algorithm("features_replay", num_modules)

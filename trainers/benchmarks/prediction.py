@@ -1,4 +1,4 @@
-"""Weight prediction: what it costs to look ahead."""
+"""Weight prediction: the cost of looking ahead."""
 
 import keras
 
@@ -8,13 +8,13 @@ from trainers.benchmarks.job import start
 OPTIMIZERS = {
     "SGD": lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),
     "Adam": lambda: keras.optimizers.Adam(0.001),
-    # Its last step is kept, one copy of the weights.
+    # Its last step is stored, which takes one copy of the weights.
     "Muon": lambda: keras.optimizers.Muon(0.001),
 }
 
 
 def measure(job, num_modules, rounds, show):
-    """Measures Features Replay that predicts weights, and the paper's.
+    """Measures Features Replay with weight prediction, and the paper's.
 
     Args:
         job: `benchmarks.job.Job`.
@@ -43,7 +43,7 @@ def measure(job, num_modules, rounds, show):
 
 
 def prepare(job, num_modules, optimizer, predicts):
-    """Runs in a process of its own.
+    """Runs in its own process.
 
     Args:
         job: `benchmarks.job.Job`.
@@ -52,7 +52,7 @@ def prepare(job, num_modules, optimizer, predicts):
         predicts: bool, whether weights are predicted.
 
     Returns:
-        Callable without arguments: seconds per iteration.
+        Callable without arguments that returns seconds per iteration.
     """
     start(num_devices=num_modules, threads=1, parallel=num_modules)
     model = job.algorithm(
@@ -63,4 +63,4 @@ def prepare(job, num_modules, optimizer, predicts):
         steps_per_execution=job.steps_per_execution,
     )
     run = compute.runs(model, job)
-    return lambda: run()[1]  # Of the bare loop.
+    return lambda: run()[1]  # Of the plain loop.

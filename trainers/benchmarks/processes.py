@@ -1,4 +1,4 @@
-"""Contestants in processes of their own, on cores of their own."""
+"""Contestants, each in its own process on its own cores."""
 
 import multiprocessing
 import os
@@ -6,27 +6,27 @@ import signal
 
 
 class Failed(Exception):
-    """What went wrong in a process, in one line."""
+    """An error in a process, in one line."""
 
 
 class Process:
-    """A process that gets something ready once, and runs it when asked.
+    """A process that prepares a callable once, and calls it on demand.
 
-    Only one runs at a time; the others wait for their turn.
+    Only one process runs at a time; the others wait for their turn.
 
     Args:
         cores: set of ints, the cores that the process may use, or `None` for
             all (Linux).
-        make: callable of a module, which gets ready and returns a callable
+        make: module-level callable that prepares and returns a callable
             without arguments.
         *args: arguments for `make`.
 
     Raises:
-        Failed: if `make` fails in the process, or a call of what it made.
+        Failed: if `make`, or the callable it returned, fails in the process.
     """
 
     def __init__(self, cores, make, *args):
-        # Not by fork, which TensorFlow does not survive.
+        # Not fork, which TensorFlow does not survive.
         context = multiprocessing.get_context("spawn")
         self._pipe, other_end = context.Pipe()
         self._process = context.Process(
@@ -37,17 +37,17 @@ class Process:
         self._answer()
 
     def __call__(self):
-        """What the callable that was made returns."""
+        """Calls the prepared callable and returns its result."""
         self._pipe.send("run")
         return self._answer()
 
     @property
     def pid(self):
-        """int, the number of the process."""
+        """int, the ID of the process."""
         return self._process.pid
 
     def close(self):
-        """Ends the process, whatever it does."""
+        """Ends the process, whatever it is doing."""
         self._process.terminate()
         self._process.join()
         self._pipe.close()
@@ -67,10 +67,10 @@ class Process:
 
 
 def _serve(pipe, cores, make, args):
-    # Ctrl-C reaches all processes; the one that started this one ends it.
+    # Ctrl-C reaches all processes; the parent ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if cores is not None and hasattr(os, "sched_setaffinity"):
-        # Before TensorFlow starts, whose threads inherit it.
+        # Before TensorFlow starts, so that its threads inherit it.
         os.sched_setaffinity(0, cores)
     try:
         run = make(*args)

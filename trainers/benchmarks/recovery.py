@@ -1,4 +1,4 @@
-"""How long a run stands still when one of its workers is killed."""
+"""The downtime of a run when one of its workers is killed."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from trainers.benchmarks import processes, turns
 from trainers.command import workdir
 from trainers.workers import local_workers
 
-# What is timed from the kill on: a line of the run's, or a new checkpoint.
+# Events timed from the kill: a line of output, or a new checkpoint.
 TOLD = "the run says which worker is lost"
 GOES_ON = "it begins again, from its newest checkpoint"
 TRAINS = "it has written another checkpoint"
@@ -21,16 +21,16 @@ _TIMEOUT = 300.0  # Seconds.
 
 
 def measure(num_modules, rounds, show):
-    """Kills a worker in mid-training, and watches the run go on.
+    """Kills a worker during training, and times the recovery of the run.
 
     Args:
-        num_modules: int, K, each on a worker of its own on loopback, which is
-            started again at once.
+        num_modules: int, K, each on its own worker on loopback; the killed
+            worker is restarted at once.
         rounds: int.
         show: as for `turns.take`.
 
     Returns:
-        Dict from what happened to `Samples`, seconds since the kill.
+        Dict from events to `Samples`, seconds since the kill.
     """
     seconds = {TOLD: [], GOES_ON: [], TRAINS: []}
     for i in range(rounds):
@@ -42,7 +42,7 @@ def measure(num_modules, rounds, show):
 
 
 def _kill(num_modules, folder):
-    """Seconds from the kill to what happened then, a dict."""
+    """Dict from events to seconds since the kill."""
     with local_workers.started(num_modules) as workers:
         run = subprocess.Popen(
             [
@@ -75,7 +75,7 @@ def _kill(num_modules, folder):
 
 
 class _Lines:
-    """What a process has said, read by a thread of its own."""
+    """The output lines of a process, read by a separate thread."""
 
     def __init__(self, stream):
         self.lines = []

@@ -11,7 +11,7 @@ from fr_keras.profiling.module_times import ModuleTimes
 from fr_keras.visualization.timeline import plot_timeline
 from trainers.benchmarks import sleeping, turns
 
-_THREADS_PER_MODULE = 4  # An operation that sleeps occupies a thread.
+_THREADS_PER_MODULE = 4  # A sleeping operation occupies a thread.
 
 
 def start(num_modules):
@@ -43,7 +43,7 @@ def equal(num_modules, tau):
 
 
 def best_cut(num_modules, tau):
-    """The same network, cut so that all modules take equally long.
+    """The same network, split so that all modules take equally long.
 
     Features Replay costs module k < K four forward passes, module K three.
 
@@ -71,8 +71,8 @@ def measure(num_modules, tau, steps_per_execution, num_steps, rounds, show):
         show: as for `turns.take`.
 
     Returns:
-        List of rows: what, measured seconds per iteration (`Samples`, or
-        `None` where it is only simulated), and the simulated seconds.
+        List of rows: name, measured seconds per iteration (`Samples`, or
+        `None` if only simulated), and simulated seconds.
     """
     K, U = num_modules, steps_per_execution
     same, best = equal(K, tau), best_cut(K, tau)
@@ -122,7 +122,7 @@ def measure(num_modules, tau, steps_per_execution, num_steps, rounds, show):
 
 
 def draw(path, num_modules, tau, num_steps=8):
-    """Draws who works when in one call of Features Replay, as it was.
+    """Draws the measured timeline of one call of Features Replay.
 
     Args:
         path: str, of the picture.
@@ -144,7 +144,7 @@ def draw(path, num_modules, tau, num_steps=8):
 
 
 def _timed(algorithm, times, steps_per_execution, num_steps):
-    """A contestant: seconds per iteration of `fit`, all of it."""
+    """A contestant: seconds per iteration of a whole `fit`."""
     num_steps = -(-num_steps // steps_per_execution) * steps_per_execution
     run = sleeping.prepare(algorithm, times, steps_per_execution, num_steps)
 

@@ -1,4 +1,4 @@
-"""Modules that only sleep, so that the schedule alone is seen."""
+"""Modules that only sleep, so that only the schedule matters."""
 
 import threading
 import time
@@ -11,14 +11,13 @@ from trainers.benchmarks import batches
 
 
 class Recorder:
-    """Records who worked when; a module does one thing at a time.
+    """Records the work of modules, each of which does one thing at a time.
 
     Args:
         num_modules: int, K.
 
     Attributes:
-        events: list of `simulation.Event`, in the order in which they
-            ended.
+        events: list of `simulation.Event`, in the order of their ends.
     """
 
     def __init__(self, num_modules):
@@ -26,7 +25,7 @@ class Recorder:
         self._busy = [threading.Lock() for _ in range(num_modules)]
 
     def sleep(self, x, module, kind, seconds):
-        """Hands a tensor on after a while.
+        """Returns a tensor after a delay.
 
         Args:
             x: tensor.
@@ -48,13 +47,13 @@ class Recorder:
                 )
             return x
 
-        # Functions of Python that have state wait for each other.
+        # Stateful Python functions would wait for each other.
         y = tf.numpy_function(work, [x], x.dtype, stateful=False)
         return tf.ensure_shape(y, x.shape)
 
 
 class SleepingLayer(keras.layers.Layer):
-    """Multiplies by its weight, and takes its time.
+    """Multiplies by its weight, and sleeps.
 
     Args:
         module: int, the number of the module, from 0.
@@ -69,7 +68,7 @@ class SleepingLayer(keras.layers.Layer):
         self.recorder = recorder
 
     def build(self, input_shape):
-        # A constraint is what comes last in an update.
+        # A constraint is the last part of an update.
         self.weight = self.add_weight(
             shape=(), initializer="ones",
             constraint=lambda weight: self._sleep(weight, "update"),
@@ -85,7 +84,7 @@ class SleepingLayer(keras.layers.Layer):
         return self.recorder.sleep(x, self.module, kind, seconds)
 
     def call(self, x):
-        # Functions have the names of what they do.
+        # Functions are named after their work.
         function = tf.compat.v1.get_default_graph().name
         again = "replay" in function or "backward" in function
         kind = "replay" if again else "play"
@@ -95,7 +94,7 @@ class SleepingLayer(keras.layers.Layer):
             x = self._sleep(x, kind)
 
             def gradient(dy):
-                # Needs what forward made, like any backward pass.
+                # Depends on the forward pass, like any backward pass.
                 dx = self._sleep(dy * weight + 0 * x, "backward")
                 return dx, tf.reduce_sum(dx * x)
 
@@ -105,7 +104,7 @@ class SleepingLayer(keras.layers.Layer):
 
 
 def prepare(algorithm, times, steps_per_execution, num_steps, batch_size=1):
-    """Makes sleeping modules ready to be trained.
+    """Prepares sleeping modules for training.
 
     Args:
         algorithm: callable that makes an algorithm of a list of modules.
@@ -115,9 +114,9 @@ def prepare(algorithm, times, steps_per_execution, num_steps, batch_size=1):
         batch_size: int.
 
     Returns:
-        Callable without arguments, which runs as many iterations by `fit` and
-        returns the list of their `Event`s, in the order in which they ended.
-        All is traced, and the modules are past their warm-up.
+        Callable without arguments that runs `num_steps` iterations of `fit`
+        and returns a list of their `Event`s, in the order of their ends.
+        Everything is traced, and the modules are past their warm-up.
     """
     recorder = Recorder(len(times))
     model = algorithm([
@@ -139,5 +138,5 @@ def prepare(algorithm, times, steps_per_execution, num_steps, batch_size=1):
 
     warmup = -(-len(times) // steps_per_execution) * steps_per_execution
     fit(warmup)
-    fit(num_steps)  # Traces what is left at the end.
+    fit(num_steps)  # Traces the remainder.
     return lambda: fit(num_steps)

@@ -1,4 +1,4 @@
-"""Tables of what was measured, in Markdown."""
+"""Tables of measurements, in Markdown."""
 
 
 def schedule(num_modules, tau, rows):
@@ -7,7 +7,7 @@ def schedule(num_modules, tau, rows):
     Args:
         num_modules: int, K.
         tau: float, seconds.
-        rows: as `benchmarks.schedule.measure` returns them, back-propagation
+        rows: as returned by `benchmarks.schedule.measure`, back-propagation
             first.
 
     Returns:
@@ -43,10 +43,10 @@ def compute(job, num_modules, rows, modules, bounds, predicted, busy):
     Args:
         job: `benchmarks.job.Job`.
         num_modules: int, K.
-        rows: as `benchmarks.compute.measure` returns them.
+        rows: as returned by `benchmarks.compute.measure`.
         modules: the same.
-        bounds: as `benchmarks.compute.bounds` returns it.
-        predicted: as `benchmarks.compute.measure` returns it.
+        bounds: as returned by `benchmarks.compute.bounds`.
+        predicted: as returned by `benchmarks.compute.measure`.
         busy: dict from the numbers of modules, from 0, to their busy shares.
 
     Returns:
@@ -109,11 +109,11 @@ def compute(job, num_modules, rows, modules, bounds, predicted, busy):
 
 
 def tracing(job, found):
-    """Table of the time until training has begun.
+    """Table of the time until training starts.
 
     Args:
         job: `benchmarks.job.Job`.
-        found: as `benchmarks.tracing.measure` returns it.
+        found: as returned by `benchmarks.tracing.measure`.
 
     Returns:
         str.
@@ -133,12 +133,12 @@ def tracing(job, found):
 
 
 def overhead(job, every, found):
-    """Table of what diagnostics cost.
+    """Table of the cost of diagnostics.
 
     Args:
         job: `benchmarks.job.Job`.
-        every: int, iterations from one probe to the next.
-        found: as `benchmarks.overhead.measure` returns it.
+        every: int, iterations between two probes.
+        found: as returned by `benchmarks.overhead.measure`.
 
     Returns:
         str.
@@ -162,12 +162,12 @@ def overhead(job, every, found):
 
 
 def prediction(job, num_modules, found):
-    """Table of what weight prediction costs.
+    """Table of the cost of weight prediction.
 
     Args:
         job: `benchmarks.job.Job`.
         num_modules: int, K.
-        found: as `benchmarks.prediction.measure` returns it.
+        found: as returned by `benchmarks.prediction.measure`.
 
     Returns:
         str.
@@ -193,12 +193,12 @@ def prediction(job, num_modules, found):
 
 
 def checkpoints(job, num_modules, found):
-    """Table of what it costs to write checkpoints.
+    """Table of the cost of checkpoints.
 
     Args:
         job: `benchmarks.job.Job`.
         num_modules: int, K.
-        found: as `benchmarks.checkpoints.measure` returns it.
+        found: as returned by `benchmarks.checkpoints.measure`.
 
     Returns:
         str.
@@ -229,11 +229,11 @@ def checkpoints(job, num_modules, found):
 
 
 def on_workers(job, found):
-    """Tables of workers beside one process.
+    """Tables that compare workers with one process.
 
     Args:
         job: `benchmarks.job.Job`.
-        found: as `benchmarks.on_workers.measure` returns it.
+        found: as returned by `benchmarks.on_workers.measure`.
 
     Returns:
         str.
@@ -277,7 +277,7 @@ def memory(job, found):
 
     Args:
         job: `benchmarks.job.Job`.
-        found: as `benchmarks.memory.measure` returns it.
+        found: as returned by `benchmarks.memory.measure`.
 
     Returns:
         str.
@@ -309,11 +309,11 @@ def memory(job, found):
 
 
 def recovery(num_modules, seconds):
-    """Table of how long a run stands still.
+    """Table of the downtime of a run.
 
     Args:
         num_modules: int, K.
-        seconds: as `benchmarks.recovery.measure` returns them.
+        seconds: as returned by `benchmarks.recovery.measure`.
 
     Returns:
         str.
@@ -366,14 +366,14 @@ def plan_of_links(by_link, one):
     """Table of predictions for several bandwidths.
 
     Args:
-        by_link: dict from bandwidths, str in Gbit/s, to predictions as of
+        by_link: dict from bandwidths, str in Gbit/s, to predictions as for
             `plan`.
         one: `fr_keras.planning.planner.Prediction` for one device.
 
     Returns:
         str.
     """
-    # Each has cuts of its own.
+    # Each has its own splits.
     slowest = min(by_link, key=float)
     return _table(
         (
@@ -400,7 +400,7 @@ def plan_of_links(by_link, one):
 
 
 def _speed_up(found, one, schedule):
-    """How many times as fast as back-propagation on one device."""
+    """Speed-up over back-propagation on one device."""
     return one.seconds["backprop"] / found.seconds[schedule]
 
 

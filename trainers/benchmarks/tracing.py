@@ -1,4 +1,4 @@
-"""Tracing: how long it takes until training has begun."""
+"""Tracing: the time until training starts."""
 
 import functools
 import time
@@ -9,18 +9,18 @@ from trainers.command import cores
 
 
 def measure(job, algorithms, numbers_of_modules, rounds, show):
-    """Measures the first call of the training function, and one later.
+    """Measures the first three calls of the training function.
 
     Args:
         job: `benchmarks.job.Job`.
         algorithms: list of names of `fr_keras.ALGORITHMS`.
         numbers_of_modules: list of numbers K.
-        rounds: int; every round starts processes of its own.
+        rounds: int; every round starts new processes.
         show: as for `turns.take`.
 
     Returns:
-        Dict from what was measured to a list of three `Samples`, seconds of
-        the first, the second and the third call.
+        Dict from names to a list of three `Samples`, seconds of the first, the
+        second and the third call.
     """
 
     def first_calls(algorithm, num_modules):
@@ -41,7 +41,7 @@ def measure(job, algorithms, numbers_of_modules, rounds, show):
 
 
 def prepare(job, algorithm, num_modules):
-    """Runs in a process of its own.
+    """Runs in its own process.
 
     Args:
         job: `benchmarks.job.Job`.
@@ -49,8 +49,8 @@ def prepare(job, algorithm, num_modules):
         num_modules: int, K.
 
     Returns:
-        Callable without arguments: a list of seconds, of the first three
-        calls. The first and, where it is past warm-up, the second are traced.
+        Callable without arguments that returns the seconds of the first three
+        calls. The first and, if it is past warm-up, the second are traced.
     """
     parallel = max(num_modules, len(cores.available()))
     start(num_devices=num_modules, threads=1, parallel=parallel)

@@ -1,18 +1,18 @@
-"""Traffic: the bytes that processes of this machine send each other."""
+"""Traffic: the bytes sent between processes of this machine."""
 
 import re
 import subprocess
 
 
 def between(pids):
-    """Counts what went over the connections that are open.
+    """Counts the bytes sent over the open connections.
 
     Args:
-        pids: dict from names to process numbers.
+        pids: dict from names to process IDs.
 
     Returns:
-        Dict from pairs of names, sender and receiver, to bytes, the headers of
-        gRPC included, those of TCP not.
+        Dict from pairs of names, sender and receiver, to bytes, including
+        headers of gRPC but not of TCP.
 
     Raises:
         OSError: without Linux's `ss`.
@@ -23,7 +23,7 @@ def between(pids):
     names = {pid: name for name, pid in pids.items()}
     owners, received = {}, {}
     for line in sockets.splitlines():
-        # An address says by which interface it is kept to: 127.0.0.1%lo:2222.
+        # An address may name the interface it is bound to: 127.0.0.1%lo:2222.
         _, _, _, mine, theirs, *_ = re.sub(r"%\w+", "", line).split()
         owner = re.search(r"pid=(\d+)", line)
         count = re.search(r"bytes_received:(\d+)", line)

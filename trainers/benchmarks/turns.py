@@ -1,11 +1,11 @@
-"""Runs that take turns, so that what disturbs one disturbs all."""
+"""Interleaved runs, so that disturbances affect all of them."""
 
 import statistics
 import typing
 
 
 class Samples(typing.NamedTuple):
-    """What was measured of one contestant, a number for each round."""
+    """Measurements of one contestant, one number per round."""
 
     values: list
 
@@ -33,16 +33,16 @@ class Samples(typing.NamedTuple):
 
 
 def take(contestants, rounds, show=lambda text: None):
-    """Lets all run once in every round.
+    """Runs all contestants once per round.
 
     Args:
         contestants: dict from names to callables without arguments that
             return a number, like seconds, or a list of numbers.
         rounds: int.
-        show: callable, called with a line on how far it is.
+        show: callable that receives a line of progress.
 
     Returns:
-        Dict from names to `Samples`; of lists, lists of `Samples`.
+        Dict from names to `Samples`, or to lists of `Samples` for lists.
     """
     results = {name: [] for name in contestants}
     for i in range(rounds):

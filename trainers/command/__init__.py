@@ -1,1 +1,1 @@
-"""What all command lines share: errors, signals, working directories."""
+"""Shared by all command lines: errors, signals, working directories."""

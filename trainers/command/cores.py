@@ -4,7 +4,7 @@ import os
 
 
 def available():
-    """Numbers of the cores, where the system tells, a list of int."""
+    """List of core numbers; all cores if the system reports no subset."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))

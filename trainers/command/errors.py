@@ -1,4 +1,4 @@
-"""What goes wrong through no fault of the program: one line, no traceback."""
+"""Errors that are not bugs: reported in one line, without a traceback."""
 
 import logging as python_logging
 import signal
@@ -12,25 +12,25 @@ from trainers.command import output
 
 
 class UsageError(Exception):
-    """A mistake of the user, told in one line; exit status 2."""
+    """A user error, reported in one line; exit status 2."""
 
     status = 2
 
 
 class Diverged(Exception):
-    """Training that failed, with nobody's mistake in sight; exit status 1."""
+    """Training that failed without a user error; exit status 1."""
 
     status = 1
 
 
 class Unavailable(Exception):
-    """Workers of a cluster that cannot be had; exit status 3."""
+    """Workers of a cluster are unavailable; exit status 3."""
 
     status = 3
 
 
 class Interrupted(Exception):
-    """A run has ended as a signal asked it to; the status is a shell's.
+    """A signal ended a run gracefully; exit status as in a shell.
 
     Args:
         signum: int, the signal.
@@ -43,7 +43,7 @@ class Interrupted(Exception):
 
 
 class Terminated(BaseException):
-    """SIGTERM came; like `KeyboardInterrupt`, not to be taken for an error."""
+    """SIGTERM was received; like `KeyboardInterrupt`, not an `Exception`."""
 
     status = 128 + signal.SIGTERM
 
@@ -53,8 +53,8 @@ def run(main):
 
     Wrong flags, `UsageError`, `Diverged`, `Unavailable`, `Interrupted`, Ctrl-C
     (status 130) and SIGTERM (status 143) end it with one line on standard
-    error, without a traceback. Warnings of the library are told so too, and do
-    not end it.
+    error, without a traceback. Warnings of the library are printed the same
+    way, but do not end it.
 
     Args:
         main: callable without arguments.
@@ -77,13 +77,13 @@ def run(main):
 
 
 def parse_flags(argv):
-    """Parses flags, of which nothing may be left over.
+    """Parses flags, and refuses unknown arguments.
 
     Args:
         argv: list of strings, the name of the program first.
 
     Raises:
-        UsageError: for a flag that is wrong or unknown.
+        UsageError: for an invalid flag or an unknown argument.
     """
     try:
         unknown = flags.FLAGS(argv)[1:]
@@ -96,7 +96,7 @@ def parse_flags(argv):
 
 
 def _tell_warnings():
-    """Has what the library warns of told in one line each."""
+    """Prints each warning of the library in one line."""
     handler = python_logging.StreamHandler()
     handler.setFormatter(python_logging.Formatter(f"{_name()}: %(message)s"))
     logger = python_logging.getLogger("fr_keras")
@@ -131,7 +131,7 @@ def _told_in_one_line(function):
 
 
 def tell(text):
-    """Says on standard error, in one line, what went wrong."""
+    """Prints an error in one line on standard error."""
     print(f"{_name()}: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 

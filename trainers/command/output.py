@@ -1,4 +1,4 @@
-"""Output that never decides whether a run lives."""
+"""Output that never ends a run by failing."""
 
 import contextlib
 import os
@@ -6,10 +6,10 @@ import sys
 
 
 class Unbreakable:
-    """A text stream of which nothing ever fails.
+    """A text stream that never raises.
 
-    Who reads what a run says, `tee`, ssh or a terminal, may go away, and a
-    disk that it is written to may be full; neither is a reason to end.
+    The reader of a run's output, `tee`, ssh or a terminal, may disappear, and
+    the disk that it is written to may be full; neither should end the run.
 
     Args:
         stream: text stream with a file descriptor.
@@ -29,22 +29,22 @@ class Unbreakable:
         try:
             function(*args)
         except BrokenPipeError:
-            # For good. What is still buffered would fail at the end, too.
+            # Permanently: what is still buffered would fail at exit, too.
             with contextlib.suppress(OSError, ValueError):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self._stream.fileno())
                 os.close(nowhere)
         except (OSError, ValueError):
-            pass  # A full disk, a terminal that is gone, a closed stream.
+            pass  # A full disk, a lost terminal, a closed stream.
 
     def __getattr__(self, name):
         return getattr(self._stream, name)
 
 
 def protect():
-    """Has what this process says fail no more."""
+    """Makes the output of this process unbreakable."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        # (Without a terminal and anything else there is none.)
+        # (There is none without a terminal or redirection.)
         if stream is not None and not isinstance(stream, Unbreakable):
             setattr(sys, name, Unbreakable(stream))

@@ -1,4 +1,4 @@
-"""How much memory devices had allocated at most."""
+"""Peak memory allocated on devices."""
 
 import contextlib
 
@@ -6,18 +6,18 @@ import tensorflow as tf
 
 
 def reset(devices):
-    """Begins to count anew.
+    """Resets the peaks.
 
     Args:
         devices: list of full device names.
     """
-    with contextlib.suppress(ValueError):  # Not every allocator counts.
+    with contextlib.suppress(ValueError):  # Not all allocators count.
         for device in _counted(devices):
             tf.config.experimental.reset_memory_stats(device)
 
 
 def read(devices):
-    """Bytes, of all devices together, or `None` where nobody counts.
+    """Bytes of all devices together, or `None` if they are not counted.
 
     Args:
         devices: list of full device names.
@@ -32,8 +32,8 @@ def read(devices):
 
 
 def _counted(devices):
-    """The devices whose allocators count for the given ones."""
-    # Those of all logical CPU devices count together.
+    """The devices whose allocators count for the given devices."""
+    # All logical CPU devices are counted together.
     return sorted({
         "CPU:0" if ":CPU:" in device else device for device in devices
     })

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: the first politely, the second at once."""
+"""Signals that end a run: the first gracefully, the second at once."""
 
 import contextlib
 import os
@@ -11,21 +11,21 @@ from trainers.command import errors
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-# The first one of this process that was noted, for what ends it otherwise.
+# The first signal noted by this process, for code that ends it otherwise.
 _noted = []
 
 
 def noted():
-    """The signal that has asked this process to end, int, or `None`."""
+    """The signal that asked this process to end, int, or `None`."""
     return _noted[0] if _noted else None
 
 
 class Signals:
     """Notes SIGTERM, SIGINT and SIGHUP; a second one ends the process.
 
-    Python runs its own handlers only between two calls into TensorFlow. So
-    that a second signal ends the process within such a call, a thread of its
-    own reads of each signal from a pipe.
+    Python runs its own handlers only between calls into TensorFlow. A separate
+    thread therefore reads each signal from a pipe, so that a second signal
+    ends the process even within such a call.
 
     Attributes:
         received: int, the first signal, or `None`.
@@ -36,13 +36,13 @@ class Signals:
 
     @contextlib.contextmanager
     def noted(self):
-        """Notes signals while it is entered, instead of what they did."""
+        """Notes signals inside the context, in place of their old handlers."""
         read, write = os.pipe()
         os.set_blocking(write, False)
         before = {
             signum: signal.signal(signum, lambda *_: None)
             for signum in _SIGNALS
-            # As for what a shell runs in the background.
+            # Ignored signals stay ignored, as in a shell's background jobs.
             if signal.getsignal(signum) != signal.SIG_IGN
         }
         fd_before = signal.set_wakeup_fd(write)
@@ -73,7 +73,7 @@ class Signals:
 
 
 class StopOnSignal(keras.callbacks.Callback):
-    """Ends training by `errors.Interrupted` after a signal, with a checkpoint.
+    """Writes a checkpoint after a signal and raises `errors.Interrupted`.
 
     Args:
         signals: `Signals`.

@@ -1,10 +1,10 @@
-"""What values of flags can be checked for."""
+"""Checks for the values of flags."""
 
 import re
 
 
 def are_numbers(values, lowest):
-    """Whether strings are different decimal numbers, none below `lowest`."""
+    """Whether strings are distinct decimal numbers of at least `lowest`."""
     return (
         bool(values)
         and len({*values}) == len(values)
@@ -16,7 +16,7 @@ def are_numbers(values, lowest):
 def is_positive(number):
     """Whether a number, or a string, is a finite number above 0."""
     try:
-        # nan compares as false.
+        # Comparisons with nan are false.
         return 0 < float(number) < float("inf")
     except ValueError:
         return False

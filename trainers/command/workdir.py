@@ -1,4 +1,4 @@
-"""The working directory of a command, in which nothing is overwritten."""
+"""The working directory of a command, where nothing is overwritten."""
 
 import contextlib
 import fcntl
@@ -11,15 +11,15 @@ from trainers.command import errors
 FLAG_FILE = "flags.cfg"
 CHECKPOINTS = "checkpoints"
 
-# What the names of files begin with that are not written whole yet.
+# Prefix of files that are not completely written yet.
 _PART = "part_of_"
-# Held by the process that has taken the directory.
+# Locked by the process that uses the directory.
 _LOCK = ".lock"
 
 
 @contextlib.contextmanager
 def taken(path):
-    """Makes a working directory and takes it for this process.
+    """Creates a working directory and locks it for this process.
 
     Args:
         path: str, --workdir, without `~`.
@@ -29,12 +29,12 @@ def taken(path):
 
     Raises:
         UsageError: if the directory holds something else, cannot be written
-            to, or another process has taken it.
+            to, or is in use by another process.
     """
     try:
         durable.make_directory(path)
         check_links(path)
-        _holds_run(path)  # Nothing is left in a directory of something else.
+        _holds_run(path)  # Leaves nothing in an unrelated directory.
         lock = _locked(os.path.join(path, _LOCK))
     except BlockingIOError:
         raise errors.UsageError(
@@ -46,16 +46,16 @@ def taken(path):
         yield _holds_run(path)
     finally:
         with contextlib.suppress(OSError, errors.UsageError):
-            if not _names(path):  # Nothing has come of it.
+            if not _names(path):  # Still empty.
                 os.remove(os.path.join(path, _LOCK))
         os.close(lock)
 
 
 def _locked(path):
-    """Locks a file, which is made if need be.
+    """Locks a file, creating it if necessary.
 
     Returns:
-        int, the descriptor whose closing gives it back.
+        int, the descriptor; closing it releases the lock.
 
     Raises:
         BlockingIOError: if another process has locked it.
@@ -67,14 +67,14 @@ def _locked(path):
         )
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # (Who had it may have removed it before it gave it back.)
+            # (The last owner may have removed it before releasing it.)
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(lock), os.stat(path)):
                     return lock
         except BlockingIOError:
             os.close(lock)
             raise
-        except OSError as error:  # There are disks without locks.
+        except OSError as error:  # Some disks have no locks.
             errors.tell(
                 f"--workdir cannot be locked: {error}. See to it that no "
                 f"other run uses {os.path.dirname(path)}"
@@ -84,7 +84,7 @@ def _locked(path):
 
 
 def check_links(path):
-    """Refuses links in a directory, by which files elsewhere are written.
+    """Refuses links in a directory, since files elsewhere would be written.
 
     Args:
         path: str, --workdir.
@@ -104,7 +104,7 @@ def check_links(path):
 
 
 def make(path):
-    """Makes a working directory, which must not hold anything yet.
+    """Creates a working directory, which must be new or empty.
 
     Args:
         path: str, --workdir; `~` is the user's home.
@@ -113,7 +113,7 @@ def make(path):
         str, the path without `~`.
 
     Raises:
-        UsageError: if the directory holds something, or cannot be written to.
+        UsageError: if the directory is not empty, or cannot be written to.
     """
     path = os.path.expanduser(path)
     try:
@@ -131,7 +131,7 @@ def make(path):
 
 
 def _names(path):
-    """What a directory holds; OSError if it cannot be written to."""
+    """Lists a directory; raises OSError if it cannot be written to."""
     tempfile.TemporaryFile(dir=path).close()
     return [
         n for n in os.listdir(path)
@@ -158,17 +158,17 @@ def _unwritable(error):
 
 @contextlib.contextmanager
 def replaced(path):
-    """Gives a path to write to, which becomes `path` once all is written.
+    """Yields a path to write to, which becomes `path` once it is complete.
 
     Args:
         path: str.
 
     Raises:
-        OSError: if it cannot be written; what was there still is.
+        OSError: if it cannot be written; the old file remains.
     """
     folder, name = os.path.split(path)
     part = os.path.join(folder, _PART + name)
-    # Of a process that was killed; what a link leads to is left alone.
+    # Left by a killed process. The target of a link is left alone.
     with contextlib.suppress(FileNotFoundError):
         os.remove(part)
     try:
@@ -184,7 +184,7 @@ def replaced(path):
 
 @contextlib.contextmanager
 def whole_file(path):
-    """As `replaced`, for a file that a command cannot do without.
+    """As `replaced`, for a file that a command requires.
 
     Raises:
         UsageError: if it cannot be written.

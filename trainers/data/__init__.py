@@ -1,1 +1,1 @@
-"""Datasets, and the pipelines that read them."""
+"""Datasets and their input pipelines."""

@@ -1,4 +1,4 @@
-"""From the name of a dataset to batches of normalized images."""
+"""Loads datasets by name, as batches of normalized images."""
 
 import dataclasses
 import re
@@ -14,7 +14,7 @@ from trainers.data.datasets import digits, patterns  # noqa: F401, register them
 
 _SHUFFLE_BUFFER = 50_000
 
-# As TensorFlow Datasets names them: mnist, mnist:3.0.1, eurosat/rgb:2.0.0.
+# Names of TensorFlow Datasets: mnist, mnist:3.0.1, eurosat/rgb:2.0.0.
 _NAME = r"\w+(/[\w.+-]+)?(:[\w.*]+)?"
 
 
@@ -24,12 +24,12 @@ class ImageData:
 
     Attributes:
         train: `tf.data.Dataset` of `(uint8 image, int label)`.
-        test: the same, the split `test` or else `validation`.
+        test: the same; the split `test`, or else `validation`.
         num_train: int, examples to train on.
         num_test: int.
         image_shape: tuple `(height, width, channels)`.
         num_classes: int.
-        mean: float32 array, mean of each channel, pixels being 0 to 255.
+        mean: float32 array, mean of each channel, for pixels from 0 to 255.
         std: float32 array, standard deviation of each channel.
         device: str, where the data are read, or `None` for this machine.
     """
@@ -49,12 +49,12 @@ class ImageData:
 
 
 def load(name, data_dir=None, mean=None, std=None, device=None):
-    """Loads a dataset, preparing it first if need be.
+    """Loads a dataset, preparing it first if necessary.
 
     Args:
-        name: str, `"digits"` or any image-classification set of TFDS, with
-            its configuration and version if need be.
-        data_dir: str, where prepared datasets lie; `None` or `""` for
+        name: str, `"digits"` or any image-classification set of TFDS,
+            optionally with configuration and version.
+        data_dir: str, directory of prepared datasets; `None` or `""` for
             `~/tensorflow_datasets`.
         mean: list of floats for each channel; `None` or `[]` to measure them
             on the training set.
@@ -66,8 +66,8 @@ def load(name, data_dir=None, mean=None, std=None, device=None):
         `ImageData`.
 
     Raises:
-        UsageError: if there is no such dataset, it does not consist of
-            labelled images of one size, it cannot be prepared or is damaged.
+        UsageError: if the dataset does not exist, does not consist of
+            labelled images of one size, cannot be prepared or is damaged.
     """
     builder = _prepared(name, data_dir or None)
     features = builder.info.features
@@ -109,7 +109,7 @@ def train_batches(
 ):
     """Shuffled, augmented, normalized batches of one epoch.
 
-    Another iteration gives another order and other augmentations; the
+    Each iteration over them has a new order and new augmentations; the
     sequence of epochs is a function of the seed.
 
     Args:
@@ -117,8 +117,8 @@ def train_batches(
         batch_size: int; the last batch of an epoch may be smaller.
         seed: int.
         crop_padding: int, pixels of padding before a random crop.
-        flip: bool, whether to flip at random, left-right.
-        drop_remainder: bool, whether to leave out the last batch of an epoch
+        flip: bool, whether to flip left-right at random.
+        drop_remainder: bool, whether to drop the last batch of an epoch
             if it is smaller.
 
     Returns:
@@ -185,7 +185,7 @@ def _plain_batches(data, examples, batch_size):
 def _with_options(dataset):
     options = tf.data.Options()
     options.deterministic = True
-    # Tuning threads sleep for seconds, and an epoch's end waits for them; the
+    # Autotune threads sleep for seconds, and an epoch's end waits for them; the
     # steps are too cheap for tuning anyway.
     options.autotune.enabled = False
     options.threading.private_threadpool_size = 1
@@ -193,7 +193,7 @@ def _with_options(dataset):
 
 
 def _random_crop(images, padding, seed):
-    """Pads with zeros and crops every image at a place of its own."""
+    """Pads with zeros and crops each image at its own random position."""
     shape = tf.shape(images)
     offsets = tf.random.stateless_uniform(
         [2, shape[0], 1], seed, maxval=2 * padding + 1, dtype=tf.int32
@@ -222,7 +222,7 @@ def _builder(name, data_dir):
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError as error:
         raise UsageError(unknown) from error
-    # TFDS has no exception of its own for what keeps a dataset from loading.
+    # TFDS has no specific exception for datasets that cannot be loaded.
     except Exception as error:
         raise UsageError(f"--dataset={name}: {error}") from error
     features = builder.info.features
@@ -246,7 +246,7 @@ def _builder(name, data_dir):
 
 
 def _prepared(name, data_dir):
-    """The builder of a dataset that is prepared, here or by others."""
+    """The builder of a dataset, prepared here or by another process."""
     builder = _builder(name, data_dir)
     if builder.is_prepared():
         return builder
@@ -260,7 +260,7 @@ def _prepared(name, data_dir):
     try:
         builder.download_and_prepare()
     except OSError as error:
-        # Another process may have been faster, and TFDS replaces nothing.
+        # Another process may have been faster; TFDS does not replace its files.
         others = _builder(name, data_dir)
         if others.is_prepared():
             return others
@@ -272,7 +272,7 @@ def _prepared(name, data_dir):
 
 
 def _has_network():
-    """Whether downloads stand a chance; they are retried for minutes."""
+    """Whether downloads can succeed; they are retried for minutes."""
     try:
         socket.create_connection(("www.tensorflow.org", 443), 5).close()
     except OSError:
@@ -281,7 +281,7 @@ def _has_network():
 
 
 def _check_labels(builder, split, device):
-    """Reads a split once, without decoding images, for damage is told here."""
+    """Reads a split once, without decoding images, to report damage early."""
     classes = builder.info.features["label"].num_classes
     labels = builder.as_dataset(
         split=split,
@@ -298,7 +298,7 @@ def _check_labels(builder, split, device):
             ),
         )
     except tf.errors.OpError as error:
-        # (What comes before braces names TensorFlow's own functions.)
+        # (The part before the braces names TensorFlow's own functions.)
         reason = error.message.rpartition("}} ")[2]
         raise UsageError(
             f"--dataset={builder.info.full_name}: the data in "
@@ -313,7 +313,7 @@ def _check_labels(builder, split, device):
 
 
 def _of_machine(device):
-    """Which machine is meant, if it is another."""
+    """Names the machine of a device, if it is not this one."""
     if device is None or placement.is_here(device):
         return ""
     return f" on the machine of {placement.short_name(device)}"
@@ -323,7 +323,7 @@ def _mean_and_std(dataset):
     """Mean and standard deviation of each channel, in float64."""
 
     def add(sums, images):
-        # Of whole numbers, so in whatever order.
+        # Sums of whole numbers, exact in any order.
         images = tf.cast(images, tf.float64)
         channels = tf.reshape(images, [-1, tf.shape(images)[-1]])
         return (

@@ -1,1 +1,1 @@
-"""What the flags of a training describe: network, optimizer, run."""
+"""The experiment that the flags describe: network, optimizer, run."""

@@ -1,4 +1,4 @@
-"""What is built from the flags that describe an experiment."""
+"""Builds the network, optimizer and algorithm that the flags describe."""
 
 import contextlib
 
@@ -22,12 +22,12 @@ def start(elsewhere=False):
     """Configures devices, before TensorFlow starts.
 
     Args:
-        elsewhere: bool, whether it is other processes that train.
+        elsewhere: bool, whether other processes do the training.
     """
     if FLAGS.deterministic:
         tf.config.experimental.enable_op_determinism()
     if elsewhere:
-        tf.config.set_visible_devices([], "GPU")  # They may be a worker's.
+        tf.config.set_visible_devices([], "GPU")  # A worker may use them.
         return
     if FLAGS.devices:
         on_cpus = any("CPU" in device.upper() for device in FLAGS.devices)
@@ -38,7 +38,7 @@ def start(elsewhere=False):
             tf.config.list_physical_devices("CPU")[0],
             [tf.config.LogicalDeviceConfiguration()] * FLAGS.num_modules,
         )
-        # Modules work side by side, so their operations need not be split up.
+        # Modules run in parallel, so their operations need not be split.
         num_cores = len(cores.available())
         tf.config.threading.set_intra_op_parallelism_threads(
             max(1, num_cores // FLAGS.num_modules)
@@ -47,7 +47,7 @@ def start(elsewhere=False):
 
 
 def first_device():
-    """The device of the first module, full name.
+    """The full name of the first module's device.
 
     Raises:
         UsageError: if it does not exist.
@@ -57,7 +57,7 @@ def first_device():
 
 
 def build_network(image_shape, num_classes):
-    """The uncut network that the flags describe.
+    """The network that the flags describe, before the split.
 
     Args:
         image_shape: tuple `(height, width, channels)`.
@@ -66,7 +66,7 @@ def build_network(image_shape, num_classes):
     Returns:
         `keras.Model` from images to logits.
     """
-    # Here and not earlier: preparing a dataset draws random numbers too.
+    # Not earlier, because preparing a dataset draws random numbers too.
     keras.utils.set_random_seed(FLAGS.seed)
     return MODELS[FLAGS.model](
         FLAGS.depth, num_classes, image_shape, dropout=FLAGS.dropout
@@ -74,7 +74,7 @@ def build_network(image_shape, num_classes):
 
 
 def algorithm_arguments():
-    """The arguments that only the algorithm of the experiment has.
+    """The arguments specific to the algorithm of the experiment.
 
     Returns:
         dict from names to values.
@@ -91,7 +91,7 @@ def algorithm_arguments():
             )
     arguments = {
         name: FLAGS[name].value for name in own
-        # As the algorithm does if nothing is said.
+        # `None` leaves the choice to the algorithm.
         if FLAGS[name].value is not None
     }
     if "synthesizer_learning_rate" in arguments:
@@ -102,13 +102,13 @@ def algorithm_arguments():
 
 
 def examples_per_epoch(num_train):
-    """How many of the training examples an epoch takes.
+    """The number of training examples used in an epoch.
 
     Args:
-        num_train: int, how many there are.
+        num_train: int, size of the training set.
 
     Raises:
-        UsageError: if that leaves nothing, or a batch that GPipe cannot split.
+        UsageError: if no batch is left, or GPipe cannot split a batch.
     """
     remainder = num_train % FLAGS.batch_size
     if FLAGS.drop_remainder:
@@ -131,13 +131,13 @@ def examples_per_epoch(num_train):
 
 
 def measure_costs(network):
-    """What the layers of a network cost, as `--balance=measured` has it.
+    """The costs of a network's layers, for `--balance=measured`.
 
     Args:
         network: `keras.Model`.
 
     Returns:
-        Dict as of `fr_keras.measure_costs`, or `None` if nothing is measured.
+        Dict as returned by `fr_keras.measure_costs`, or `None` if unmeasured.
     """
     if FLAGS.balance != "measured":
         return None
@@ -149,7 +149,7 @@ def measure_costs(network):
 
 @contextlib.contextmanager
 def _told():
-    """Raises UsageError for what the library refuses."""
+    """Raises `UsageError` if the library raises `ValueError`."""
     try:
         yield
     except ValueError as error:
@@ -157,18 +157,18 @@ def _told():
 
 
 def build_algorithm(network, steps_per_epoch, costs=None):
-    """The network cut, placed and compiled as the flags say.
+    """Splits, places and compiles a network as the flags say.
 
     Args:
         network: `keras.Model`.
         steps_per_epoch: int, batches in an epoch.
-        costs: as `measure_costs` returns it.
+        costs: as returned by `measure_costs`.
 
     Returns:
         Compiled `fr_keras` algorithm.
 
     Raises:
-        UsageError: if the network cannot be cut like that, or a device does
+        UsageError: if the network cannot be split like that, or a device does
             not exist.
     """
     with _told():
@@ -202,7 +202,7 @@ def build_optimizer(learning_rate):
         `keras.optimizers.Optimizer`.
 
     Raises:
-        UsageError: if a flag was given that it does not read.
+        UsageError: if a flag was given that the optimizer does not read.
     """
     if FLAGS.optimizer == "sgd":
         return CoupledSGD(

@@ -10,7 +10,7 @@ from trainers.command.validation import is_positive
 
 MODELS = {"resnet": fr_keras.models.resnet}
 
-# More than anyone means, so that a slip is told before it costs anything.
+# More than anyone intends, so that a typo is reported before it costs time.
 _MANY = 1_000_000
 
 flags.DEFINE_enum(
@@ -163,7 +163,7 @@ flags.DEFINE_string(
     "number of modules: begin with the weights of its newest checkpoint.",
 )
 
-# The flags that only some algorithms read.
+# Flags that only some algorithms read.
 ALGORITHM_FLAGS = {
     "backprop": (),
     "ddg": ("gradient_shrink", "weight_prediction"),
@@ -209,7 +209,7 @@ def _are_increasing_epochs(drops):
     return all(a < b for a, b in zip([0, *drops], drops))
 
 
-# Written so that nan, which compares as false, is refused.
+# Comparisons with nan are false, so these validators refuse it.
 _validate(
     "gradient_shrink",
     lambda shrink: 0 < shrink <= 1,

@@ -12,12 +12,12 @@ from trainers.experiment.experiment_flags import ALGORITHM_FLAGS
 
 FLAGS = flags.FLAGS
 
-# In the working directory of the run.
+# Subdirectory of the run's working directory.
 _FOLDER = "finish"
 
 
 def first_epochs():
-    """How many epochs there are before the last ones.
+    """The number of epochs before the last ones.
 
     Raises:
         UsageError: if there are none, or the learning rate would still warm
@@ -39,10 +39,10 @@ def _last_epochs():
 
 @contextlib.contextmanager
 def flags_of_last_epochs():
-    """Has the flags describe the last epochs, as a run of its own.
+    """Makes the flags describe the last epochs as a separate run.
 
-    It begins with the weights of the run until then, goes on with its learning
-    rate and has a directory in that of the run.
+    It starts from the weights of the run so far, continues its learning rate
+    and has a subdirectory of its working directory.
     """
     first = first_epochs()
     algorithm, _, last = FLAGS.finish_with.partition(":")
@@ -61,7 +61,7 @@ def flags_of_last_epochs():
         ],
         "warmup_epochs": 0.0,
         "restore_weights_from": FLAGS.workdir,
-        # Another order of the examples than that of the first epochs.
+        # A different order of the examples than in the first epochs.
         "seed": (FLAGS.seed + 1) % 2**31,
         "workdir": os.path.join(FLAGS.workdir, _FOLDER),
     }
@@ -79,10 +79,10 @@ def _set(values):
 
 
 class Drain(keras.callbacks.Callback):
-    """Lets late modules learn from all batches before others go on.
+    """Lets late modules learn from all batches before the last epochs.
 
-    Called before the last checkpoint is written, with whose weights these
-    begin.
+    Runs before the last checkpoint is written, because the last epochs start
+    from its weights.
     """
 
     def on_epoch_end(self, epoch, logs=None):

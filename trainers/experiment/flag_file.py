@@ -1,4 +1,4 @@
-"""The flags of a run in its working directory, by which it is told apart."""
+"""The flag file in a working directory, which identifies its run."""
 
 import os
 
@@ -12,11 +12,11 @@ FLAGS = flags.FLAGS
 
 
 def settle(data):
-    """Makes the flags say what is done, wherever the run is repeated.
+    """Makes the flags explicit, so that the run can be repeated anywhere.
 
     Args:
-        data: `input_pipeline.ImageData`, by whose mean and standard deviation
-            images are normalized.
+        data: `input_pipeline.ImageData`, whose mean and standard deviation
+            normalize the images.
     """
     FLAGS.mean = [repr(float(value)) for value in np.float32(data.mean)]
     FLAGS.std = [repr(float(value)) for value in np.float32(data.std)]
@@ -41,7 +41,7 @@ def write(path):
 
 
 def _lines():
-    """From the names of flags to the flags as they are given."""
+    """Dict from names of flags to serialized flags."""
     return {
         name: FLAGS[name].serialize()
         for name in experiment_flags.EXPERIMENT_FLAGS
@@ -50,15 +50,15 @@ def _lines():
 
 
 def check(path, unknown=()):
-    """Refuses a run with other flags than that which a file is of.
+    """Refuses to resume a run with flags that differ from its flag file.
 
     Args:
-        path: str, a file that `write` wrote.
-        unknown: names of flags that are not known yet, which pass if they are
-            not given.
+        path: str, a file written by `write`.
+        unknown: names of flags that may not be known yet; they are checked
+            only if given.
 
     Raises:
-        UsageError: if flags differ; it says which.
+        UsageError: if flags differ, naming them.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -82,7 +82,7 @@ def check(path, unknown=()):
 
 
 def _by_name(lines):
-    """From the names of flags to lines of a flag file."""
+    """Dict from names of flags to lines of a flag file."""
     found = {}
     for line in filter(None, lines):
         name = line.lstrip("-").partition("=")[0]

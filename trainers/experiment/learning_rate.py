@@ -1,4 +1,4 @@
-"""The learning rate of an experiment: it warms up, and drops."""
+"""The learning rate of an experiment, with warm-up and drops."""
 
 import keras
 from keras import ops
@@ -6,15 +6,14 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("fr_keras")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule that begins with small learning rates.
+    """A schedule that starts with small learning rates.
 
-    At iteration t, from 0, the learning rate is (t + 1) / `num_steps` of what
-    it would be, until it is all of it.
+    At iteration t, from 0, γ_t is multiplied by (t + 1) / `num_steps`, but at
+    most by 1.
 
     Args:
         schedule: float or schedule, γ_t without warm-up.
-        num_steps: int, iterations until the learning rate is all there, at
-            least 1.
+        num_steps: int, iterations until the full learning rate, at least 1.
         name: str, the name of the schedule.
 
     Reference: section 2.2 of [Accurate, Large Minibatch SGD](
@@ -52,7 +51,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def learning_rate(initial, steps_per_epoch, drops=(), factor=1.0, warmup=0):
-    """A learning rate that is constant, but for warm-up and drops.
+    """A learning rate that is constant except for warm-up and drops.
 
     Args:
         initial: float, the learning rate after warm-up.

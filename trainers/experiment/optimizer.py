@@ -1,4 +1,4 @@
-"""SGD as the authors' program has it."""
+"""SGD as in the authors' program."""
 
 import keras
 
@@ -8,8 +8,8 @@ class CoupledSGD(keras.optimizers.SGD):
     """SGD whose weight decay is part of the gradient.
 
     The paper's experiments add λw to the gradient, so that momentum
-    accumulates it, while `weight_decay` of Keras' optimizers shrinks the
-    weights beside the update, which at momentum 0.9 amounts to a tenth.
+    accumulates it. `weight_decay` of Keras' optimizers shrinks the weights
+    separately from the update, which at momentum 0.9 has a tenth of the effect.
 
     Args:
         learning_rate: float or schedule.

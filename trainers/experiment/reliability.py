@@ -1,4 +1,4 @@
-"""Flags for what a run survives, and the callbacks that see to it."""
+"""Flags and callbacks for checkpoints, signals and non-finite numbers."""
 
 import glob
 import os
@@ -40,7 +40,7 @@ flags.register_validator(
 
 
 def checkpoints(folder, logs):
-    """The callback that keeps checkpoints.
+    """The callback that writes checkpoints.
 
     Args:
         folder: str, the working directory of the run.
@@ -62,21 +62,21 @@ def checkpoints(folder, logs):
 
 
 def callbacks(stop, kept):
-    """The callbacks that end a run in an orderly way.
+    """The callbacks that end a run gracefully.
 
     Args:
         stop: `signals.Signals`.
         kept: `fr_keras.Checkpoints`.
 
     Returns:
-        Tuple of `keras.callbacks.Callback`s: the first to be called and the
-        last but for `kept`.
+        Tuple of `keras.callbacks.Callback`s: the first to be called, and the
+        last before `kept`.
     """
     return fr_keras.OnNaN(FLAGS.on_nan), signals.StopOnSignal(stop, kept)
 
 
 def has_begun(folder):
-    """Whether a run has checkpoints, from which it will go on.
+    """Whether a run has checkpoints to resume from.
 
     Args:
         folder: str, its working directory.
@@ -90,14 +90,14 @@ def has_begun(folder):
 
 
 def restore_weights(model, folder):
-    """Begins with the weights of another run.
+    """Starts from the weights of another run.
 
     Args:
         model: algorithm.
         folder: str, the working directory of the other run.
 
     Raises:
-        UsageError: if it has no checkpoint that fits.
+        UsageError: if it has no matching checkpoint.
     """
     try:
         prefix = fr_keras.restore_weights(

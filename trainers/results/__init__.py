@@ -1,1 +1,1 @@
-"""What a run leaves: history, event files, comparisons."""
+"""Results of runs: history, event files, comparisons."""

@@ -1,4 +1,4 @@
-"""Runs of a comparison, and the tables made of them."""
+"""Runs of a comparison, and their tables."""
 
 import contextlib
 import csv
@@ -10,7 +10,7 @@ import statistics
 
 from trainers.command import errors
 
-# What the tables call the algorithms.
+# Names of the algorithms in tables and plots.
 TITLES = {
     "backprop": "back-propagation",
     "ddg": "DDG",
@@ -50,7 +50,7 @@ class Run:
 
     @functools.cached_property
     def results(self):
-        """What `results.json` says, a dict."""
+        """Values of `results.json`, a dict."""
         with self._read("results.json") as file:
             results = json.load(file)
             return {
@@ -89,14 +89,14 @@ class Run:
         return self.results["test_loss"] is None
 
     def test_errors(self):
-        """Percent, after each epoch."""
+        """Percentages, one per epoch."""
         return [100 * (1 - a) for a in self.history["val_accuracy"]]
 
     def seconds(self):
         """Seconds of training until the end of each epoch.
 
-        Validation is not counted, nor, in the first epoch, tracing: it is
-        taken to be as fast as the others.
+        Excludes validation, and tracing in the first epoch, which is assumed
+        to be as fast as the others.
         """
         return [
             self.results["seconds_per_epoch"] * (epoch + 1)
@@ -105,7 +105,7 @@ class Run:
 
 
 def groups(runs):
-    """Finished runs that differ in the seed only.
+    """Groups finished runs that differ only in the seed.
 
     Args:
         runs: list of `Run`.
@@ -125,7 +125,7 @@ def summarize(runs):
     """One row of the table.
 
     Args:
-        runs: list of `Run`, which differ in the seed only.
+        runs: list of `Run` that differ only in the seed.
 
     Returns:
         dict from the names of columns to numbers; those of accuracy, loss and
@@ -152,10 +152,10 @@ def summarize(runs):
 
 
 def write_tables(workdir, runs):
-    """Writes `table.md` and `table.csv` of the runs that are finished.
+    """Writes `table.md` and `table.csv` of the finished runs.
 
     Args:
-        workdir: str, where to.
+        workdir: str, the directory to write to.
         runs: list of `Run`.
     """
     rows = [

@@ -9,7 +9,7 @@ from matplotlib import ticker
 
 from trainers.results import comparison
 
-# Okabe and Ito's colours, told apart by all; line and marker tell it again.
+# Okabe and Ito's colours, safe for colour blindness; lines and markers differ.
 _STYLES = {
     "backprop": {"color": "#000000", "linestyle": "-", "marker": "o"},
     "features_replay": {"color": "#0072B2", "linestyle": "-", "marker": "s"},
@@ -24,8 +24,8 @@ def write(workdir, runs):
     """Writes `epochs.png` and `time.png`.
 
     Args:
-        workdir: str, where to.
-        runs: list of `comparison.Run`; those that are finished are drawn.
+        workdir: str, the directory to write to.
+        runs: list of `comparison.Run`; the finished ones are drawn.
     """
     grouped = comparison.groups(runs)
     for name, label, x_of in (
@@ -45,9 +45,9 @@ def draw(grouped, label, x_of):
     """Draws training loss above test error, a column for each K.
 
     Args:
-        grouped: dict as of `comparison.groups`.
-        label: str, of the axis of abscissas.
-        x_of: function from a run to its abscissas.
+        grouped: dict as returned by `comparison.groups`.
+        label: str, of the x-axis.
+        x_of: function from a run to its x-values.
 
     Returns:
         `matplotlib.figure.Figure`.
@@ -100,10 +100,10 @@ def _line(axis, x, of_seeds, style, i):
     """A line of means, with standard deviations over seeds as error bars."""
     mean = np.mean(of_seeds, 0)
     deviation = np.std(of_seeds, 0, ddof=min(1, len(of_seeds) - 1))
-    # Not all at the same abscissas, where they would hide one another.
+    # At different x-values, so that they do not hide one another.
     every = max(1, len(x) // _ERROR_BARS)
     start = (i * every // len(_STYLES)) % every
-    # A logarithmic axis has no place for zero.
+    # A logarithmic axis cannot show zero.
     mean[mean <= 0] = np.nan
     lower = np.minimum(deviation, 0.9 * mean)
     return axis.errorbar(

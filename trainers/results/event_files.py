@@ -1,4 +1,4 @@
-"""TensorBoard's event files, which rotate and outlive a full disk."""
+"""TensorBoard's event files, which rotate and survive a full disk."""
 
 import contextlib
 import logging
@@ -15,14 +15,14 @@ _logger = logging.getLogger("fr_keras")
 class EventFiles(tf.summary.SummaryWriter):
     """Writes summaries into event files of limited size.
 
-    TensorFlow's own writer does not tell when a disk is full: it leaves a
-    torn record, behind which nothing is read any more. Here files are looked
-    through when they are flushed; a torn end is cut off, told once, and the
-    next summaries go to a new file.
+    TensorFlow's own writer does not report a full disk: it leaves a torn
+    record, after which readers stop. Here files are checked when they are
+    flushed; a torn end is truncated and reported once, and the next summaries
+    go to a new file.
 
     Args:
-        log_dir: str, the directory, which is made with the first file.
-        max_bytes: int, the size from which a new file is begun.
+        log_dir: str, the directory, created with the first file.
+        max_bytes: int, the size from which a new file is started.
     """
 
     def __init__(self, log_dir, max_bytes=64 * 2**20):
@@ -35,7 +35,7 @@ class EventFiles(tf.summary.SummaryWriter):
 
     @contextlib.contextmanager
     def as_default(self, step=None):
-        # (TensorFlow's writer flushes when it is left.)
+        # (TensorFlow's writer flushes when its context exits.)
         try:
             writer = self._current()
             with (
@@ -50,10 +50,10 @@ class EventFiles(tf.summary.SummaryWriter):
         raise NotImplementedError("Files rotate: use `as_default`.")
 
     def init(self):
-        """Does nothing: files are made when they are needed."""
+        """Does nothing: files are created on demand."""
 
     def _current(self):
-        """The writer to the present file, or `None` if there can be none."""
+        """The writer of the current file, or `None` if it cannot be created."""
         if self._writer is None:
             try:
                 before = self._names()
@@ -97,13 +97,13 @@ class EventFiles(tf.summary.SummaryWriter):
         self._begin_anew()
 
     def _begin_anew(self):
-        """Lets the next summary begin a new file."""
+        """Makes the next summary start a new file."""
         if self._writer is not None:
             self._writer.close()
         self._writer = None
 
     def _fail(self, why):
-        """Leaves a file as far as it is whole, and begins a new one."""
+        """Truncates the file to whole records, and starts a new one."""
         self._tell_once(why)
         with contextlib.suppress(OSError, tf.errors.OpError):
             self._begin_anew()
@@ -123,11 +123,11 @@ class EventFiles(tf.summary.SummaryWriter):
 
 
 def _end_of_records(path, start):
-    """Where the last whole record of an event file ends.
+    """The end of the last whole record of an event file.
 
     Args:
         path: str.
-        start: int, where some record begins.
+        start: int, offset at which a record begins.
 
     Returns:
         int, an offset.

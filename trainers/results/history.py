@@ -1,4 +1,4 @@
-"""The history of a run: what was logged at the end of each epoch."""
+"""The history of a run: its logs at the end of each epoch."""
 
 import csv
 import logging
@@ -15,9 +15,9 @@ _logger = logging.getLogger("fr_keras")
 class History(keras.callbacks.Callback):
     """Keeps the logs of all epochs, and writes them to a file.
 
-    The file is written anew after every epoch. If it cannot be, training goes
-    on, and the next time it is complete again. A run that goes on from a
-    checkpoint goes on with the history up to there.
+    The file is rewritten after every epoch. If that fails, training continues,
+    and the next successful write is complete again. A run resumed from a
+    checkpoint continues the history up to that point.
 
     Args:
         path: str, of the CSV file.
@@ -25,7 +25,7 @@ class History(keras.callbacks.Callback):
     Attributes:
         rows: list of dicts from the names of logs to floats, one for each
             epoch.
-        seconds: float, the time that training took so far, in all processes.
+        seconds: float, training time so far, over all processes.
     """
 
     def __init__(self, path):
@@ -44,7 +44,7 @@ class History(keras.callbacks.Callback):
         self.rows, self.seconds = state["rows"], state["seconds"]
 
     def _count(self):
-        """Counts the time since the last time."""
+        """Adds the time since the last call."""
         now = time.monotonic()
         self.seconds += now - self._since
         self._since = now
@@ -60,10 +60,10 @@ class History(keras.callbacks.Callback):
         self.write()
 
     def add_failure(self, names):
-        """Adds an epoch that ended in numbers that are not finite.
+        """Adds an epoch that ended in non-finite numbers.
 
         Args:
-            names: names of logs that must be there.
+            names: names of required logs.
         """
         self._count()
         names = [*names, *(self.rows[-1] if self.rows else ())]

@@ -1,4 +1,4 @@
-"""Flags for what is looked at while a network trains, and who looks."""
+"""Flags and callbacks that observe training."""
 
 import os
 
@@ -12,8 +12,8 @@ from trainers.results.event_files import EventFiles
 
 FLAGS = flags.FLAGS
 
-# What the callbacks append to, in the working directory, beside what Keras'
-# own callbacks do.
+# Logs in the working directory that the callbacks append to, besides those of
+# Keras' own callbacks.
 LOGS = ("diagnostics",)
 
 flags.DEFINE_integer(
@@ -54,13 +54,13 @@ flags.register_multi_flags_validator(
 
 
 def callbacks(workdir, model, data, num_examples):
-    """The callbacks that look at a training.
+    """The callbacks that observe training.
 
     Args:
         workdir: str.
         model: algorithm.
         data: `input_pipeline.ImageData`.
-        num_examples: int, trained on in an epoch.
+        num_examples: int, training examples per epoch.
 
     Returns:
         List of `keras.callbacks.Callback`, those that write logs last.
@@ -77,13 +77,13 @@ def callbacks(workdir, model, data, num_examples):
             diagnostics.UpdateRatio(),
             diagnostics.ReplayQueues(),
         ]
-        if not FLAGS.deterministic:  # As no clock is.
+        if not FLAGS.deterministic:  # Clocks are not deterministic.
             found.append(diagnostics.BusyShares(
                 10 * FLAGS.diagnostics_every, writer=writer
             ))
         if model.delays is not None:
             found += probes(data, writer)
-        # Not before the files of an interrupted run are cut back.
+        # Only after the files of an interrupted run are truncated.
         found.append(keras.callbacks.LambdaCallback(
             on_train_begin=lambda logs: tensorboard.write_layout(writer)
         ))
@@ -100,7 +100,7 @@ def callbacks(workdir, model, data, num_examples):
 
 
 def probes(data, writer):
-    """The diagnostics that set gradients beside the true ones.
+    """The diagnostics that compare gradients with the true ones.
 
     Args:
         data: `input_pipeline.ImageData`.

@@ -1,4 +1,4 @@
-"""What a run shows on TensorBoard beside curves."""
+"""TensorBoard output: layout, hyperparameters, curves, graph, profile."""
 
 import logging
 
@@ -13,7 +13,7 @@ from trainers.results.event_files import EventFiles
 
 _logger = logging.getLogger("fr_keras")
 
-# What the dashboard of custom scalars opens on: titles, and the tags of each
+# Initial layout of the custom scalars dashboard: titles, and the tags of each
 # chart as regular expressions. (The tags of Keras begin with "epoch_".)
 _LAYOUT = {
     "Training": {
@@ -44,7 +44,7 @@ _LAYOUT = {
 
 
 def write_layout(writer):
-    """Writes which charts the dashboard of custom scalars has.
+    """Writes the layout of the custom scalars dashboard.
 
     Args:
         writer: `tf.summary.SummaryWriter`.
@@ -66,7 +66,7 @@ def write_layout(writer):
 
 
 def write_hparams(writer, values):
-    """Writes by what the dashboard of HParams sorts runs, and what they reach.
+    """Writes the hyperparameters and metrics of the HParams dashboard.
 
     Args:
         writer: `tf.summary.SummaryWriter` of the directory above those of
@@ -105,10 +105,10 @@ def write_image(writer, name, path):
 
 
 class Curves(keras.callbacks.TensorBoard):
-    """Writes the logs of epochs, into files that rotate.
+    """Writes the logs of epochs into rotating files.
 
     Args:
-        log_dir: str; the files lie in `train` and `validation` below it.
+        log_dir: str; files are in its `train` and `validation` directories.
         histograms: bool, whether to write histograms of the weights too.
         writer: `EventFiles` of other callbacks, to be flushed with them, or
             `None`.
@@ -150,7 +150,7 @@ class Graph(keras.callbacks.Callback):
         self._is_written = False
 
     def on_train_batch_end(self, batch, logs=None):
-        # The first call is of the warm-up, when modules rest.
+        # The first call belongs to the warm-up, when modules are idle.
         if not self._is_written and (
             self.model.age > self.model.num_warmup_steps
         ):

@@ -1,1 +1,1 @@
-"""Studies of what delays do to trainings, on one device."""
+"""Studies of how delays affect training, on one device."""

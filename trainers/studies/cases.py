@@ -15,23 +15,23 @@ from trainers.studies.methods import METHODS, OPTIMIZERS
 from trainers.studies.tasks import TASKS
 
 _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-# Learning rates that are tried first, as shares of the task's own, and then
-# around the best of these.
+# Learning rates tried first, as multiples of the task's own, and then around
+# the best of these.
 _COARSE = (1 / 64, 1 / 16, 1 / 4, 1, 4, 16)
 _FINE = (1 / 2, 1, 2)
-# Losses are kept as means of so many iterations.
+# Losses are stored as means over this many iterations.
 WINDOW = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What all cases of a study have in common.
+    """Settings that all cases of a study share.
 
     Attributes:
         num_steps: int, iterations of a training.
-        warmup_share: float, of the iterations, in which the learning rate
-            rises; after them it falls to 0 like half a wave of a cosine.
-        data_dir: str, where prepared datasets lie, or `None`.
+        warmup_share: float, share of the iterations in which the learning rate
+            rises; then it falls to 0 along a half cosine.
+        data_dir: str, directory of prepared datasets, or `None`.
     """
 
     num_steps: int
@@ -39,7 +39,7 @@ class Settings:
     data_dir: str | None = None
 
 
-# Six runs go through a laboratory at once, in all three rounds.
+# A laboratory trains six runs at once, in all three rounds.
 NUM_RUNS = len(_COARSE)
 
 
@@ -67,7 +67,7 @@ class Case:
         return os.path.join(folder, f"{self.name}.json")
 
     def results(self, folder):
-        """What `run` has found, or `None` if it has not been run.
+        """The results of `run`, or `None` if it has not been run.
 
         Args:
             folder: str, the directory of the study.
@@ -90,10 +90,10 @@ class Case:
     def run(self, folder, settings, data):
         """Tunes the learning rate, trains with it, and writes the results.
 
-        The learning rate is that of the least loss on the validation set: of
-        six that are 4 apart, with one seed, and then of three around the best
-        of them that are 2 apart, with two seeds. Six others train the networks
-        that are tested.
+        The learning rate is the one with the lowest validation loss: first of
+        six, a factor of 4 apart, with one seed, then of three around the best
+        of them, a factor of 2 apart, with two seeds. Networks trained with six
+        other seeds are tested.
 
         Args:
             folder: str.
@@ -128,7 +128,7 @@ class Case:
 
 
 class _Training:
-    """Trains a network of a case as often as wanted, compiled once."""
+    """Trains the network of a case repeatedly, compiled once."""
 
     def __init__(self, case, settings, data):
         self._task = TASKS[case.task]
@@ -144,12 +144,11 @@ class _Training:
         Args:
             learning_rates: list of floats.
             seeds: list of ints, of the initial weights and mini-batches.
-            on: tuple of arrays, on what to evaluate; `None` for the
-                validation set.
+            on: tuple of arrays to evaluate on; `None` for the validation set.
 
         Returns:
             Tuple of lists: losses, accuracies, and training losses of each
-            run. What is not finite is infinite.
+            run. Non-finite numbers become infinite.
         """
         if self._laboratory is None:
             self._laboratory = Laboratory(
@@ -191,7 +190,7 @@ class _Training:
 
 
 def _plain(value):
-    """What JSON can say: numbers that are not finite become `None`."""
+    """Converts to JSON types; non-finite numbers become `None`."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Files that one of several processes makes."""
+"""Files that only one of several processes creates."""
 
 import contextlib
 import fcntl
@@ -7,14 +7,14 @@ import os
 
 @contextlib.contextmanager
 def claimed(path):
-    """Keeps other processes off what is to become a file.
+    """Keeps other processes from creating the same file.
 
     Args:
         path: str.
 
     Yields:
-        bool, whether the file is to be made here: no other process is at it,
-        and it is not there.
+        bool, whether to create the file here: no other process is creating it,
+        and it does not exist.
     """
     folder, name = os.path.split(path)
     of_part = os.path.join(

@@ -1,7 +1,7 @@
-"""One training of a study, by the library itself, with a look at each module.
+"""One training of a study by the library itself, observing each module.
 
-For σ, for steps downhill, and for how near each module is to the largest step
-that its delay bears.
+Records σ, downhill steps, and how near each module is to the largest step that
+is stable at its delay.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ from trainers.studies.methods import METHODS, OPTIMIZERS, is_exact
 from trainers.studies.stability import largest_step
 from trainers.studies.tasks import TASKS
 
-# Methods that are looked at.
+# Observed methods.
 METHODS_SEEN = ("backprop", "paper", "default")
-# Those whose state tells the last step, and how far a gradient of 1 goes.
+# Those whose state gives the last step, and the step for a gradient of 1.
 OPTIMIZERS_SEEN = ("sgd", "adam")
-# So often in a training.
+# Observations per training.
 NUM_LOOKS = 10
 _SEED = 0
 _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -35,14 +35,14 @@ _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 @dataclasses.dataclass(frozen=True)
 class CloseUp:
-    """A training that is looked at.
+    """An observed training.
 
     Attributes:
         task: str, one of `tasks.TASKS`.
         optimizer: str, one of `OPTIMIZERS_SEEN`.
         method: str, one of `METHODS_SEEN`.
-        num_modules: int, K, of back-propagation too, which computes the same
-            for any.
+        num_modules: int, K, also for back-propagation, which computes the same
+            for any K.
     """
 
     task: str
@@ -58,16 +58,16 @@ class CloseUp:
         return os.path.join(folder, f"close_up_{self.name}.json")
 
     def results(self, folder):
-        """What `run` has found, or `None`.
+        """The results of `run`, or `None`.
 
         Args:
             folder: str, the directory of the study.
 
         Returns:
-            dict with "iterations", after which the modules were looked at, and
-            lists with one list for each module: "sigma" and "downhill", of
-            late modules only, and "step", γλ / (1 - μ). "bound" has the
-            largest step that is stable for each module.
+            dict with "iterations", after which the modules were observed, and
+            lists with one list per module: "sigma" and "downhill", for late
+            modules only, and "step", γλ / (1 - μ). "bound" lists the largest
+            stable step of each module.
         """
         try:
             with open(self.path(folder)) as file:
@@ -79,7 +79,7 @@ class CloseUp:
         return claims.claimed(self.path(folder))
 
     def run(self, folder, learning_rate, settings, data):
-        """Trains, and writes what was seen.
+        """Trains, and writes the results.
 
         Args:
             folder: str.
@@ -171,8 +171,8 @@ def bounds(model, policy):
     for delay in model.delays:
         ahead = 0.0
         if policy is not None:
-            # What is late looks ahead to when it is answered, the last module
-            # to where momentum would carry it.
+            # Late modules look ahead to when their gradient is applied, the
+            # last module to where momentum would carry it.
             look = policy.play if delay else policy.replay
             ahead = look(delay, momentum)
         found.append(largest_step(delay, momentum, ahead))
@@ -184,11 +184,11 @@ class Steps(keras.callbacks.Callback):
 
     λ is the largest eigenvalue of the Hessian of the loss with respect to the
     module's weights, which for Adam are measured in units of its own step,
-    √v̂ + ε. The rest of the network stands still meanwhile.
+    √v̂ + ε. The rest of the network is held fixed.
 
     Args:
         sample: tuple of arrays, examples and class numbers.
-        num_products: int, how often a vector is multiplied by the Hessian.
+        num_products: int, Hessian-vector products per epoch and module.
         loss: `keras.losses.Loss`.
     """
 
@@ -255,7 +255,7 @@ class Steps(keras.callbacks.Callback):
 
 
 def _scales(optimizer, variables):
-    """The square roots of how far an optimizer goes for a gradient of 1."""
+    """Square roots of the steps of an optimizer for a gradient of 1."""
     if not isinstance(optimizer, keras.optimizers.Adam):
         return [tf.ones_like(v.value) for v in variables]
     corrected = 1 - optimizer.beta_2 ** float(optimizer.iterations)
@@ -266,7 +266,7 @@ def _scales(optimizer, variables):
 
 
 def _momentum_left(optimizer):
-    """1 - μ, unless gradients are averaged as Adam does, and not summed up."""
+    """1 - μ, or 1 for Adam, which averages gradients and does not sum them."""
     if isinstance(optimizer, keras.optimizers.Adam):
         return 1.0
     return 1.0 - momentum_of(optimizer)

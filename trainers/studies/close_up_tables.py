@@ -1,4 +1,4 @@
-"""What close-ups show: a table of steps and bounds, pictures of directions."""
+"""Results of close-ups: a table of steps and bounds, plots of directions."""
 
 import os
 
@@ -14,8 +14,8 @@ def write(folder, found):
     """Writes `steps.md`, and `TASK_OPTIMIZER_modules.png` for each pair.
 
     Args:
-        folder: str, where to.
-        found: list of dicts, as of `close_up.CloseUp.results`.
+        folder: str, the directory to write to.
+        found: list of dicts, as returned by `close_up.CloseUp.results`.
     """
     if not found:
         return
@@ -33,7 +33,7 @@ def write(folder, found):
 
 
 def text(found):
-    """The largest step of the first, a middle and the last module.
+    """Tabulates the largest steps of the first, a middle and the last module.
 
     Args:
         found: as for `write`.
@@ -78,7 +78,7 @@ _ROWS = (
 
 
 def directions(task, optimizer, cases):
-    """σ, steps downhill and steps, module by module.
+    """Plots σ, downhill steps and steps, module by module.
 
     Args:
         task: str.
@@ -111,7 +111,7 @@ def directions(task, optimizer, cases):
     axes[0, 0].set_ylim(-0.5, 2)
     axes[1, 0].set_ylim(0, 1)
     axes[2, 0].set_yscale("log")
-    axes[2, 0].set_ylim(1e-3, 3)  # In the end the learning rate is all but 0.
+    axes[2, 0].set_ylim(1e-3, 3)  # At the end the learning rate is nearly 0.
     _legend(figure, axes)
     return figure
 
@@ -122,7 +122,7 @@ def _draw(ax, results, name):
     for k in range(late):
         values = np.array(results[name][k], float)
         if name == "step":
-            # (A curvature that is not positive limits nothing.)
+            # (A curvature that is not positive sets no limit.)
             values = values / results["bound"][k]
             values[values <= 0] = np.nan
         ax.plot(

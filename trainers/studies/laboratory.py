@@ -1,10 +1,10 @@
-"""A laboratory: many trainings with late gradients at once, on one device.
+"""Many trainings with late gradients at once, on one device.
 
-What delays do to a training can be seen without K devices. Here R networks
-that differ in their seeds and learning rates go through the iterations of
-Features Replay together: each operation is done for all of them in one call,
-and the whole iteration is compiled. The numbers are those of
-`fr_keras.FeaturesReplay`, and of back-propagation at K = 1.
+The effect of delays on training can be studied without K devices. Here R
+networks with different seeds and learning rates run the iterations of Features
+Replay together: each operation is done for all of them in one call, and the
+whole iteration is compiled. The numbers are those of `fr_keras.FeaturesReplay`,
+and of back-propagation at K = 1.
 """
 
 import collections
@@ -21,28 +21,28 @@ from trainers.studies.module_of_runs import Module, vectorized
 
 
 class Laboratory:
-    """R networks that are trained as K modules each, by Features Replay.
+    """R networks, each trained as K modules by Features Replay.
 
     Args:
         make: callable without arguments that makes the network, a Sequential
-            or Functional `keras.Model`, without dropout and other randomness.
+            or Functional `keras.Model`, without dropout or other randomness.
         num_modules: int, K; 1 is back-propagation.
         optimizer: fresh `keras.optimizers.Optimizer` with the settings for all
             modules and runs.
         loss: `keras.losses.Loss`.
         learning_rates: list of R floats, γ of each run.
         seeds: list of R ints, of the runs' initial weights.
-        schedule: callable, what γ is multiplied by at iteration t, from 0.
+        schedule: callable, returns the factor of γ at iteration t, from 0.
         policy: `fr_keras.DelayPolicy`, or `None` for the paper's algorithm.
         gradient_shrink: float, β.
-        accumulation: int, M: an update is of the mean of so many gradients.
+        accumulation: int, M: gradients averaged for each update.
         jit_compile: bool, whether to compile an iteration with XLA.
 
     Raises:
         ValueError: if there are not as many seeds as learning rates, the
             network cannot be split or has random layers, the optimizer
             accumulates gradients, scales losses or excludes variables, or
-            there are both a policy and accumulation.
+            both a policy and accumulation are given.
 
     Example:
 
@@ -53,7 +53,7 @@ class Laboratory:
         learning_rates=[1e-3, 1e-3, 3e-3, 3e-3], seeds=[0, 1, 0, 1],
         policy=fr_keras.DelayPolicy(),
     )
-    for x, y in batches:  # Of shapes (4, batch, ...), a mini-batch for each.
+    for x, y in batches:  # Shapes (4, batch, ...), a mini-batch per run.
         losses = laboratory.train(x, y)
     ```
     """
@@ -98,11 +98,11 @@ class Laboratory:
         )
 
     def restart(self, learning_rates, seeds):
-        """Begins anew with other runs, without compiling anew.
+        """Starts over with other runs, without recompiling.
 
         Args:
-            learning_rates: list of as many floats as at first.
-            seeds: list of as many ints.
+            learning_rates: list of R floats.
+            seeds: list of R ints.
         """
         if len(seeds) != self.num_runs:
             raise ValueError(
@@ -122,8 +122,8 @@ class Laboratory:
             )
         self.iteration = 0
         self._rates = np.array(learning_rates, "float32")
-        self._highest = np.zeros_like(self._rates)  # Until now, of each.
-        # Inputs and states that wait for their error gradients, and these.
+        self._highest = np.zeros_like(self._rates)  # So far, per run.
+        # Inputs and states waiting for error gradients, and these gradients.
         self._queues = [
             collections.deque() for _ in range(self._num_modules - 1)
         ]
@@ -134,7 +134,7 @@ class Laboratory:
         return [*zip(*(initial[seed] for seed in seeds))]
 
     def _weights(self, seed):
-        """Makes a network; returns the weights of its modules."""
+        """Builds a network; returns the weights of its modules."""
         keras.utils.set_random_seed(seed)
         network = self._make()
         for layer in private.sublayers(network):
@@ -156,13 +156,13 @@ class Laboratory:
         ]
 
     def train(self, x, y, exact=False):
-        """One iteration of all runs.
+        """Runs one iteration of all runs.
 
         Args:
-            x: nest of arrays of shape (R, batch, ...), a mini-batch for each.
+            x: nest of arrays of shape (R, batch, ...), a mini-batch per run.
             y: array of shape (R, batch, ...).
-            exact: bool, whether it is one of back-propagation, at the weights
-                of today; what waits for late error gradients is left waiting.
+            exact: bool, whether to use back-propagation, at the current
+                weights; inputs waiting for late error gradients keep waiting.
 
         Returns:
             Array of shape (R,), the losses.
@@ -213,7 +213,7 @@ class Laboratory:
         return np.float32(rates * high**share * low**(1 - share))
 
     def _fill(self, x):
-        """Fills queues with what has the right shapes; nothing is learned."""
+        """Fills queues with values of the right shapes; nothing is learned."""
         self._deltas = []
         features = keras.tree.map_structure(tf.zeros_like, x)
         for module, queue in zip(self._modules, self._queues):
@@ -280,12 +280,12 @@ class Laboratory:
         return loss
 
     def evaluate(self, x, y, batch_size=250):
-        """The loss and the accuracy of all runs.
+        """Returns the loss and the accuracy of all runs.
 
         Args:
             x: array of examples, the same for all runs.
             y: array of class numbers.
-            batch_size: int, at most; the rest that fills no batch is left out.
+            batch_size: int, at most; an incomplete last batch is dropped.
 
         Returns:
             Tuple of two arrays of shape (R,): mean losses, and the share of
@@ -315,7 +315,7 @@ class Laboratory:
         return loss, tf.reduce_mean(tf.cast(right, loss.dtype))
 
     def weights(self, run):
-        """The trained weights of a run, in the order of the modules.
+        """Returns the trained weights of a run, in the order of the modules.
 
         Args:
             run: int.
@@ -330,7 +330,7 @@ class Laboratory:
 
 
 def _check_optimizer(optimizer):
-    """Refuses optimizers whose copies would do otherwise."""
+    """Refuses optimizers whose copies would behave differently."""
     if leaves(optimizer) != [optimizer] or (
         optimizer.gradient_accumulation_steps
         or getattr(optimizer, "_exclude_from_weight_decay", None)

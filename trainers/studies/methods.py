@@ -1,4 +1,4 @@
-"""Ways to train with late gradients that are compared."""
+"""Methods of training with late gradients, to be compared."""
 
 import dataclasses
 
@@ -15,20 +15,20 @@ OPTIMIZERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """One way to train.
+    """One training method.
 
     Attributes:
         title: str, for tables.
         policy: `fr_keras.DelayPolicy`, or `None` for the paper's algorithm.
         gradient_shrink: float, β.
-        accumulation: int, M: the mean of so many mini-batches' gradients is an
-            update. There are as many examples, so fewer updates.
+        accumulation: int, M: gradients averaged for each update. The number of
+            examples stays the same, so there are fewer updates.
         optimizer: dict of arguments of the optimizer.
         warms_up: bool, whether the learning rate rises at first.
-        exact_share: float, the share of the iterations, the last ones, that
-            are back-propagation.
-        exact: str, the name of the method that is back-propagation with the
-            same optimizer and batches.
+        exact_share: float, the share of the iterations, at the end, that use
+            back-propagation.
+        exact: str, the name of the back-propagation method with the same
+            optimizer and batches.
     """
 
     title: str
@@ -42,14 +42,14 @@ class Method:
 
 
 class Fixed(fr_keras.DelayPolicy):
-    """Learning rates that fall with the delay alike from first to last."""
+    """Learning rates reduced by delay, by the same factor throughout."""
 
     def decayed_learning_rate(self, delay):
         return self.learning_rate(delay)
 
 
 class RatesOnly(Fixed):
-    """Learning rates by delay, at the weights of today."""
+    """Learning rates reduced by delay, at the current weights."""
 
     def play(self, delay, momentum):
         return 0.0
@@ -58,14 +58,14 @@ class RatesOnly(Fixed):
 
 
 class LessMomentum(RatesOnly):
-    """The momentum that is left of a gradient after 1 + s updates."""
+    """Momentum μ^(1 + s), what is left of a gradient after 1 + s updates."""
 
     def momentum(self, delay, momentum):
         return momentum ** (1 + delay)
 
 
 class MoreMomentum(fr_keras.DelayPolicy):
-    """0.95 for 0.9: a look-ahead gains the more, the more momentum there is."""
+    """0.95 instead of 0.9: look-ahead gains more with more momentum."""
 
     def momentum(self, delay, momentum):
         return (1 + momentum) / 2

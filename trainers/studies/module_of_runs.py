@@ -1,4 +1,4 @@
-"""A module of many networks at once."""
+"""One module of many networks at once."""
 
 import keras
 import numpy as np
@@ -10,16 +10,16 @@ from fr_keras.engine import private
 
 
 class Module:
-    """A module of all runs: variables with a first dimension of runs.
+    """One module of all runs; runs are the first dimension of its variables.
 
     Args:
         submodel: `keras.Model`.
-        optimizer: as of `Laboratory`.
+        optimizer: as for `Laboratory`.
         policy: `fr_keras.DelayPolicy` or `None`.
         delay: int, s.
-        accumulation: int, M, of how many gradients an update is.
-        initial: list with the pair of lists of arrays for each run, weights
-            and other variables.
+        accumulation: int, M, gradients averaged for each update.
+        initial: list with a pair of lists of arrays for each run, weights and
+            other variables.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Module:
         }
 
     def restart(self, initial):
-        """Begins anew, with weights of the same shapes.
+        """Starts over with weights of the same shapes.
 
         Args:
-            initial: as at first.
+            initial: as for the constructor.
         """
         ours = self.weights, self.state
         for of_kind, variables in zip(zip(*initial), ours):
@@ -71,7 +71,7 @@ class Module:
             variable.assign(tf.zeros_like(variable))
 
     def ahead(self, name, rate):
-        """The weights of all runs, as far ahead as the policy says."""
+        """Returns the weights of all runs, as far ahead as the policy says."""
         weights = self.today()
         if not self._factors or not self._factors[name]:
             return weights
@@ -81,11 +81,11 @@ class Module:
         return [w + self._factors[name] * d for w, d in zip(weights, steps)]
 
     def today(self):
-        """The weights of all runs."""
+        """Returns the current weights of all runs."""
         return [weight.read_value() for weight in self.weights]
 
     def _steps(self, slots, changes, rate):
-        """The last steps of one run, as `look_ahead` has them."""
+        """Returns the last steps of one run, as in `look_ahead`."""
         from_slots = steps_from_slots(self._optimizer)
         if from_slots is None:
             last = tf.cast(slots[self._rate], rate.dtype)
@@ -102,7 +102,7 @@ class Module:
         for variable, value in zip(self.state, state):
             variable.assign(value)
 
-    # One run each; `vectorized` makes it all.
+    # The methods below handle one run; `vectorized` extends them to all.
 
     def call(self, x, state, weights):
         return self.submodel.stateless_call(weights, state, x, training=True)
@@ -139,19 +139,19 @@ class Module:
                 unconnected_gradients="zero",
             )
             if len(inputs) < len(keras.tree.flatten(x)):
-                return of_weights, 0.0  # Of data, which nobody needs.
+                return of_weights, 0.0  # Gradients of data are not used.
             return of_weights, keras.tree.pack_sequence_as(x, of_inputs)
 
         return outputs, losses, moved, gradients
 
     def update(self, gradients, rate, count):
-        """Updates all runs, if it is time.
+        """Updates all runs, if an update is due.
 
         Args:
             gradients: list of tensors.
             rate: tensor, the learning rate of each run.
-            count: scalar tensor, how many gradients there were before, which
-                is below 0 during warm-up.
+            count: scalar tensor, the number of gradients before, which is
+                below 0 during warm-up.
         """
         is_active = count >= 0
         if self._every > 1:
@@ -178,10 +178,10 @@ class Module:
 
 
 def _stateless(optimizer):
-    """A copy of an optimizer that assigns nothing.
+    """Returns a copy of an optimizer that assigns nothing.
 
-    On TensorFlow, Keras' optimizers can do no `stateless_apply`, since they
-    assign by `tf.distribute`. As they are written for all backends they can.
+    On TensorFlow, Keras' optimizers do not support `stateless_apply`, since
+    they assign by `tf.distribute`. Their methods for all backends do.
     """
     names = (
         "stateless_apply", "assign", "assign_add", "assign_sub", "_var_key",
@@ -194,9 +194,10 @@ def _stateless(optimizer):
 
 
 def vectorized(function, *args):
-    """A function of one run, for all runs at once.
+    """Applies a function of one run to all runs at once.
 
-    Convolutions, of which TensorFlow knows no such form, run after run.
+    Convolutions, which TensorFlow cannot vectorize, are run one after the
+    other.
     """
     return tf.vectorized_map(
         lambda each: function(*each), args, warn=False

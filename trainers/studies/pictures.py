@@ -1,4 +1,4 @@
-"""Pictures of a study: losses, and the time until one is reached."""
+"""Plots of a study: losses, and the time until a loss is reached."""
 
 import os
 
@@ -10,7 +10,7 @@ from trainers.studies.cases import WINDOW
 from trainers.studies.methods import METHODS, is_exact
 from trainers.studies.tasks import TASKS
 
-# Okabe and Ito's colours, told apart by all; the line tells it again.
+# Okabe and Ito's colours, safe for colour blindness; lines differ too.
 _STYLES = [
     {"color": color, "linestyle": linestyle}
     for color, linestyle in (
@@ -27,8 +27,8 @@ def write(folder, found):
     """Draws `TASK.png` for each task, and `time_to_loss.png`.
 
     Args:
-        folder: str, where to.
-        found: list of dicts, as of `cases.Case.results`.
+        folder: str, the directory to write to.
+        found: list of dicts, as returned by `cases.Case.results`.
     """
     for task in dict.fromkeys(results["task"] for results in found):
         cases = {
@@ -44,7 +44,7 @@ def write(folder, found):
 
 
 def losses(task, cases):
-    """Training loss against iterations, a row for each optimizer.
+    """Plots training loss against iterations, a row for each optimizer.
 
     Args:
         task: str.
@@ -89,10 +89,10 @@ def losses(task, cases):
 
 
 def curve(results):
-    """The mean training loss over the runs that have not diverged.
+    """Returns the mean training loss over the runs that did not diverge.
 
     Args:
-        results: dict, as of `cases.Case.results`.
+        results: dict, as returned by `cases.Case.results`.
 
     Returns:
         Array with a loss for every `WINDOW` iterations.
@@ -103,17 +103,17 @@ def curve(results):
 
 
 def time_to_loss(found):
-    """Time until a loss is reached, if there were K devices.
+    """Plots the time until a loss is reached, on K hypothetical devices.
 
-    Time is in forward passes of the whole network by one device, Kτ with τ
-    that of a module, of which a backward pass is two. Per iteration
+    The unit is a forward pass of the whole network on one device, Kτ, with τ
+    that of a module; a backward pass takes two. Per iteration,
     back-propagation takes 3 Kτ, Features Replay 4τ, and an ideal exact
     pipeline of M micro-batches 3τ + τ (K − 1) / M (ZB-H1 of
-    https://arxiv.org/abs/2401.10241). The loss is that which back-propagation
-    reaches after `TARGET` of its iterations.
+    https://arxiv.org/abs/2401.10241). The loss is the one that
+    back-propagation reaches after `TARGET` of its iterations.
 
     Args:
-        found: list of dicts, as of `cases.Case.results`.
+        found: list of dicts, as returned by `cases.Case.results`.
 
     Returns:
         `matplotlib.figure.Figure`, with axes for each task and optimizer, or
@@ -150,7 +150,7 @@ def time_to_loss(found):
     return figure
 
 
-# After which share of its iterations back-propagation has the loss, and M.
+# Share of its iterations after which back-propagation has the loss, and M.
 TARGET = 0.6
 MICROBATCHES = 8
 
@@ -188,12 +188,12 @@ def _draw_times(ax, group):
 
 
 def _smoothed(losses):
-    """Means of three neighbours, as noise may touch a loss early."""
+    """Means of three neighbours, since noise may touch a loss early."""
     return np.convolve(losses, np.ones(3) / 3, "valid")
 
 
 def _iterations_to(losses, target):
-    """Iterations until a smoothed curve is at most a loss, or NaN."""
+    """Iterations until a smoothed curve falls to a loss, or NaN."""
     at = np.flatnonzero(losses <= target)
     return WINDOW * (at[0] + 2) if len(at) else np.nan
 

@@ -1,4 +1,4 @@
-"""The largest step that a late gradient bears, for one curvature."""
+"""The largest stable step for a late gradient, for one curvature."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ import numpy as np
 def largest_step(delay, momentum, ahead=0.0):
     """The largest stable γλ / (1 - μ) on a quadratic.
 
-    With curvature λ, w goes to 0 by
+    With curvature λ, w converges to 0 by
 
         w_{t+1} = (1 + μ) w_t - μ w_{t-1} - γλ ŵ_{t-s},
         ŵ_t = w_t + f (w_t - w_{t-1}),
@@ -15,7 +15,7 @@ def largest_step(delay, momentum, ahead=0.0):
     circle.
 
     Args:
-        delay: int, s, by how many updates the gradient is late.
+        delay: int, s, delay of the gradient in updates.
         momentum: float, μ.
         ahead: float, f, how far ahead of w the gradient is computed.
 

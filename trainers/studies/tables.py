@@ -10,10 +10,10 @@ from trainers.studies.tasks import TASKS
 
 
 def text(found):
-    """All tables, as Markdown.
+    """Returns all tables, as Markdown.
 
     Args:
-        found: list of dicts, as of `cases.Case.results`.
+        found: list of dicts, as returned by `cases.Case.results`.
 
     Returns:
         str, a table for each task and optimizer.
@@ -50,7 +50,7 @@ def _table(task, optimizer, cases):
 
 
 def _baseline(method):
-    """What a method is compared with; all exact ones with the plain one."""
+    """The baseline of a method; that of all exact ones is the plain one."""
     return "backprop" if is_exact(method) else METHODS[method].exact
 
 
@@ -71,7 +71,7 @@ def _mean_and_std(values, factor, digits):
 
 
 def behind(exact, case):
-    """How far a method is behind back-propagation, in its deviations.
+    """How far a method is behind back-propagation, in standard deviations.
 
     Args:
         exact: results of back-propagation.
@@ -79,8 +79,8 @@ def behind(exact, case):
 
     Returns:
         float, the difference of the mean test losses, positive if the method's
-        is higher, by the standard deviation over the seeds of
-        back-propagation; `None` if a training diverged.
+        is higher, divided by back-propagation's standard deviation over seeds;
+        `None` if a training diverged.
     """
     if None in [*exact["test_loss"], *case["test_loss"]]:
         return None

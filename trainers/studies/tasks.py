@@ -1,4 +1,4 @@
-"""Tasks on which ways to train are compared."""
+"""Tasks on which training methods are compared."""
 
 import collections
 import dataclasses
@@ -13,26 +13,26 @@ import fr_keras
 
 layers = keras.layers
 
-_LENGTH = 16  # Characters of a text that are seen at once.
+_LENGTH = 16  # Characters of a text in one example.
 _VOCABULARY = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is trained, and on what.
+    """A network and its data.
 
-    Networks have sixteen blocks or more, so that they can be cut into sixteen
-    modules, and no layers that draw random numbers.
+    Networks have at least sixteen blocks, so that they can be split into
+    sixteen modules, and no layers that draw random numbers.
 
     Attributes:
         title: str, for tables.
-        make: callable without arguments that makes the network, which gives
+        make: callable without arguments that makes the network, which outputs
             logits.
-        data: callable of a directory for prepared datasets, which returns a
-            `Data`.
+        data: callable that takes the directory of prepared datasets and
+            returns a `Data`.
         batch_size: int.
-        learning_rates: dict from the names of optimizers to floats, about what
-            back-propagation does best with.
+        learning_rates: dict from the names of optimizers to floats, roughly
+            the best for back-propagation.
     """
 
     title: str
@@ -92,13 +92,13 @@ def _classification(name, feature, scale, data_dir):
 
 
 def _text(data_dir):
-    """Each place of a text, with the characters after it to be predicted."""
+    """Windows at each position of a text, with next characters as targets."""
     texts = {
         split: "\n".join(text.decode() for text in examples["text"])
         for split, examples in _arrays("python_manual", data_dir).items()
     }
     most = collections.Counter(texts["train"]).most_common(_VOCABULARY - 1)
-    # What is left, number 0, is all other characters.
+    # Number 0 stands for all other characters.
     numbers = {character: i for i, (character, _) in enumerate(most, start=1)}
     windows = []
     for split, text in texts.items():
@@ -111,7 +111,7 @@ def _text(data_dir):
 
 
 def _residual_mlp(blocks=16, width=48):
-    """Dense blocks beside shortcuts, with no normalization."""
+    """Dense blocks with shortcuts, without normalization."""
     inputs = keras.Input((40,))
     x = layers.Dense(width)(inputs)
     for _ in range(blocks):
@@ -124,9 +124,9 @@ def _residual_mlp(blocks=16, width=48):
 
 
 def _residual_cnn(blocks=16, width=12):
-    """Convolutions beside shortcuts, with no normalization."""
+    """Convolutions with shortcuts, without normalization."""
     inputs = keras.Input((8, 8, 1))
-    # Of each square of 2×2 pixels one place with four channels.
+    # Each square of 2×2 pixels becomes one position with four channels.
     x = layers.Reshape((4, 2, 4, 2))(inputs)
     x = layers.Permute((1, 3, 2, 4))(x)
     x = layers.Reshape((4, 4, 4))(x)
@@ -140,7 +140,7 @@ def _residual_cnn(blocks=16, width=12):
 
 
 def _transformer(blocks=8, width=16):
-    """A decoder-only Transformer, normalized before each of its parts."""
+    """A decoder-only Transformer with pre-normalization."""
     tokens = keras.Input((_LENGTH,), dtype="int32")
     x = layers.Embedding(_VOCABULARY, width)(tokens)
     x = fr_keras.layers.PositionEmbedding()(x)
@@ -158,16 +158,15 @@ def _transformer(blocks=8, width=16):
 
 
 def _last(blocks):
-    """The initializer of what ends a block, the smaller the more there are."""
+    """Initializer of the last layer of a block, smaller for more blocks."""
     return keras.initializers.VarianceScaling(2 / blocks)
 
 
 @keras.saving.register_keras_serializable("fr_keras_studies")
 class Convolution(layers.Layer):
-    """A convolution of 3×3, written as one product of matrices.
+    """A 3×3 convolution, written as one matrix product.
 
-    Many networks go through such a product together, unlike through
-    `keras.layers.Conv2D`.
+    Unlike `keras.layers.Conv2D`, it can be computed for many networks at once.
 
     Args:
         filters: int.

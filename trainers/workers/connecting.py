@@ -1,4 +1,4 @@
-"""Flags that name the workers of a cluster, and what becomes of a run there."""
+"""Flags that name the workers of a cluster, and recovery of runs there."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from trainers.command import errors, signals
 
 FLAGS = flags.FLAGS
 
-# How many workers a run had that goes on in this process.
+# Initial number of workers of a run resumed in this process.
 _EXPECTED = "FR_KERAS_NUM_WORKERS"
 
 flags.DEFINE_list(
@@ -86,22 +86,22 @@ flags.register_multi_flags_validator(
 
 
 def is_wanted():
-    """Whether the run is one of a cluster."""
+    """Whether the run uses a cluster."""
     return bool(FLAGS.workers or FLAGS.cluster)
 
 
 @contextlib.contextmanager
 def connected(has_begun):
-    """Connects to the workers, if there are any, and watches them.
+    """Connects to the workers, if any, and watches them.
 
-    If one is lost, this process is replaced by one that goes on with the run,
-    as often as --recoveries says: what was begun on the others, and what waits
-    for an answer, is gone with it. It ends as if it had been killed, which a
-    run survives.
+    If a worker is lost, this process is replaced by one that resumes the run,
+    at most --recoveries times. This discards the work begun on the other
+    workers and the calls that wait for an answer. The process ends as if it
+    had been killed, which a run survives.
 
     Args:
-        has_begun: bool, whether the run goes on, so that workers that are not
-            there are lost.
+        has_begun: bool, whether the run is resumed, so that missing workers
+            count as lost.
 
     Raises:
         Unavailable: if the workers cannot be connected to.
@@ -127,7 +127,7 @@ def connected(has_begun):
     once = threading.Lock()
 
     def go_on_after(loss):
-        once.acquire()  # For good: the first to notice ends this process.
+        once.acquire()  # Permanently: the first to notice ends this process.
         _go_on_after(loss, workers)
 
     watch.start(go_on_after)
@@ -145,13 +145,13 @@ def connected(has_begun):
 
 
 def _without_lost(workers):
-    """Leaves out the workers that do not come back.
+    """Drops the workers that do not come back.
 
     Args:
         workers: list of str, addresses.
 
     Raises:
-        Unavailable: if that leaves none.
+        Unavailable: if none is left.
     """
     left = fr_keras.cluster.present(workers, FLAGS.wait_for_workers)
     lost = [address for address in workers if address not in left]
@@ -169,16 +169,16 @@ def _without_lost(workers):
 
 
 def _go_on_after(loss, workers):
-    """Goes on with the run in a new process, or ends; does not return.
+    """Resumes the run in a new process, or exits; does not return.
 
     Args:
         loss: str, which worker is lost, and how.
-        workers: list of str, the addresses of all of them.
+        workers: list of str, addresses of all workers.
     """
     left = FLAGS.recoveries - 1
     fr_keras.cluster.release(workers)
     if signals.noted() is not None:
-        # The workers may have been told to end, too.
+        # The workers may have received a signal, too.
         errors.tell(
             f"{loss}; the same command goes on from the newest checkpoint"
         )
@@ -188,7 +188,7 @@ def _go_on_after(loss, workers):
             f"{loss}; it was so too often (--recoveries). The same command "
             "goes on from the newest checkpoint"
         )
-        # Not by an exception, for which TensorFlow would have to return.
+        # Not by an exception, which would wait for TensorFlow to return.
         os._exit(errors.Unavailable.status)
     errors.tell(f"{loss}; goes on from the newest checkpoint when it is back")
     os.environ.setdefault(_EXPECTED, str(len(workers)))
@@ -204,19 +204,19 @@ def addresses(may_shrink=False):
     """The addresses of the cluster.
 
     Args:
-        may_shrink: bool, whether they may be fewer than the run began with.
+        may_shrink: bool, whether there may be fewer than the run began with.
 
     Returns:
         Tuple `(workers, coordinator)`: list of str and str or `None`.
 
     Raises:
-        UsageError: if what should tell them does not.
+        UsageError: if `--cluster` does not provide them.
     """
     if not FLAGS.cluster:
         return FLAGS.workers, None
     end = time.monotonic() + FLAGS.wait_for_workers
     while True:
-        # Pods come and go; the other resolvers read what is fixed.
+        # Pods come and go; the other resolvers read fixed lists.
         is_last = FLAGS.cluster != "kubernetes" or time.monotonic() > end
         try:
             spec = _cluster_spec(0 if may_shrink and is_last else int(
@@ -232,14 +232,14 @@ def addresses(may_shrink=False):
 
 
 class _NotYet(Exception):
-    """Workers that may be there later."""
+    """Workers that may become available later."""
 
 
 def _cluster_spec(expected):
-    """What `--cluster` says, a dict from jobs to lists of addresses.
+    """The cluster named by `--cluster`, a dict from jobs to address lists.
 
     Args:
-        expected: int, how many workers it must name at least.
+        expected: int, minimum number of workers.
 
     Raises:
         UsageError: if it names no cluster.
@@ -248,9 +248,9 @@ def _cluster_spec(expected):
     given = f"--cluster={FLAGS.cluster}"
     try:
         spec = resolver().cluster_spec().as_dict()
-    # The resolvers have no exception of their own.
+    # The resolvers have no specific exception.
     except Exception as error:
-        # As TensorFlow's has it for a pod that does not run.
+        # TensorFlow's resolver raises it for a pod that does not run.
         kind = _NotYet if type(error) is RuntimeError else errors.UsageError
         raise kind(f"{given}: no workers are known: {error!r}") from error
     workers = spec.get("worker")
@@ -265,7 +265,7 @@ def _cluster_spec(expected):
 
 
 def port_of_worker():
-    """The port that the cluster says this worker has."""
+    """The port that the cluster assigns to this worker."""
     if FLAGS.cluster is None:
         raise errors.UsageError(
             "--port or --cluster must say on which port to listen. "
@@ -274,7 +274,7 @@ def port_of_worker():
     if FLAGS.cluster == "kubernetes":
         return FLAGS.worker_port
     if FLAGS.cluster == "slurm":
-        # As the resolver gives ports to the tasks of a machine.
+        # As the resolver assigns ports to the tasks of a machine.
         local = os.environ.get("SLURM_LOCALID", "")
         if not (local.isascii() and local.isdigit()):
             raise errors.UsageError(
@@ -299,8 +299,8 @@ def resolver():
     if FLAGS.cluster == "tf_config":
         return resolvers.TFConfigClusterResolver()
     if FLAGS.cluster == "slurm":
-        # In the batch script, which is no step, the step's variables are those
-        # of the job.
+        # The batch script is not a step; the step's variables are those of the
+        # job there.
         for of_step, of_job in (
             ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"),
             ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),
@@ -308,8 +308,8 @@ def resolver():
         ):
             if of_job in os.environ:
                 os.environ.setdefault(of_step, os.environ[of_job])
-        # Slurm itself says which GPUs a task sees; the resolver must be told
-        # of more than there are tasks, or it forgets some.
+        # Slurm itself decides which GPUs a task sees; the resolver must be
+        # given more of them than there are tasks, or it drops some tasks.
         return resolvers.SlurmClusterResolver(
             port_base=FLAGS.worker_port, gpus_per_node=10_000, gpus_per_task=1,
             auto_set_gpu=False,

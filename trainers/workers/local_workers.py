@@ -1,4 +1,4 @@
-"""Workers on this machine, on loopback, each on a core of its own."""
+"""Workers on this machine, on loopback, each on its own core."""
 
 import contextlib
 import subprocess
@@ -9,18 +9,18 @@ import time
 from trainers.command import cores, errors
 from trainers.workers import root
 
-# Seconds before one that has died at once is started again, so many times.
+# Seconds before each restart after a quick death; no further ones follow.
 _PAUSES = (0, 1, 2, 4, 8, 16)
-# From when on a worker has not died at once.
+# A worker that lived longer, in seconds, did not die at once.
 _LONG = 60.0
 
 
 class Worker:
-    """A worker on loopback, started again when it dies.
+    """A worker on loopback, restarted when it dies.
 
     Args:
-        core: int, the number of the core that it runs on.
-        deterministic: bool, whether it computes the same twice.
+        core: int, the number of its core.
+        deterministic: bool, whether its computations are reproducible.
         allow_root: bool, whether it may run as root.
 
     Attributes:
@@ -49,9 +49,9 @@ class Worker:
                 sys.executable, "-m", "trainers.worker", f"--port={self._port}",
                 "--end_with_input", *self._flags,
             ],
-            # However this process ends, its end of the pipe is closed.
+            # The pipe is closed however this process ends.
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            # Ctrl-C is for the training, which needs the workers to end.
+            # Ctrl-C is for the training, which needs workers in order to end.
             start_new_session=True,
         )
         line = self.process.stdout.readline()
@@ -60,7 +60,7 @@ class Worker:
         self._port = int(line.partition("port ")[2].partition(",")[0])
 
     def _start_again(self):
-        """Starts it again whenever it dies, but not again and again."""
+        """Restarts the worker when it dies, but not indefinitely."""
         quick_deaths = 0
         while True:
             begun = time.monotonic()
@@ -90,9 +90,9 @@ class Worker:
                         self._start()
 
     def stop(self):
-        """Ends it."""
+        """Ends the worker."""
         self._over.set()
-        with self._starting:  # What is being started is ended, too.
+        with self._starting:  # Also ends one that is being started.
             self.process.kill()
         self.process.wait()
 
@@ -102,7 +102,7 @@ def started(count, deterministic=False):
     """Starts workers, and ends them afterwards.
 
     Args:
-        count: int; they share the cores if there are not enough.
+        count: int; workers share cores if there are not enough.
         deterministic: as for `Worker`.
 
     Yields:

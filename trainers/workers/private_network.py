@@ -1,4 +1,4 @@
-"""A network of its own for a process, which nobody else reaches."""
+"""A private network for a process, which nobody else can reach."""
 
 import ctypes
 import fcntl
@@ -12,24 +12,24 @@ import sys
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 _NETWORK = "/proc/self/ns/net"
-# Which network was entered, for `is_entered`.
+# Variable that names the entered network, for `is_entered`.
 _ENTERED = "FR_KERAS_PRIVATE_NETWORK"
-# As a file and not as a module, whose package imports TensorFlow: a process of
-# several threads may not move.
+# Run as a file, not as a module, because its package imports TensorFlow, and a
+# process with several threads may not move.
 _ALONE = [sys.executable, "-I", __file__]
 
 
 def enter():
-    """Moves this process, of one thread, into a network of its own.
+    """Moves this single-threaded process into a private network.
 
     Raises:
-        OSError: if the system does not give it one.
+        OSError: if the system does not allow it.
     """
     user, group = os.geteuid(), os.getegid()
     try:
         _unshare(_CLONE_NEWNET)
     except OSError:
-        # Whoever may not do that may have a namespace in which they may.
+        # Users without this right may have it in a namespace of their own.
         _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
         for name, text in (
             ("setgroups", "deny"), ("uid_map", f"{user} {user} 1"),
@@ -48,7 +48,7 @@ def enter():
 
 
 def _unshare(what):
-    # Python has `os.unshare` from 3.12 on.
+    # `os.unshare` is new in Python 3.12.
     library = ctypes.CDLL(None, use_errno=True)
     if not hasattr(library, "unshare"):
         raise OSError("only Linux has them")
@@ -58,7 +58,7 @@ def _unshare(what):
 
 
 def is_entered():
-    """Whether this process is in a network that was entered so."""
+    """Whether this process is in a network entered by `enter`."""
     try:
         return os.environ.get(_ENTERED) == os.readlink(_NETWORK)
     except OSError:
@@ -66,10 +66,10 @@ def is_entered():
 
 
 def begin_again():
-    """Replaces this process by the same command in a network of its own.
+    """Replaces this process by the same command in a private network.
 
     Returns:
-        str, why that cannot be, if it returns at all.
+        str, why that failed; it does not return otherwise.
     """
     tried = subprocess.run(
         [*_ALONE, sys.executable, "-c", ""], stderr=subprocess.PIPE, text=True,

@@ -1,4 +1,4 @@
-"""The flag that lets root run workers."""
+"""The flag that allows workers to run as root."""
 
 from absl import flags
 
@@ -14,5 +14,5 @@ flags.DEFINE_bool(
 
 
 def is_allowed():
-    """Whether workers may run as root: when asked, or where nobody else is."""
+    """Whether workers may run as root: by flag, or in a private network."""
     return FLAGS.allow_root or private_network.is_entered()

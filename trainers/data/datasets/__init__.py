@@ -1,4 +1,4 @@
-"""Datasets that are made without a network, as TFDS builders.
+"""Datasets that need no network, as TFDS builders.
 
-To import a module of this package registers its dataset.
+Importing a module of this package registers its dataset.
 """

@@ -7,10 +7,10 @@ _CLASSES, _SIZE, _PATTERN = 8, 8, 5
 
 
 class Patterns(tfds.core.GeneratorBasedBuilder):
-    """6,000 made-up images, 8×8 grey values, in eight classes.
+    """6,000 synthetic images, 8×8 grey values, in eight classes.
 
-    Each class is a pattern of 5×5 dark and light pixels, which lies anywhere
-    in noise, at any contrast, and is mirrored in half of the images.
+    Each class is a pattern of 5×5 dark and light pixels, placed at random in
+    noise, at random contrast, and mirrored in half of the images.
     """
 
     VERSION = tfds.core.Version("1.0.0")

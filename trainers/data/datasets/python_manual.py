@@ -9,9 +9,9 @@ import tensorflow_datasets as tfds
 class PythonManual(tfds.core.GeneratorBasedBuilder):
     """The topics of Python's `help`, half a million characters.
 
-    Of ten topics, in the order of their names, one is for testing and one for
-    validation. The text, so the dataset's version, is that of the Python that
-    runs.
+    Of every ten topics, sorted by name, one is for testing and one for
+    validation. The text, and so the dataset's version, is that of the running
+    Python.
     """
 
     VERSION = tfds.core.Version("{}.{}.{}".format(*sys.version_info))

@@ -1,4 +1,4 @@
-"""One-dimensional signals to be told apart, as a TFDS builder."""
+"""One-dimensional signals to classify, as a TFDS builder."""
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -7,12 +7,12 @@ _CLASSES, _LENGTH, _POINTS = 10, 40, 8
 
 
 class Signals(tfds.core.GeneratorBasedBuilder):
-    """6,000 made-up signals of 40 values in ten classes.
+    """6,000 synthetic signals of 40 values in ten classes.
 
-    Each class has a shape of eight points. It is stretched, moved, sheared
-    and hidden in smooth noise, as the digits of [MNIST-1D](
-    https://arxiv.org/abs/2011.14439) are, which need not be told apart by eye
-    to tell methods of training apart.
+    Each class is a shape of eight points, stretched, moved, sheared and hidden
+    in smooth noise, like the digits of [MNIST-1D](
+    https://arxiv.org/abs/2011.14439), which distinguish training methods even
+    if the eye cannot distinguish the digits.
     """
 
     VERSION = tfds.core.Version("1.0.0")
