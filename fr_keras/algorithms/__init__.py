@@ -1,4 +1,4 @@
-"""Training algorithms, by name; each lies in a file of its own."""
+"""Training algorithms by name, each in its own file."""
 
 from fr_keras.algorithms.backprop import Backprop
 from fr_keras.algorithms.ddg import DDG

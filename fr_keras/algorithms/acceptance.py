@@ -1,4 +1,4 @@
-"""What an algorithm takes as its model, and the copy that it trains."""
+"""Checks the model passed to an algorithm and makes the copy to train."""
 
 import keras
 
@@ -8,14 +8,15 @@ from fr_keras.engine.user_warnings import warn
 
 
 def check_modules(modules, num_modules):
-    """Returns ready-made modules, seen to be modules, as a list.
+    """Checks ready-made modules and returns them as a list.
 
     Args:
-        modules: list or tuple, of what should be Keras layers.
-        num_modules: int, how many there should be, or `None`.
+        modules: list or tuple, which should contain Keras layers.
+        num_modules: int, the expected number of modules, or `None`.
 
     Raises:
-        ValueError: if it is none of Keras layers, or of another length.
+        ValueError: if it is empty, contains anything but Keras layers, or has
+            another length.
     """
     for module in modules:
         if not isinstance(module, keras.layers.Layer):
@@ -37,8 +38,8 @@ def check_modules(modules, num_modules):
     return list(modules)
 
 
-# What a subclass of a Functional model may do otherwise in training, and
-# modules would not.
+# Methods by which a subclass of a Functional model may change training, and
+# which modules would not call.
 _STEPS = (
     "call", "train_step", "test_step", "predict_step", "compute_loss",
     "compute_metrics",
@@ -46,13 +47,13 @@ _STEPS = (
 
 
 def check_overrides(model):
-    """Refuses a model whose class trains otherwise than `compile` says.
+    """Rejects a model whose class changes how it trains.
 
     Args:
-        model: what is to be cut.
+        model: the model to split.
 
     Raises:
-        ValueError: if it is a graph with methods of its own.
+        ValueError: if it is a graph that overrides such methods.
     """
     if not isinstance(model, keras.Model):
         return
@@ -70,16 +71,16 @@ def check_overrides(model):
 
 
 def checked(model):
-    """The same model, seen to be its layers, nested ones one by one.
+    """Checks that a model computes what its layers do, including nested ones.
 
     Args:
         model: `keras.Model`.
 
     Returns:
-        The same.
+        `model`.
 
     Raises:
-        ValueError: if it computes something else than its layers do.
+        ValueError: if it does not compute what its layers do.
     """
     differs = sameness.first_difference(model, model)
     if differs is not None:
@@ -92,13 +93,13 @@ def checked(model):
 
 
 def copied(model):
-    """A copy of a model; warns of what is not a copy, or of another class.
+    """Copies a model; warns of layers not copied and of a lost class.
 
     Args:
         model: `keras.Model` or layer.
 
     Returns:
-        The same.
+        `keras.Model` or layer.
     """
     copy, kept, lost = copying.copy_model(model)
     if lost is not None:

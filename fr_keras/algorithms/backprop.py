@@ -14,22 +14,22 @@ from fr_keras.engine.forward_backward import record
 class Backprop(Algorithm):
     """Trains K modules on K devices by back-propagation.
 
-    Every module runs its forward and its backward pass on its own device, one
-    module after the other, so one device is busy at a time (*backward
-    locking*). The numbers are those of the uncut network on one device.
+    Every module runs its forward and backward passes on its own device, one
+    module after the other, so only one device is busy at a time (*backward
+    locking*). The results are those of the unsplit network on one device.
 
     Attributes and errors are those of `fr_keras.algorithms.base.Algorithm`.
 
     Args:
-        model: Sequential or Functional `keras.Model`, which is split and stays
-            as it is (a copy of it is trained), or a list of K modules.
+        model: Sequential or Functional `keras.Model` to split (a copy of it is
+            trained, and `model` is not changed), or a list of K modules.
         num_modules: int, K, or `None` for one module per device.
-        devices: list of K device names, or `None` for the GPUs, or else the
-            logical CPU devices.
-        costs: dict from layer names to costs by which the modules are balanced,
+        devices: list of K device names. `None` uses the GPUs or, without a
+            GPU, the logical CPU devices.
+        costs: dict from layer name to cost, by which the modules are balanced,
             `"measured"`, or `None` for estimates (see `fr_keras.partition`).
         copy: bool. `False` trains the layers of `model` themselves.
-        **kwargs: of `keras.Model`.
+        **kwargs: arguments of `keras.Model`.
 
     Example:
 

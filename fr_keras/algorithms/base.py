@@ -1,4 +1,4 @@
-"""What all algorithms share: a `keras.Model` made of modules on devices."""
+"""Base class of all algorithms: a `keras.Model` of modules on devices."""
 
 import dataclasses
 import os
@@ -27,47 +27,47 @@ from fr_keras.visualization.summary import summary
 
 
 class Algorithm(Face):
-    """A network cut into K modules on K devices, and a way to train it.
+    """A network split into K modules on K devices, and a method to train it.
 
-    A subclass says how the iterations of its method go (`make_functions` and
-    `train_steps`, see `fr_keras.algorithms.trainer.ModuleTrainer`).
+    Subclasses implement the iterations of their method in `make_functions` and
+    `train_steps` (see `fr_keras.algorithms.trainer.ModuleTrainer`).
 
     Args:
-        model: Sequential or Functional `keras.Model` to be cut (see
+        model: Sequential or Functional `keras.Model` to split (see
             `fr_keras.partition`), or a list of ready-made modules
-            (`keras.Model`s or layers of any kind), the output of one being
-            the input of the next. A model that is cut stays as it is: what is
-            trained is a copy on the modules' devices, which `to_keras` gives
-            back. Ready-made modules are moved to their devices and trained
+            (`keras.Model`s or layers of any kind), each taking the output of
+            the one before. A model to split is not changed: a copy on the
+            modules' devices is trained, and `to_keras` returns the result.
+            Ready-made modules are moved to their devices and trained
             themselves.
         num_modules: int, K, or `None` for one module per device.
-        devices: list of device names, or `None` for the GPUs there are, else
-            the logical CPU devices (see
+        devices: list of device names. `None` uses the available GPUs or,
+            without a GPU, the logical CPU devices (see
             `fr_keras.engine.placement.assign_devices`).
-        costs: what layers cost, as for `fr_keras.partition`, which balances
-            the modules by it; or `"measured"`, for what
-            `fr_keras.measure_costs` measures now on the first device.
-        copy: bool. `False` trains the layers of `model` themselves, moved to
-            the devices, and leaves `model` with the weights that were trained.
-            A layer that Keras cannot copy is trained itself in any case, and a
-            warning says so.
+        costs: costs of the layers, by which `fr_keras.partition` balances the
+            modules; or `"measured"` to measure them now on the first device
+            with `fr_keras.measure_costs`.
+        copy: bool. `False` moves the layers of `model` themselves to the
+            devices and trains them, so that `model` has the trained weights
+            afterwards. A layer that Keras cannot copy is trained itself in any
+            case, with a warning.
 
     Attributes:
         costs: dict from layer name to the pair of costs (forward, backward) by
             which the modules are balanced, or `None` if they were estimated.
-        modules: tuple of K `keras.Model`s (or the layers that were given).
+        modules: tuple of K `keras.Model`s (or the given layers).
         devices: tuple of K full device names.
         num_modules: int, K.
 
     Raises:
-        ValueError: if the model cannot be cut into that many modules, Keras
-            cannot copy it, a device does not exist, or this is the scope of a
-            `tf.distribute` strategy.
+        ValueError: if the model cannot be split into that many modules, Keras
+            cannot copy it, a device does not exist, or a `tf.distribute`
+            strategy is in scope.
         TypeError: if `model` is neither a Sequential or Functional model nor
             a list.
     """
 
-    # Whether modules may share weights, which then cross with the features.
+    # Whether modules may share weights, which are then sent with the features.
     ties_weights = True
 
     def __init__(
@@ -106,12 +106,12 @@ class Algorithm(Face):
             check_overrides(model)
             network = copied(model) if copy else checked(model)
             submodels = split(network, cut)
-        # By which `compile` chooses to scale the loss.
+        # `compile` decides by its dtype policy whether to scale the loss.
         whole = submodels[-1] if isinstance(network, list) else network
         kwargs.setdefault("dtype", whole.dtype_policy)
         super().__init__(**kwargs)
-        # Keras tracks, saves and lists what is trained as a whole, so that its
-        # weights do not depend on where it is cut.
+        # Keras tracks, saves and lists the trained network as a whole, so that
+        # its weights do not depend on the split.
         self._network = network
         self._chain = None
         self._given_devices = devices
@@ -119,7 +119,7 @@ class Algorithm(Face):
         if isinstance(costs, Mapping):
             self._costs = {name: as_cost(cost) for name, cost in costs.items()}
         self._devices = placement.assign_devices(len(submodels), devices)
-        # Where a network that is trained itself comes from, for `to_keras`.
+        # Original places of a network that is not copied, for `to_keras`.
         self._homes = None if copy else _Homes([
             (variable, variable.value.device)
             for variable in holdings.variables(network)
@@ -132,7 +132,7 @@ class Algorithm(Face):
         self.built = self._layers_are_built()
 
     def _take_to_devices(self):
-        """Moves the modules to their devices, where they are not there."""
+        """Moves the modules to their devices, if they are elsewhere."""
         for module in self.modules_at_work:
             placement.move([module.submodel], module.device)
         for part in self.parts:
@@ -154,7 +154,7 @@ class Algorithm(Face):
 
     @property
     def parts(self):
-        """list of `keras.layers.Layer`, what was given: one, or the modules."""
+        """list of `keras.layers.Layer`: the network, or the given modules."""
         network = self._network
         return list(network) if isinstance(network, list) else [network]
 
@@ -178,15 +178,15 @@ class Algorithm(Face):
         """Returns the trained network as one plain Keras model.
 
         Returns:
-            `keras.Model` with the structure and, where it can be made again,
-            the class of the model that was given, and the weights of today;
-            later training does not change it. With `copy=False` it is the
-            very model that was given, its variables back where they were until
-            `fit`, `evaluate` or `predict` is called next.
+            `keras.Model` with the structure, the current weights and, where it
+            can be re-created, the class of the given model; later training
+            does not change it. With `copy=False` it is the given model itself,
+            its variables back in their original places until the next call of
+            `fit`, `evaluate` or `predict`.
 
         Raises:
-            ValueError: if ready-made modules were given and it is not known
-                what they take, or Keras cannot copy them.
+            ValueError: if ready-made modules were given whose input is not
+                known, or which Keras cannot copy.
         """
         if self._homes is not None:
             placement.put(self._homes.places)
@@ -229,23 +229,23 @@ class Algorithm(Face):
     ):
         """Prints a table of the modules, as `fr_keras.summary` does.
 
-        If asked for layers by one of the last three arguments, the layers
-        follow, as Keras prints them.
+        If one of the last three arguments is set, Keras' table of the layers
+        follows.
 
         Args:
-            line_length: int, characters in a line, or `None` for 100 in the
-                table of the modules and what Keras chooses in that of layers.
+            line_length: int, characters per line, or `None` for 100 in the
+                table of the modules and Keras' default in that of the layers.
             positions: as for `keras.Model.summary`, for the table of layers.
             print_fn: callable, called with each line, or `None` for `print`.
-            expand_nested: bool, whether to print all layers, those of nested
-                models too.
+            expand_nested: bool, whether to print all layers, including those
+                of nested models.
             show_trainable: bool, whether to print all layers and whether each
                 is trainable.
-            layer_range: list of two names of layers, or regular expressions,
-                the first and the last layer to be printed.
+            layer_range: list of two layer names or regular expressions, the
+                first and the last layer to print.
 
         Raises:
-            ValueError: if `layer_range` names no layers.
+            ValueError: if `layer_range` matches no layers.
         """
         summary(self, None, print_fn or print, line_length or 100)
         if not (expand_nested or show_trainable or layer_range):
@@ -275,7 +275,7 @@ class Algorithm(Face):
             "model": keras.saving.serialize_keras_object(self._network),
             "num_modules": self.num_modules,
             "devices": self._given_devices,
-            # Measured anew, they would be others, and so perhaps the modules.
+            # Measuring again would give other costs, and perhaps modules.
             "costs": self.costs and {
                 name: list(cost) for name, cost in self.costs.items()
             },
@@ -286,7 +286,7 @@ class Algorithm(Face):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """Makes a model that was saved, on the devices that are here."""
+        """Re-creates a saved model on the devices available here."""
         config = dict(config)
         config["model"] = keras.saving.deserialize_keras_object(
             config["model"], custom_objects=custom_objects
@@ -301,7 +301,7 @@ class Algorithm(Face):
             config["devices"] = None
         data = config.pop("data")
         if not isinstance(config["model"], list):
-            config["copy"] = False  # Nobody else has it.
+            config["copy"] = False  # Nothing else refers to it.
         model = cls(**config)
         model._homes = None
         if data is not None:
@@ -311,6 +311,6 @@ class Algorithm(Face):
 
 @dataclasses.dataclass
 class _Homes:
-    """Where variables were. (A list of them Keras would track.)"""
+    """Original places of variables. (Keras would track a list of them.)"""
 
     places: list

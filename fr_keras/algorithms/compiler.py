@@ -1,4 +1,4 @@
-"""How training is configured: `compile`, one optimizer for each module."""
+"""Configures training: `compile`, with one optimizer per module."""
 
 import inspect
 import numbers
@@ -16,38 +16,37 @@ from fr_keras.engine.user_warnings import warn
 
 
 class ModuleCompiler(ModuleFitter):
-    """What `compile` does with modules on devices."""
+    """Implements `compile` for modules on devices."""
 
     def compile(
         self, optimizer="rmsprop", *args, jit_compile="auto", **kwargs
     ):
         """Configures the model for training.
 
-        The arguments are those of `keras.Model.compile`, and mean the same,
-        except:
+        The arguments are those of `keras.Model.compile`, with the same meaning
+        except for:
 
         Args:
-            optimizer: every module gets a copy of its own. A schedule is
-                evaluated at the number of the iteration, the same for all
-                modules; `clipnorm` and `global_clipnorm` act on each module
-                by itself, so that no module waits for another.
+            optimizer: every module gets its own copy. A schedule is evaluated
+                at the iteration number, the same for all modules; `clipnorm`
+                and `global_clipnorm` act on each module separately, so that no
+                module waits for another.
             steps_per_execution: int, U. One call of the training function
                 runs U iterations in one graph, in which the work of different
-                modules overlaps (for the methods that allow it). The numbers
+                modules overlaps (for the methods that allow it). The results
                 are those of U single steps.
-            jit_compile: `True` compiles every module by itself with XLA, for
+            jit_compile: `True` compiles every module separately with XLA, for
                 its own device; a module with layers that XLA cannot compile
-                runs without it, and a warning says so. `"auto"`, the default,
-                and `False` do not.
+                runs without it, with a warning. `"auto"`, the default, and
+                `False` do not use XLA.
 
-        Compiling again begins the training anew, with no features or error
-        gradients left from before. As in Keras, an optimizer that is given
-        again (or `model.optimizer`) goes on with its state, and another one
-        is fresh.
+        Compiling again restarts training and discards stored features and
+        error gradients. As in Keras, passing the same optimizer (or
+        `model.optimizer`) again keeps its state, and another one starts fresh.
 
         Raises:
             ValueError: in the scope of a `tf.distribute` strategy, or if
-                `steps_per_execution` is not a number of iterations.
+                `steps_per_execution` is not a positive integer.
         """
         self._check_no_strategy()
         given = inspect.signature(keras.Model.compile).bind(
@@ -59,7 +58,7 @@ class ModuleCompiler(ModuleFitter):
                 "`steps_per_execution` must be an integer, at least 1. "
                 f"Received: steps_per_execution={steps!r}"
             )
-        # Where they are already, unless another model took them.
+        # They are there already, unless another model has moved them.
         self._take_to_devices()
         with tf.device(self.devices[-1]):  # For the metrics' variables.
             super().compile(
@@ -86,16 +85,16 @@ class ModuleCompiler(ModuleFitter):
         self.begin_anew()
 
     def adjust_optimizer(self, k, optimizer, given):
-        """Sets what a module's optimizer has otherwise than others (hook).
+        """Adjusts the optimizer of one module (hook).
 
         Args:
             k: int, the number of the module, from 0.
             optimizer: the module's `keras.optimizers.Optimizer`, a copy.
-            given: the optimizer that was given to `compile`.
+            given: the optimizer passed to `compile`.
         """
 
     def begin_anew(self):
-        """Forgets the training so far; called by `compile` (hook)."""
+        """Discards the training so far; called by `compile` (hook)."""
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -108,16 +107,16 @@ class ModuleCompiler(ModuleFitter):
         self._build_optimizer()
 
     def _build_optimizer(self):
-        """Makes the optimizers' variables, where the layers have theirs."""
+        """Creates the optimizers' variables, once all layers are built."""
         if not self.optimizer.built and self._layers_are_built():
             self.optimizer.build(self.trainable_variables)
 
     def on_devices(self, functions):
-        """Makes functions of the modules work on the modules' devices.
+        """Wraps functions of the modules to run on the modules' devices.
 
         Args:
             functions: iterable of callables on nests of tensors, one for each
-                module, from the first up.
+                module, starting with the first.
 
         Returns:
             List of `DeviceFunction`s.
@@ -130,7 +129,7 @@ class ModuleCompiler(ModuleFitter):
         ]
 
     def forward_functions(self, functions):
-        """Makes forward passes of the modules go from boundary to boundary.
+        """Wraps forward passes of the modules to run between boundaries.
 
         Args:
             functions: as for `on_devices`.
@@ -144,7 +143,7 @@ class ModuleCompiler(ModuleFitter):
         ]
 
     def backward_functions(self, functions):
-        """Makes backward passes of the modules go from boundary to boundary.
+        """Wraps backward passes of the modules to run between boundaries.
 
         Args:
             functions: as for `on_devices`.
@@ -158,7 +157,7 @@ class ModuleCompiler(ModuleFitter):
         ]
 
     def _choose_xla(self):
-        """Which modules are compiled with XLA, a list of K bools."""
+        """Chooses the modules to compile with XLA, a list of K bools."""
         if not self._xla_per_module or self.run_eagerly:
             return [False] * len(self.modules_at_work)
         chosen = []

@@ -13,42 +13,42 @@ from fr_keras.engine.forward_backward import ForwardBackward
 
 @keras.saving.register_keras_serializable("fr_keras")
 class DDG(FeaturesReplay):
-    """Trains K modules at the same time, from activations that were kept.
+    """Trains K modules in parallel, from stored activations.
 
     Decoupled parallel backpropagation with delayed gradients. As in Features
     Replay, module k uses the error gradient δ that it received one iteration
     ago, which belongs to mini-batch t - (K-k). But nothing is replayed:
     module k keeps the activations of its last K - k + 1 iterations, and runs
-    the backward pass of the forward pass that it made at iteration t - (K-k).
-    So g_k^t is the gradient of back-propagation at the weights w^{t-(K-k)} of
-    then, with respect to which it is exact, and is applied to those of today.
+    the backward pass for its forward pass of iteration t - (K-k). So g_k^t is
+    the exact gradient of back-propagation at the old weights w^{t-(K-k)}, and
+    is applied to the current ones.
 
-    Kept between iterations are all tensors that a backward pass needs, the
-    weights of then among them, in `tf.Variable`s on the module's device: with
-    L layers, O(L K) activations, where Features Replay needs O(L + K²).
+    All tensors that a backward pass needs, including the old weights, are kept
+    between iterations in `tf.Variable`s on the module's device: with L layers,
+    O(L K) activations, where Features Replay needs O(L + K²).
 
     Iteration t, with mini-batch t:
 
     1. Forward: h_k^t = F_k(h_{k-1}^t; w_k^t), module after module.
     2. Backward, all k at once, through the activations of iteration t - (K-k):
        from δ_k^t for k < K, from the loss for k = K.
-    3. Update of every module by its own optimizer, at learning rate γ_t.
+    3. Update every module with its own optimizer, at learning rate γ_t.
     4. Send e_k^t down: δ_{k-1}^{t+1} = e_k^t.
 
     Warm-up, schedule, attributes and errors are those of `FeaturesReplay`.
 
     Args:
-        model: Sequential or Functional `keras.Model`, which is split and stays
-            as it is (a copy of it is trained), or a list of K modules.
+        model: Sequential or Functional `keras.Model` to split (a copy of it is
+            trained, and `model` is not changed), or a list of K modules.
         num_modules: int, K, or `None` for one module per device.
-        devices: list of K device names, or `None` for the GPUs, or else the
-            logical CPU devices.
+        devices: list of K device names. `None` uses the GPUs or, without a
+            GPU, the logical CPU devices.
         gradient_shrink: float, β, as for `FeaturesReplay`.
-        weight_prediction: bool, whether modules look ahead, as those of
-            `FeaturesReplay` do. Not by default.
+        weight_prediction: bool, whether modules look ahead, as in
+            `FeaturesReplay`. Off by default.
         delay_policy: `fr_keras.DelayPolicy`, or `None` for its defaults.
-        **kwargs: `costs` and `copy`, which say how `model` is split and what
-            becomes of it (see `fr_keras.algorithms.base.Algorithm`), and the
+        **kwargs: `costs`, by which `model` is split, and `copy`, whether to
+            train a copy (see `fr_keras.algorithms.base.Algorithm`), and the
             arguments of `keras.Model`.
 
     Example:
@@ -100,7 +100,7 @@ class DDG(FeaturesReplay):
 
     def rates_ahead(self):
         plays, replays = super().rates_ahead()
-        # Nothing is replayed; the last module learns ahead all the same.
+        # Nothing is replayed, but the last module still looks ahead.
         return plays, [*([] for _ in replays[:-1]), replays[-1]]
 
     def next_update(self, k):
@@ -110,7 +110,7 @@ class DDG(FeaturesReplay):
 
 
 class _EagerQueue:
-    """What is kept when run eagerly: no tensors, but the tapes themselves."""
+    """A queue for eager execution: keeps the tapes instead of tensors."""
 
     variables = ()
 

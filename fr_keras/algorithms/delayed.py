@@ -1,4 +1,4 @@
-"""What methods whose gradients are late have in common."""
+"""Base class of methods with delayed gradients."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,28 +13,28 @@ from fr_keras.delays.delayed_rates import DelayedRates
 from fr_keras.delays.look_ahead import LookAhead
 from fr_keras.engine.user_warnings import warn
 
-# With more, the study found no way to back-propagation's accuracy but Muon.
+# With more, only Muon reached back-propagation's accuracy in the study.
 _MOST_MODULES = 8
 
 
 class DelayedAlgorithm(Algorithm):
     """A method in which module k's gradient is K - k iterations late.
 
-    What is done about it: error gradients shrink on their way down, modules
-    look ahead, and learning rates fall with the delay.
+    To compensate, error gradients shrink on their way down, modules look
+    ahead, and learning rates decrease with the delay.
 
     Args:
         model: as for `fr_keras.algorithms.base.Algorithm`.
         num_modules: the same.
         devices: the same.
-        gradient_shrink: float, β, at most 1: what error gradients are
-            multiplied by when they are sent down.
+        gradient_shrink: float, β, at most 1, by which error gradients are
+            multiplied when they are sent down.
         weight_prediction: bool, whether modules look ahead.
         delay_policy: `fr_keras.DelayPolicy`, or `None` for its defaults.
-        **kwargs: of `fr_keras.algorithms.base.Algorithm`.
+        **kwargs: arguments of `fr_keras.algorithms.base.Algorithm`.
 
     Raises:
-        ValueError: if one of them is something else.
+        ValueError: if an argument is invalid.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class DelayedAlgorithm(Algorithm):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        # Models that were saved before there were predictions have none.
+        # Models saved before weight prediction existed do not use it.
         config = {"weight_prediction": False, **config}
         if config.get("delay_policy") is not None:
             config["delay_policy"] = keras.saving.deserialize_keras_object(
@@ -101,7 +101,7 @@ class DelayedAlgorithm(Algorithm):
 
     @property
     def _policy(self):
-        """The `DelayPolicy`, or `None` where nothing is late or predicted."""
+        """The `DelayPolicy`, or `None` if nothing is late or predicted."""
         if self.num_modules == 1 or not self.weight_prediction:
             return None
         return self.delay_policy or DelayPolicy()
@@ -132,10 +132,10 @@ class DelayedAlgorithm(Algorithm):
         ]
 
     def next_rates(self):
-        """The learning rates of the next iteration, which then is counted.
+        """Returns the learning rates of the next iteration and counts it.
 
         Returns:
-            Tuple of γ_t, as `update` takes it, and what `rates_ahead` returns.
+            Tuple of γ_t, as for `update`, and the two lists of `rates_ahead`.
         """
         if self._rates is not None:
             self._rates.note()
@@ -146,8 +146,8 @@ class DelayedAlgorithm(Algorithm):
         """The learning rates with which modules look ahead, if they do.
 
         Returns:
-            Tuple of two lists with one list for each module: what plays and
-            what replays take.
+            Tuple of two lists with one list for each module: the rates for
+            plays and those for replays.
         """
         if self._rates is None:
             return [[[]] * self.num_modules] * 2
@@ -163,7 +163,7 @@ class DelayedAlgorithm(Algorithm):
             adjust(optimizer, given, self._policy, self.delays[k])
 
     def sent_down(self, sent):
-        """β times what modules send down, δ_k for all but the last."""
+        """Multiplies error gradients by β: δ_k for all but the last module."""
         if self.gradient_shrink == 1:
             return sent[1:]
         deltas = []

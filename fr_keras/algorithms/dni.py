@@ -18,49 +18,49 @@ from fr_keras.models.synthesizer import synthesizer
 
 @keras.saving.register_keras_serializable("fr_keras")
 class DNI(Algorithm):
-    """Trains K modules that predict the error gradients they would wait for.
+    """Trains K modules with predicted error gradients instead of waiting.
 
     Decoupled neural interfaces. At each boundary a small network, the
-    *synthesizer* S_k, predicts from the features h_k the error gradient δ_k
-    that will come down for them, so that module k runs its backward pass and
-    updates at once. Iteration t, with mini-batch t:
+    *synthesizer* S_k, predicts the error gradient δ_k of the features h_k from
+    these features, so that module k can run its backward pass and update
+    immediately. Iteration t, with mini-batch t:
 
     1. Forward: h_k = F_k(h_{k-1}), module after module.
     2. Predict: δ_k = S_k(h_k) / B, all k < K; δ_K is that of the loss.
-    3. Backward in every module from δ_k, and update by its own optimizer.
-    4. Train the synthesizers: S_k by a step on ‖S_k(h_k) - B e_{k+1}‖² / B,
-       e_{k+1} being the gradient with respect to h_k that module k + 1
-       computed (for k + 1 < K, from a prediction too).
+    3. Backward in every module from δ_k, and update with its own optimizer.
+    4. Train the synthesizers: S_k takes a step on
+       ‖S_k(h_k) - B e_{k+1}‖² / B, where e_{k+1} is the gradient with respect
+       to h_k computed by module k + 1 (for k + 1 < K, also from a prediction).
 
-    B is the size of the batch: with losses that are means, B δ is the gradient
-    of each example's own loss, whatever batch it is in, so that its size suits
-    a network's output.
+    B is the batch size: if losses are means, B δ is the gradient of each
+    example's own loss, independent of its batch, so that its magnitude suits a
+    network's output.
 
-    Each synthesizer lives on the device of its module, and has as many
-    networks as there are differentiable tensors at the boundary
-    (`fr_keras.models.synthesizer`). Synthesizers are not part of the network,
-    and not saved: like compiling, loading begins with new ones.
+    Each synthesizer lives on the device of its module, and has one network
+    (`fr_keras.models.synthesizer`) for each differentiable tensor at the
+    boundary. Synthesizers are not part of the network and are not saved:
+    loading, like compiling, creates new ones.
 
     Attributes and errors are those of `fr_keras.algorithms.base.Algorithm`.
 
     Args:
-        model: Sequential or Functional `keras.Model`, which is split and stays
-            as it is (a copy of it is trained), or a list of K modules.
+        model: Sequential or Functional `keras.Model` to split (a copy of it is
+            trained, and `model` is not changed), or a list of K modules.
         num_modules: int, K, or `None` for one module per device.
-        devices: list of K device names, or `None` for the GPUs, or else the
-            logical CPU devices.
-        synthesizer_width: int, channels or units of the hidden layers of the
-            synthesizers, or `None` for as many as the features have.
+        devices: list of K device names. `None` uses the GPUs or, without a
+            GPU, the logical CPU devices.
+        synthesizer_width: int, channels or units of the synthesizers' hidden
+            layers, or `None` for as many as the features have.
         synthesizer_optimizer: `keras.optimizers.Optimizer`, its name or its
             configuration; each synthesizer gets a copy. `None` for Adam at
             learning rate 1e-4.
-        **kwargs: `costs` and `copy`, which say how `model` is split and what
-            becomes of it (see `fr_keras.algorithms.base.Algorithm`), and the
+        **kwargs: `costs`, by which `model` is split, and `copy`, whether to
+            train a copy (see `fr_keras.algorithms.base.Algorithm`), and the
             arguments of `keras.Model`.
 
     Raises:
-        ValueError: when training begins, if features have a shape that there
-            is no synthesizer for.
+        ValueError: when training begins, if no synthesizer exists for the
+            shape of some features.
 
     Example:
 
@@ -101,11 +101,11 @@ class DNI(Algorithm):
             ),
         }
 
-    # There is no predicting the error gradient of weights, which are no
-    # features of examples.
+    # The error gradient of weights cannot be predicted: they are not features
+    # of examples.
     ties_weights = False
 
-    delays = None  # Its gradients are predictions, not late.
+    delays = None  # Gradients are predicted, not late.
 
     def make_state(self):
         if any(
@@ -147,7 +147,7 @@ class DNI(Algorithm):
             functools.partial(synthesizer.predict, module)
             for synthesizer, module in zip(synthesizers, modules)
         )
-        # Apart for the same reason as gradients and update of the modules.
+        # Separate for the same reason as the modules' gradients and update.
         self._compare = self.on_devices(s.gradients for s in synthesizers)
         self._correct = self.on_devices(s.update for s in synthesizers)
 
@@ -157,7 +157,7 @@ class DNI(Algorithm):
             self._iteration(*batch)
 
     def _iteration(self, x, y, sample_weight):
-        """One iteration of the algorithm, on one mini-batch."""
+        """Runs one iteration of the algorithm, on one mini-batch."""
         modules = self.modules_at_work
         learning_rate = self.optimizer.next_learning_rate()
 
@@ -188,11 +188,11 @@ class _Synthesizer:
 
     Args:
         features: list of tensors or `keras.KerasTensor`, h_k.
-        differentiable: list of bool, for each of them whether it has an error
+        differentiable: list of bool, whether each of them has an error
             gradient.
         device: full device name.
         optimizer: `keras.optimizers.Optimizer`, to be copied.
-        **options: of `fr_keras.models.synthesizer`.
+        **options: arguments of `fr_keras.models.synthesizer`.
     """
 
     def __init__(
@@ -239,14 +239,14 @@ class _Synthesizer:
         return ErrorGradient(tensors, scale)
 
     def gradients(self, features, target):
-        """The gradients of ‖S_k(h_k) - B e_{k+1}‖² / B.
+        """Computes the gradients of ‖S_k(h_k) - B e_{k+1}‖² / B.
 
         Args:
             features: `Features`, h_k.
             target: `ErrorGradient`, e_{k+1}.
 
         Returns:
-            List of one list of tensors for each network.
+            List with one list of tensors for each network.
         """
         gradients = []
         for i, network in self._networks.items():
@@ -258,7 +258,7 @@ class _Synthesizer:
                 error = prediction - batch_size * _unscaled(
                     target, i, prediction.dtype
                 )
-                # Where the module above has overflown, nothing is learned.
+                # Nothing is learned where the module above has overflowed.
                 error = tf.where(
                     tf.math.is_finite(error), error, tf.zeros_like(error)
                 )
@@ -269,9 +269,9 @@ class _Synthesizer:
         return gradients
 
     def update(self, gradients):
-        """One step of the optimizers of the networks."""
+        """Takes one step with the optimizers of the networks."""
         for network, of_network in zip(self._networks.values(), gradients):
-            # Features may not be finite, where the module's own update is
+            # Features may not be finite; the module's own update is then
             # withheld (see `fr_keras.engine.guard`).
             is_finite = all_finite(of_network)
             network.optimizer.apply(
@@ -281,7 +281,7 @@ class _Synthesizer:
 
 
 def _only(features, i):
-    """One of several features, without its mask."""
+    """Selects one tensor of several features, without its mask."""
     return Features([features.tensors[i]], [None])
 
 
@@ -290,7 +290,7 @@ def _batch_size(tensor):
 
 
 def _unscaled(delta, i, dtype):
-    """One tensor of an `ErrorGradient`, as without a loss scale."""
+    """Returns one tensor of an `ErrorGradient` without its loss scale."""
     tensor = tf.cast(delta.tensors[i], dtype)
     return tensor if delta.scale is None else tensor / tf.cast(
         delta.scale, dtype

@@ -13,7 +13,7 @@ from fr_keras.engine.wired_submodel import call_quietly
 
 
 class ModuleEvaluator(keras.Model):
-    """What `evaluate` and `predict` do with modules on devices.
+    """Implements `evaluate` and `predict` for modules on devices.
 
     Attributes:
         modules_at_work: list of K `fr_keras.engine.module.Module`.
@@ -26,7 +26,7 @@ class ModuleEvaluator(keras.Model):
 
     @property
     def distribute_strategy(self):
-        """What Keras reads datasets by; modules themselves have devices."""
+        """Strategy by which Keras reads datasets; modules ignore it."""
         return Reading()
 
     def build(self, input_shape=None):
@@ -42,13 +42,13 @@ class ModuleEvaluator(keras.Model):
                     module.submodel, outputs, training=training
                 )
         if training and (self.delays is None or any(self.delays)):
-            # `fit` does not come here: whoever trains the modules through
-            # this call trains them otherwise than this model does.
+            # `fit` does not come here: training the modules through this call
+            # is not the training method of this model.
             outputs = keras.tree.map_structure(self._announcing, outputs)
         return outputs
 
     def _announcing(self, tensor):
-        """The same tensor, which warns when it is differentiated."""
+        """Returns the same tensor, which warns when it is differentiated."""
         if not isinstance(tensor, tf.Tensor) or not tensor.dtype.is_floating:
             return tensor
 
@@ -75,7 +75,7 @@ class ModuleEvaluator(keras.Model):
         return gradient
 
     def _check_no_strategy(self):
-        """Refuses to work in the scope of a `tf.distribute` strategy."""
+        """Raises an error in the scope of a `tf.distribute` strategy."""
         if tf.distribute.has_strategy():
             raise ValueError(
                 "Modules go to devices by `devices`, not by a strategy of "
@@ -112,9 +112,9 @@ class ModuleEvaluator(keras.Model):
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
-        """The loss that was given to `compile`.
+        """Computes the loss that was passed to `compile`.
 
-        Unlike that of other Keras models, it leaves out the losses of the
+        Unlike in other Keras models, it does not include the losses of the
         layers (regularizers, `add_loss`): each belongs to its module.
 
         Args:
@@ -148,7 +148,7 @@ class ModuleEvaluator(keras.Model):
                 return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def _count_losses(self, losses, y_pred):
-        """Counts a batch in the reported loss."""
+        """Adds a batch to the reported loss."""
         total = sum(tf.cast(loss, losses[0].dtype) for loss in losses[1:])
         total = losses[0] + total if len(losses) > 1 else losses[0]
         batch_size = tf.shape(tf.nest.flatten(y_pred)[0])[0]
@@ -156,7 +156,7 @@ class ModuleEvaluator(keras.Model):
 
     @contextlib.contextmanager
     def _fits(self, y, y_pred):
-        """Says plainly when loss or metrics do not fit what they are given."""
+        """Raises a clear error if loss or metrics do not fit their inputs."""
         try:
             yield
         except _MISFITS as error:
@@ -167,8 +167,8 @@ class ModuleEvaluator(keras.Model):
             ) from error
 
 
-# What Python and TensorFlow say of values of another kind than expected; all
-# else, like a lack of memory, has other causes.
+# Errors that Python and TensorFlow raise for values of an unexpected kind; all
+# others, such as running out of memory, have other causes.
 _MISFITS = (
     AssertionError, AttributeError, LookupError, TypeError, ValueError,
     tf.errors.InvalidArgumentError, tf.errors.UnimplementedError,
@@ -176,7 +176,7 @@ _MISFITS = (
 
 
 def _check_sample_weight(y_pred, sample_weight):
-    """Refuses weights that Keras cannot multiply with masks of outputs.
+    """Rejects weights that Keras cannot multiply by the masks of outputs.
 
     Args:
         y_pred: nest of tensors, some of them with masks.
@@ -184,7 +184,7 @@ def _check_sample_weight(y_pred, sample_weight):
             for all outputs.
 
     Raises:
-        ValueError: for weights of another rank than the mask has.
+        ValueError: if the rank of the weights does not fit that of the mask.
     """
     outputs = keras.tree.flatten(y_pred)
     weights = keras.tree.flatten(sample_weight)
@@ -207,7 +207,7 @@ def _check_sample_weight(y_pred, sample_weight):
 
 
 def given(loss, losses):
-    """All losses: that of `compile`, if there is one, and those of layers."""
+    """Returns all losses: that of `compile`, if any, and those of layers."""
     losses = losses if loss is None else [loss, *losses]
     if not losses:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The face of the network that was cut: its layers, names and weights."""
+"""The interface of the original network: its layers, names and weights."""
 
 
 import contextlib
@@ -8,24 +8,24 @@ from fr_keras.engine import private
 
 
 def _of_network(name, doc):
-    """A property that is that of the network."""
+    """Returns a property that delegates to the network."""
 
     def of_network(self):
         network = self.network
-        # A Sequential model has what it is as a graph.
+        # A Sequential model holds an equivalent Functional model.
         return getattr(private.functional_of(network) or network, name)
 
     return property(of_network, doc=doc)
 
 
 class Face(ModuleTrainer):
-    """Lets modules on devices look like the network that was cut.
+    """Lets modules on devices look like the original network.
 
-    Layers, symbolic inputs and outputs, and files of weights are those of the
+    Layers, symbolic inputs and outputs, and weight files are those of the
     plain model.
 
     Attributes:
-        network: `keras.Model`, what is trained, as a whole; raises
+        network: `keras.Model`, the trained network as a whole; raises
             `AttributeError` if ready-made modules were given.
     """
 
@@ -51,14 +51,14 @@ class Face(ModuleTrainer):
 
     @property
     def output_names(self):
-        """Names of the network's outputs, by which Keras names losses."""
+        """Names of the network's outputs, from which Keras names losses."""
         network = self._network
         last = network[-1] if isinstance(network, list) else network
         return getattr(last, "output_names", None)
 
     @property
     def layers(self):
-        """The layers of the network, or the modules that were given."""
+        """The layers of the network, or the given modules."""
         network = self._network
         return list(network) if isinstance(network, list) else network.layers
 
@@ -71,14 +71,14 @@ class Face(ModuleTrainer):
 
     @property
     def trainable_variables(self):
-        """The variables that are trained: those of the network."""
+        """The trainable variables of the network."""
         if isinstance(self._network, list) or not self.trainable:
             return super().trainable_variables
         return self._network.trainable_variables
 
     @property
     def trainable_weights(self):
-        """The weights that are trained: those of the network."""
+        """The trainable weights of the network."""
         if isinstance(self._network, list) or not self.trainable:
             return super().trainable_weights
         return self._network.trainable_weights
@@ -87,7 +87,7 @@ class Face(ModuleTrainer):
         """Saves the weights, as the plain network would.
 
         Args:
-            filepath: str or path, of a file `.weights.h5`.
+            filepath: str or path of a `.weights.h5` file.
             *args: as for `keras.Model.save_weights`.
             **kwargs: as for `keras.Model.save_weights`.
         """
@@ -95,10 +95,10 @@ class Face(ModuleTrainer):
             return saved.save_weights(filepath, *args, **kwargs)
 
     def load_weights(self, filepath, *args, **kwargs):
-        """Loads weights that this, or the plain network, has saved.
+        """Loads weights that this model or the plain network has saved.
 
         Args:
-            filepath: str or path, of a file `.weights.h5`.
+            filepath: str or path of a `.weights.h5` file.
             *args: as for `keras.Model.load_weights`.
             **kwargs: as for `keras.Model.load_weights`.
         """
@@ -107,7 +107,7 @@ class Face(ModuleTrainer):
 
     @contextlib.contextmanager
     def _saved(self):
-        """What has methods for files of weights; the optimizer is in them."""
+        """Yields the object that saves weights, including the optimizer's."""
         network = self._network
         if isinstance(network, list):
             yield super()

@@ -15,28 +15,28 @@ from fr_keras.engine.replay_queue import ReplayQueue
 
 @keras.saving.register_keras_serializable("fr_keras")
 class FeaturesReplay(DelayedAlgorithm):
-    """Trains K modules whose backward passes run at the same time.
+    """Trains K modules whose backward passes run in parallel.
 
     Back-propagation makes module k wait for the error gradient of module
     k + 1. Here every module uses the error gradient δ that it received one
-    iteration ago, and recomputes the features that belong to it from a stored
-    input with today's weights. Iteration t, with mini-batch t:
+    iteration ago, and recomputes the matching features from a stored input
+    with the current weights. Iteration t, with mini-batch t:
 
     1. Play: h_k^t = F_k(h_{k-1}^t; w_k^t), module after module. Every module
        keeps its input h_{k-1}^t in its replay queue.
     2. Replay, all k < K at once: h̃_k = F_k(h_{k-1}^{t-(K-k)}; w_k^t).
     3. Backward, all k at once: for k < K the vector-Jacobian product of h̃_k
        with δ_k^t, for k = K the gradient of the loss.
-    4. Update of every module by its own optimizer, at learning rate γ_t.
+    4. Update every module with its own optimizer, at learning rate γ_t.
     5. Send the gradient e_k^t with respect to the replayed input down:
        δ_{k-1}^{t+1} = e_k^t.
 
     δ_k^t comes, through K - k modules, from the loss of iteration t - (K-k),
-    so it belongs to the very mini-batch that module k replays. A module is
-    not updated before its first δ has arrived, at t = K - k.
+    so it belongs to the same mini-batch that module k replays. A module is
+    not updated until its first δ has arrived, at t = K - k.
 
     One graph runs `steps_per_execution` iterations. Operations of module k
-    wait only for its own variables and for what its neighbours send, so
+    wait only for its own variables and for data from its neighbours, so
     iterations overlap. K = 4, time in forward passes (P: play, R: replay,
     B: backward and update):
 
@@ -50,24 +50,24 @@ class FeaturesReplay(DelayedAlgorithm):
     Attributes and errors are those of `fr_keras.algorithms.base.Algorithm`.
 
     Args:
-        model: Sequential or Functional `keras.Model`, which is split and stays
-            as it is (a copy of it is trained), or a list of K modules.
+        model: Sequential or Functional `keras.Model` to split (a copy of it is
+            trained, and `model` is not changed), or a list of K modules.
         num_modules: int, K, or `None` for one module per device.
-        devices: list of K device names, or `None` for the GPUs, or else the
-            logical CPU devices.
-        gradient_shrink: float, β: every error gradient is multiplied by it
+        devices: list of K device names. `None` uses the GPUs or, without a
+            GPU, the logical CPU devices.
+        gradient_shrink: float, β, by which every error gradient is multiplied
             when it is sent down, so that module k sees its own times
             β^(K - k). Below 1 it is *gradient shrinking* ([Zhuang et al.](
-            https://arxiv.org/abs/1906.09108), against delays; with 1 the
-            algorithm is that of the paper.
-        weight_prediction: bool, whether modules look ahead, as they do by
-            default: play, replay and the last module's pass then take place
-            at predicted weights, and learning rates fall with the delay.
-            `False` is the algorithm of the paper, as it is written above.
-        delay_policy: `fr_keras.DelayPolicy` that says how far they look ahead
+            https://arxiv.org/abs/1906.09108)), a remedy for delays; 1 is the
+            algorithm of the paper.
+        weight_prediction: bool, whether modules look ahead, the default: play,
+            replay and the last module's pass then use predicted weights, and
+            learning rates decrease with the delay. `False` is the algorithm of
+            the paper, as described above.
+        delay_policy: `fr_keras.DelayPolicy`, which sets how far they look ahead
             and what else depends on the delay, or `None` for its defaults.
-        **kwargs: `costs` and `copy`, which say how `model` is split and what
-            becomes of it (see `fr_keras.algorithms.base.Algorithm`), and the
+        **kwargs: `costs`, by which `model` is split, and `copy`, whether to
+            train a copy (see `fr_keras.algorithms.base.Algorithm`), and the
             arguments of `keras.Model`.
 
     Example:
@@ -99,7 +99,7 @@ class FeaturesReplay(DelayedAlgorithm):
     def make_state(self):
         super().make_state()
         # Between two iterations module k keeps its inputs of K - k iterations
-        # and one δ; with today's input there are K - k + 1.
+        # and one δ; with the current input there are K - k + 1.
         late = list(enumerate(zip(self.delays, self.devices[:-1]), start=1))
         self._replay_queues = [
             ReplayQueue(delay, device, f"inputs_{k}")
@@ -128,9 +128,9 @@ class FeaturesReplay(DelayedAlgorithm):
             replayable.check(graph, module)
 
     def _build_queues(self):
-        """Makes room for what plays keep; returns the plays' graphs."""
+        """Allocates the queues filled by plays; returns the plays' graphs."""
         if self.run_eagerly:
-            return []  # The queues take what comes.
+            return []  # The queues accept anything.
         play_ahead, _ = self.rates_ahead()
         traced = self.trace_features(self._play, play_ahead[:-1])
         for k, (features, kept, _) in enumerate(traced):
@@ -151,13 +151,13 @@ class FeaturesReplay(DelayedAlgorithm):
         return plays
 
     def _iteration(self, t, batch, queues, deltas):
-        """Iteration t, step by step as in the description of the class.
+        """Runs iteration t, in the steps of the class docstring.
 
         Args:
-            t: int, the number of the iteration, or any that is past warm-up.
+            t: int, the number of the iteration, or any number past warm-up.
             batch: tuple `(x, y, sample_weight)`.
-            queues: list of deques, one for each module but the last; today's
-                input goes in, the replayed one comes out.
+            queues: list of deques, one for each module but the last; the
+                current input is added, the replayed one removed.
             deltas: list of `ErrorGradient`s, δ_k^t, of these modules.
 
         Returns:
@@ -180,7 +180,7 @@ class FeaturesReplay(DelayedAlgorithm):
             played.add(self.modules_at_work[k].made(output), state)
         for k in self._late:  # 2. Replay. 3. Backward.
             if self._has_delta(k, t):
-                # Others wait for this module's play, nobody for its replay.
+                # Others wait for this module's play, none for its replay.
                 with tf.control_dependencies(played.made[k].tensors):
                     gradients[k], sent[k] = self._replay[k](
                         queues[k].popleft(), deltas[k], *replay_ahead[k]
@@ -194,7 +194,7 @@ class FeaturesReplay(DelayedAlgorithm):
 
     @property
     def _late(self):
-        """The numbers of the modules whose gradients are late, from 0."""
+        """The numbers, from 0, of the modules whose gradients are late."""
         return range(self.num_modules - 1)
 
     def _has_delta(self, k, t):
@@ -202,7 +202,7 @@ class FeaturesReplay(DelayedAlgorithm):
         return t >= self.num_modules - 1 - k
 
     def _load(self, age):
-        """What is kept after so many iterations: inputs, and δ_k."""
+        """Loads the inputs and δ_k kept after `age` iterations."""
         return [
             queue.load(min(age, queue.length)) for queue in self._replay_queues
         ], [
@@ -211,13 +211,13 @@ class FeaturesReplay(DelayedAlgorithm):
         ]
 
     def drain(self) -> None:
-        """Lets late modules learn from all mini-batches that they have kept.
+        """Lets late modules learn from all mini-batches in their queues.
 
-        Module k has not learned yet from the last K - k mini-batches. Here
-        K - 1 iterations go without a new one, at the learning rate of now, so
-        that all modules have learned from the same; what trains on begins
-        with empty queues. To be called between calls of `fit`, before another
-        method goes on with the weights.
+        Module k has not learned yet from the last K - k mini-batches. This
+        runs K - 1 iterations without a new mini-batch, at the current learning
+        rate, so that all modules have learned from the same mini-batches;
+        further training starts with empty queues. Call it between calls of
+        `fit`, before another method continues with the weights.
         """
         age = min(self.age, self.num_warmup_steps)
         if age:
@@ -242,9 +242,9 @@ class FeaturesReplay(DelayedAlgorithm):
             deltas = self.sent_down(sent)
 
     def next_update(self, k):
-        """What a module will be updated with in the next iteration.
+        """Computes the gradients of a module's next update.
 
-        To be called between iterations, past warm-up.
+        Call it between iterations, past warm-up.
 
         Args:
             k: int, the number of the module, from 0, not the last.
@@ -252,8 +252,8 @@ class FeaturesReplay(DelayedAlgorithm):
         Returns:
             Tuple `(gradients, delta, made)`: g_k, a list of tensors, and the
             `ErrorGradient` δ_k, both multiplied by the module's loss scale,
-            and `Features`, what the replay makes of h̃_k, or `None` if nothing
-            is replayed.
+            and `Features`, the part of h̃_k that the replay computes, or `None`
+            if nothing is replayed.
         """
         kept, delta = self._pending(k)
         module = self.modules_at_work[k]
@@ -267,7 +267,7 @@ class FeaturesReplay(DelayedAlgorithm):
         return gradients, delta, made
 
     def _pending(self, k):
-        """What module k (from 0) will replay next, and δ_k for it."""
+        """Returns the input that module k (from 0) replays next, and δ_k."""
         queue = self._replay_queues[k]
         (delta,) = self._deltas[k].load(1)
         return (

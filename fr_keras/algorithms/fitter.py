@@ -1,4 +1,4 @@
-"""A call of `fit`: its callbacks, and where it is in its data."""
+"""Calls of `fit`: their callbacks and their position in the data."""
 
 import functools
 import inspect
@@ -13,13 +13,13 @@ from fr_keras.engine import private
 
 
 class ModuleFitter(ModuleEvaluator):
-    """What lets `fit` go on with a training that was interrupted.
+    """Lets `fit` resume an interrupted training.
 
     Attributes:
-        epoch_iterator: Keras' iterator over the epochs of the call of `fit`
-            that is running, or `None`.
-        loss_guard: `guard.Guard` of what the loss is counted in, or
-            `None`; like the guards of modules, for one call of `fit`.
+        epoch_iterator: Keras' iterator over the epochs of the running call of
+            `fit`, or `None`.
+        loss_guard: `guard.Guard` of the reported loss and metrics, or `None`;
+            like the guards of modules, for one call of `fit`.
     """
 
     epoch_iterator = None
@@ -36,7 +36,7 @@ class ModuleFitter(ModuleEvaluator):
         try:
             return fit(**given)
         finally:
-            # Of this call only; an error may have ended it.
+            # These belong to this call, which an error may have ended.
             self._is_fitting = False
             self.epoch_iterator = None
             private.set_initial_epoch(self, None)
@@ -52,10 +52,10 @@ class ModuleFitter(ModuleEvaluator):
         self.loss_guard = None
         for module in self.modules_at_work:
             module.guard = None
-        self.train_function = None  # They are traced into it.
+        self.train_function = None  # The guards are traced into it.
 
     def _arranged(self, callbacks):
-        """Moves callbacks that resume a training behind all others.
+        """Moves callbacks that resume training behind all others.
 
         Returns:
             Tuple of the callbacks for `fit`, and the list of those that resume.
@@ -68,13 +68,13 @@ class ModuleFitter(ModuleEvaluator):
         others = [c for c in listed if not isinstance(c, ResumingCallback)]
         for callback in late:
             callback.before_fit(self, others)
-        if hasattr(callbacks, "callbacks"):  # Keras' list of them.
+        if hasattr(callbacks, "callbacks"):  # A Keras `CallbackList`.
             callbacks.callbacks[:] = others + late
             return callbacks, late
         return others + late, late
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Keras hands over the iterator here before the first epoch begins, and
+        # Keras passes the iterator here before the first epoch begins, and
         # later that of the validation data.
         if self._is_fitting and self.epoch_iterator is None:
             self.epoch_iterator = iterator
@@ -83,14 +83,14 @@ class ModuleFitter(ModuleEvaluator):
         results = super().get_metrics_result()
         if self.loss_guard is None:
             return results
-        # Where all batches were withheld, 0 would be a very good loss.
+        # If all batches were withheld, 0 would look like a very good loss.
         is_empty = tf.equal(private.loss_tracker(self).count, 0)
         return {
             name: _nan_if(is_empty, result) for name, result in results.items()
         }
 
     def _get_metrics_result_or_logs(self, logs):
-        # An epoch that goes on after its last batch has no logs, but counts.
+        # An epoch resumed after its last batch has no logs, but counts.
         if not logs and float(private.loss_tracker(self).count):
             return self.get_metrics_result()
         return super()._get_metrics_result_or_logs(logs)

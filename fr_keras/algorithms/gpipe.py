@@ -21,8 +21,8 @@ class GPipe(Algorithm):
     """Trains K modules by back-propagation of M micro-batches in a pipeline.
 
     Every mini-batch is split into M micro-batches, so that a module can work
-    on one while its neighbours work on others. When all have gone up, the
-    loss is computed of the whole mini-batch, and they come down again;
+    on one while its neighbours work on others. After all forward passes, the
+    loss of the whole mini-batch is computed, and the backward passes follow;
     gradients are summed, and every module is updated once. K = 3, M = 4, time
     in forward passes (F: forward, R: recompute, B: backward, U: update):
 
@@ -32,28 +32,27 @@ class GPipe(Algorithm):
     module 3       F F F F R B B R B B R B B R B B U
     ```
 
-    The gradients are those of back-propagation. What differs is batch
-    normalization: it normalizes by the statistics of a micro-batch. Its
-    averages move once for each mini-batch, by the mean over its micro-batches.
-    Losses of layers (`add_loss`, activity regularizers) are averaged over
-    micro-batches.
+    The gradients are those of back-propagation, except that batch
+    normalization uses the statistics of a micro-batch. Its averages move once
+    per mini-batch, by the mean over the micro-batches. Losses of layers
+    (`add_loss`, activity regularizers) are averaged over micro-batches.
 
     Attributes and errors are those of `fr_keras.algorithms.base.Algorithm`.
 
     Args:
-        model: Sequential or Functional `keras.Model`, which is split and stays
-            as it is (a copy of it is trained), or a list of K modules.
+        model: Sequential or Functional `keras.Model` to split (a copy of it is
+            trained, and `model` is not changed), or a list of K modules.
         num_modules: int, K, or `None` for one module per device.
-        devices: list of K device names, or `None` for the GPUs, or else the
-            logical CPU devices.
+        devices: list of K device names. `None` uses the GPUs or, without a
+            GPU, the logical CPU devices.
         num_microbatches: int, M, by which the size of every batch must be
-            divisible. The more there are, the shorter devices wait: of all
-            time, (K - 1) / (M + K - 1).
+            divisible. More micro-batches reduce the share of time in which
+            devices wait, (K - 1) / (M + K - 1).
         recompute: bool, whether to keep only the inputs of the modules and to
             recompute activations in the backward pass; otherwise all
             activations of all micro-batches are kept.
-        **kwargs: `costs` and `copy`, which say how `model` is split and what
-            becomes of it (see `fr_keras.algorithms.base.Algorithm`), and the
+        **kwargs: `costs`, by which `model` is split, and `copy`, whether to
+            train a copy (see `fr_keras.algorithms.base.Algorithm`), and the
             arguments of `keras.Model`.
 
     Example:
@@ -138,8 +137,8 @@ class GPipe(Algorithm):
         modules = self.modules_at_work
         learning_rate = self.optimizer.next_learning_rate()
 
-        # What forward passes keep, their losses and the averages they would
-        # move: a list for each module, with an entry for each micro-batch.
+        # Values kept by forward passes, their losses and updated averages: a
+        # list for each module, with an entry for each micro-batch.
         kept, losses, averages = [[[] for _ in modules] for _ in range(3)]
         outputs = []
         for features in self._split(modules[0].standardize(x)):
@@ -170,7 +169,7 @@ class GPipe(Algorithm):
         self.update(gradients, learning_rate)
 
     def _split(self, features):
-        """The features of each micro-batch, as a list."""
+        """Splits features into a list with those of each micro-batch."""
         with tf.device(self.devices[0]):
             tensors = [
                 tf.split(tensor, self.num_microbatches)
@@ -182,13 +181,14 @@ class GPipe(Algorithm):
         ]
 
     def _forward_microbatch(self, module, passes, x):
-        """Forward pass of one micro-batch.
+        """Runs the forward pass of one micro-batch.
 
         Returns:
-            Tuple `(made, kept, losses, averages)`: `Features`, what the module
-            makes of h_k; what `_backward_microbatch` needs; the losses of the
-            layers; and the averages of batch normalization as this
-            micro-batch would move them, a list of tensors.
+            Tuple `(made, kept, losses, averages)`: `Features`, the part of h_k
+            that the module computes; the values that `_backward_microbatch`
+            needs; the losses of the layers; and the averages of batch
+            normalization as this micro-batch would move them, a list of
+            tensors.
         """
         if self.recompute:
             made, losses, moved = module.forward(x)
@@ -204,7 +204,7 @@ class GPipe(Algorithm):
         ]
 
     def _backward_microbatch(self, module, passes, kept, delta, total):
-        """Backward pass of one micro-batch; adds its gradients to `total`."""
+        """Runs a micro-batch backward; adds its gradients to `total`."""
         gradients, sent = (
             replay(module, kept, delta, loss_weight=self._loss_weight)
             if self.recompute
@@ -216,11 +216,11 @@ class GPipe(Algorithm):
 
     @property
     def _loss_weight(self):
-        """Losses of layers are averaged over micro-batches."""
+        """Weight of layers' losses, which are averaged over micro-batches."""
         return 1 / self.num_microbatches
 
     def _loss_of_batch(self, outputs, y, sample_weight):
-        """The loss of all micro-batches together, and its gradient.
+        """Computes the loss of all micro-batches together and its gradient.
 
         Args:
             outputs: list of `Features`, the output for each micro-batch.
@@ -267,7 +267,7 @@ class GPipe(Algorithm):
 
 
 def plus(a, b):
-    """The sum of two gradients of the same variable."""
+    """Adds two gradients of the same variable."""
     if isinstance(a, tf.IndexedSlices):
         return tf.IndexedSlices(
             tf.concat([a.values, b.values], 0),
@@ -282,8 +282,8 @@ def settle(module, averages):
 
     Args:
         module: `fr_keras.engine.module.Module`.
-        averages: list of one list of tensors for each micro-batch, as each
-            would move them.
+        averages: list with one list of tensors for each micro-batch, the
+            averages as it would move them.
     """
     module.commit(
         (variable, tf.add_n(values) / len(values))

@@ -1,4 +1,4 @@
-"""What modules learn in an iteration: loss, gradients, updates."""
+"""Learning in an iteration: loss, gradients, updates."""
 
 import functools
 import itertools
@@ -13,25 +13,26 @@ from fr_keras.engine.features import ErrorGradient
 
 
 class ModuleLearner(ModuleCompiler):
-    """The part of an iteration that is the same in all methods.
+    """The part of an iteration that all methods share.
 
-    The last module's forward and backward pass, in which the loss is, and the
-    update of all modules.
+    This is the last module's forward and backward pass, including the loss,
+    and the update of all modules.
     """
 
     def make_learning_functions(self):
-        """Makes what `learn` and `update` call; before they are."""
+        """Makes the functions of `learn` and `update`, to be called first."""
         # Gradients and update are two functions on purpose. In one, the update
         # of a weight can overtake the computation of e_k, which reads it:
-        # TensorFlow's dependency optimizer takes the IdentityN through which
-        # Keras passes all gradients for an ordering of the two and drops the
-        # control edge between them, and then splits the IdentityN up.
+        # TensorFlow's dependency optimizer assumes that the IdentityN through
+        # which Keras passes all gradients orders the two, drops the control
+        # edge between them, and then splits the IdentityN.
         last = self.modules_at_work[-1]
         self._learn = DeviceFunction(
             self._learn_batch, last.device, self._uses_xla[-1],
             self.run_eagerly, len(self.modules_at_work) - 1,
         )
-        # Apart, since nobody waits for it, and XLA cannot compile all metrics.
+        # Separate, since nothing waits for it and XLA cannot compile all
+        # metrics.
         self._count = DeviceFunction(
             self._count_batch, last.device, run_eagerly=self.run_eagerly
         )
@@ -40,7 +41,7 @@ class ModuleLearner(ModuleCompiler):
         )
 
     def learn(self, x, y, sample_weight, losses_below, *rates):
-        """The last module's part of an iteration, the same in all methods.
+        """Runs the last module's part of an iteration, shared by all methods.
 
         Forward pass, loss, backward pass and metrics.
 
@@ -55,8 +56,8 @@ class ModuleLearner(ModuleCompiler):
 
         Returns:
             Tuple `(gradients, sent, state)`: g_K, a list of tensors; e_K, the
-            `ErrorGradient` of `x`; and the state that was moved, as
-            `Module.commit` returns it.
+            `ErrorGradient` of `x`; and the updated state, as returned by
+            `Module.commit`.
         """
         gradients, sent, outputs, losses, state = self._learn(
             x, y, sample_weight, *rates
@@ -71,7 +72,7 @@ class ModuleLearner(ModuleCompiler):
         return *learned, self.modules_at_work[-1].commit(moved)
 
     def differentiate_loss(self, x, y, sample_weight, state=(), *rates):
-        """Forward and backward pass of the last module, moving nothing.
+        """Runs the last module forward and backward, without changing state.
 
         Args:
             x: `Features`, h_{K-1}.
@@ -81,9 +82,9 @@ class ModuleLearner(ModuleCompiler):
             *rates: as for `learn`.
 
         Returns:
-            Tuple `(gradients, sent, outputs, losses, moved)`: as
-            `Module.backward` and `Module.forward` return them, the losses
-            with that of `compile` as the first.
+            Tuple `(gradients, sent, outputs, losses, moved)`: as returned by
+            `Module.backward` and `Module.forward`, with the loss of `compile`
+            as the first of the losses.
         """
         module = self.modules_at_work[-1]
         with tf.GradientTape() as tape:
@@ -101,7 +102,7 @@ class ModuleLearner(ModuleCompiler):
         return gradients, sent, outputs, losses, moved
 
     def _count_batch(self, losses, y, outputs, sample_weight):
-        """Counts a batch in the loss and the metrics."""
+        """Adds a batch to the loss and the metrics."""
         y_pred = self.modules_at_work[-1].packed(outputs)
 
         def count():
@@ -116,7 +117,7 @@ class ModuleLearner(ModuleCompiler):
             self.loss_guard(losses, count)
 
     def update(self, gradients, learning_rate):
-        """Updates the modules, each on its device by its own optimizer.
+        """Updates each module on its device with its own optimizer.
 
         Args:
             gradients: list of K lists of tensors, g_k; `None` for a module
@@ -128,12 +129,12 @@ class ModuleLearner(ModuleCompiler):
                 self._update[k](of_module, self.rates_of(k, learning_rate))
 
     def rates_of(self, k, learning_rate):
-        """The learning rates of one module (hook).
+        """Returns the learning rates of one module (hook).
 
         Args:
             k: int, the number of the module, from 0.
-            learning_rate: list of scalar tensors, those of all modules, for
-                each optimizer inside of the given one.
+            learning_rate: list of scalar tensors, the rates common to all
+                modules, for each optimizer inside the given one.
 
         Returns:
             List like `learning_rate`.
@@ -141,18 +142,18 @@ class ModuleLearner(ModuleCompiler):
         return learning_rate
 
     def trace_features(self, functions, others=()):
-        """Traces what makes features, in all modules but the last.
+        """Traces the forward functions of all modules but the last.
 
         Args:
             functions: list of `ForwardFunction`s, one for each module, which
-                return h_k, what the module keeps of it, and more.
-            others: list of lists of what each takes beside h_{k-1}, or
-                nothing.
+                return h_k, the values that the module keeps, and more.
+            others: list of lists of the arguments of each besides h_{k-1}, if
+                any.
 
         Returns:
             List of tuples `(features, kept, graph)`, one for each module but
             the last: nests of `tf.TensorSpec`, the module's whole output and
-            what it keeps, and the `tf.Graph`.
+            the values it keeps, and the `tf.Graph`.
         """
         x, _, _ = self._batch_spec.structure
         features = tf.function(
@@ -167,7 +168,7 @@ class ModuleLearner(ModuleCompiler):
         return traced
 
     def delta_spec(self, k, features):
-        """What the error gradient of a module's features looks like.
+        """Returns the spec of the error gradient of a module's features.
 
         Args:
             k: int, the number of the module, from 0.

@@ -1,17 +1,17 @@
-"""The kind of callback that restores a training before `fit` begins it."""
+"""Base class of callbacks that restore a training before `fit` begins."""
 
 import keras
 
 
 class ResumingCallback(keras.callbacks.Callback):
-    """A callback that resumes a training, and comes after all others.
+    """A callback that resumes a training and runs after all others.
 
     `fit` moves callbacks of this class behind the others, whose state they
     save and restore.
     """
 
     def before_fit(self, model, others):
-        """Called by `fit` before anything has begun.
+        """Called by `fit` before anything else.
 
         Args:
             model: algorithm.
@@ -19,4 +19,4 @@ class ResumingCallback(keras.callbacks.Callback):
         """
 
     def after_fit(self):
-        """Called at the end of `fit`, however it has ended."""
+        """Called at the end of `fit`, even after an error."""

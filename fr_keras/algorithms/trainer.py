@@ -1,4 +1,4 @@
-"""The training function: what `fit` calls with batches, in one graph."""
+"""The training function, which `fit` calls with batches, in one graph."""
 
 import dataclasses
 import functools
@@ -17,31 +17,31 @@ from fr_keras.engine.user_warnings import warn
 
 @dataclasses.dataclass
 class _Age:
-    """The number of iterations, where TensorFlow does not find it.
+    """Holds the number of iterations where TensorFlow does not track it.
 
-    `tf.train.Checkpoint(model=model)` has no replay queues, and must not
-    restore that they were full.
+    `tf.train.Checkpoint(model=model)` does not contain replay queues, so it
+    must not restore a number of iterations that says they are full.
     """
 
     variable: tf.Variable
 
 
 class ModuleTrainer(ModuleLearner):
-    """What `fit` does with modules on devices.
+    """Implements `fit` for modules on devices.
 
-    A method of training says how its iterations go (`make_functions` and
-    `train_steps`); the function that `fit` calls with batches, which runs
-    several iterations in one graph, is made here.
+    A training method implements its iterations in `make_functions` and
+    `train_steps`. This class creates the function that `fit` calls with
+    batches, which runs several iterations in one graph.
 
     Attributes:
         modules_at_work: list of K `fr_keras.engine.module.Module`.
         devices: tuple of K full device names.
     """
 
-    # Whether modules keep their inputs and compute their features again.
+    # Whether modules keep their inputs and recompute their features.
     replays = False
 
-    # What looks at iterations, a tuple of `recording.Recorder`s.
+    # Observers of iterations, a tuple of `recording.Recorder`s.
     recorders = ()
 
     @property
@@ -51,10 +51,10 @@ class ModuleTrainer(ModuleLearner):
 
     @property
     def delays(self):
-        """By how many iterations each module's gradient is late.
+        """Delays of the modules' gradients, in iterations.
 
-        List of K ints, or `None` where gradients are no true ones, early or
-        late.
+        List of K ints, or `None` if gradients are not true gradients, early
+        or late.
         """
         return [0] * len(self.modules_at_work)
 
@@ -65,7 +65,7 @@ class ModuleTrainer(ModuleLearner):
 
     @property
     def queues(self):
-        """The `ReplayQueue`s of each module, K lists; known once it trains."""
+        """The `ReplayQueue`s of each module, K lists; known after a step."""
         return [[] for _ in self.modules_at_work]
 
     @property
@@ -75,12 +75,12 @@ class ModuleTrainer(ModuleLearner):
 
     @property
     def age_variable(self):
-        """`tf.Variable` with this number, or `None` before training."""
+        """`tf.Variable` with the `age`, or `None` before training."""
         return None if self._age is None else self._age.variable
 
     @property
     def batch_spec(self):
-        """`BatchSpec` of the batches that were seen, or `None`."""
+        """`BatchSpec` of the batches seen so far, or `None`."""
         return self._batch_spec
 
     def begin_anew(self):
@@ -89,24 +89,24 @@ class ModuleTrainer(ModuleLearner):
         self._last_trace = None
 
     def check_data(self, x):
-        """Refuses batches that the method cannot train on (hook).
+        """Rejects batches that the method cannot train on (hook).
 
         Args:
-            x: nest of tensors, what the first module takes.
+            x: nest of tensors, the input of the first module.
 
         Raises:
-            ValueError: in one line, what is expected and what came.
+            ValueError: in one line, what was expected and received.
         """
 
     def make_state(self):
-        """Makes fresh state, like replay queues (hook).
+        """Creates fresh state, such as replay queues (hook).
 
         Called before the first training step after `compile`, when the
         modules are built.
         """
 
     def state_variables(self):
-        """The variables that `make_state` made (hook).
+        """Returns the variables created by `make_state` (hook).
 
         Returns:
             List of variables, always in the same order.
@@ -114,9 +114,9 @@ class ModuleTrainer(ModuleLearner):
         return []
 
     def make_functions(self):
-        """Makes the functions that `train_steps` calls (hook).
+        """Creates the functions that `train_steps` calls (hook).
 
-        Called after `make_state`, and again when batches of a new kind come.
+        Called after `make_state`, and again for batches of a new kind.
         """
 
     def train_steps(self, batches, age):
@@ -124,12 +124,12 @@ class ModuleTrainer(ModuleLearner):
 
         Args:
             batches: list of `(x, y, sample_weight)`, one for each iteration.
-            age: int, the number of iterations that were run before, at most
+            age: int, the number of previous iterations, at most
                 `num_warmup_steps`.
 
         Returns:
-            List of one `recording.Played` for each iteration, or
-            `None`, if the method has none.
+            List with one `recording.Played` for each iteration, or `None` if
+            the method has none.
         """
         raise NotImplementedError
 
@@ -175,14 +175,14 @@ class ModuleTrainer(ModuleLearner):
         return logs
 
     def _counted(self, run, batches):
-        """Runs iterations, and counts them if all of it succeeds.
+        """Runs iterations and counts them if all succeed.
 
         Args:
             run: callable without arguments, which trains on `batches`.
             batches: list of tuples `(x, y, sample_weight)`.
 
         Returns:
-            What `run` returns.
+            The result of `run`.
         """
         try:
             result = run()
@@ -193,7 +193,7 @@ class ModuleTrainer(ModuleLearner):
             if isinstance(error, tf.errors.CancelledError):
                 cause = self._find_cause(batches) or error
             if not labels.are_wrong(cause):
-                # Some queues may have moved, and others not: fill them anew.
+                # Some queues may have moved and others not: refill them.
                 self.age_variable.assign(0)
             if cause is error:
                 raise
@@ -201,13 +201,13 @@ class ModuleTrainer(ModuleLearner):
         return result
 
     def _find_cause(self, batches):
-        """The error behind that of a function which was cancelled, or `None`.
+        """Finds the error that caused a function to be cancelled, or `None`.
 
-        When a function fails on one device, those on others that wait for it
-        are cancelled, and TensorFlow may report nothing else. So their work is
-        done again, one module after the other; it changes nothing.
+        When a function fails on one device, functions that wait for it on
+        others are cancelled, and TensorFlow may report nothing else. So the
+        work is repeated, one module after the other, without changing state.
         """
-        # A worker that is lost would not answer this either.
+        # A lost worker would not respond to this either.
         if not all(map(placement.is_here, self.devices)):
             return None
         modules = self.modules_at_work
@@ -231,23 +231,23 @@ class ModuleTrainer(ModuleLearner):
         return None
 
     def prepare(self, spec):
-        """Builds all that training needs, before the first batch comes.
+        """Builds everything that training needs, before the first batch.
 
         Args:
-            spec: `BatchSpec` of the batches that will come.
+            spec: `BatchSpec` of the expected batches.
         """
         self.make_train_function()
         self._prepare(spec, None)
 
     def _prepare_for(self, batches):
-        """Builds what depends on the kind of batches, when it is new."""
+        """Rebuilds everything that depends on the kind of batches, if new."""
         spec = self._batch_spec
         for batch in batches:
             if spec is not None and spec.covers(batch):
                 continue
             alone = BatchSpec(batch)
             if spec is not None:
-                # What is open in the two together can hide what is wrong here.
+                # Dimensions left open in the union can hide errors in this.
                 self._check_batch(alone)
             spec = alone if spec is None else spec.union(batch)
         if spec is self._batch_spec:
@@ -255,20 +255,20 @@ class ModuleTrainer(ModuleLearner):
         try:
             self._prepare(spec, batches[0])
         except Exception:
-            self._batch_spec = None  # The next batch is looked at anew.
+            self._batch_spec = None  # The next batch is checked again.
             raise
 
     def _check_batch(self, spec):
-        """Checks that modules and loss can take batches of one more kind."""
+        """Checks that modules and loss accept batches of another kind."""
         if self.run_eagerly:
-            return  # It will be seen at once.
+            return  # Errors show at once.
         x, y, sample_weight = spec.symbols()
-        self._batch_spec = None  # Modules are being built for this kind.
+        self._batch_spec = None  # Modules are rebuilt for this kind.
         outputs = chain.build(self.modules_at_work, x).outputs
         self._check_loss(y, outputs, sample_weight)
 
     def _check_loss(self, y, y_pred, sample_weight):
-        """Checks that the loss can be computed, from symbolic tensors."""
+        """Checks with symbolic tensors that the loss can be computed."""
         with self._fits(y, y_pred):
             private.compute_output_spec(
                 self.compute_loss, None, y, y_pred, sample_weight
@@ -310,12 +310,12 @@ class ModuleTrainer(ModuleLearner):
         return tf.function(run, autograph=False).get_concrete_function(*specs)
 
     def _train_on_batches(self, batches, age, wanted):
-        with tf.device(self.devices[-1]):  # To which labels go anyway.
+        with tf.device(self.devices[-1]):  # Labels go there anyway.
             checks = [
                 labels.check(self.loss, y, self._chain.outputs)
                 for _, y, _ in batches
             ]
-        # Before anything is changed: wrong labels leave the model as it was.
+        # Checked before any change: wrong labels leave the model as it was.
         with tf.control_dependencies([c for c in checks if c is not None]):
             with clock.running(any(s and s.timed for s in wanted)) as calls:
                 plays = self.train_steps(batches, age)

@@ -1,1 +1,1 @@
-"""What looks at a training from outside: checkpoints, diagnostics, NaNs."""
+"""Callbacks: checkpoints, diagnostics, and handling of NaNs."""

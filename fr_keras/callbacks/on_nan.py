@@ -1,4 +1,4 @@
-"""What happens when a number is not finite: the callback that is told."""
+"""The callback that handles numbers that are not finite."""
 
 import logging
 
@@ -21,7 +21,7 @@ class NonFiniteError(ArithmeticError):
     """A loss, gradient or weight is infinite or not a number.
 
     Attributes:
-        step: int, the iteration, from 0; of a weight, the one that would have
+        step: int, the iteration, from 0; for a weight, the one that would have
             been next.
         module: int, the number of the module, from 1.
         quantity: str, "loss", "gradient" or "weight".
@@ -41,33 +41,32 @@ class NonFiniteError(ArithmeticError):
 
 
 class OnNaN(keras.callbacks.Callback):
-    """Keeps out what is not finite, and stops training or goes on without it.
+    """Withholds updates that are not finite, and stops or continues training.
 
-    Loss and gradients are looked at in every iteration, on the devices where
-    they are. A module whose gradient has an infinite number or a NaN is not
-    updated in that iteration, and averages of batch normalization do not move
-    to values that are not finite; so weights stay as good as they were. It is
-    noticed at the end of the call of the training function, before
-    `fr_keras.Checkpoints` writes another checkpoint.
+    Loss and gradients are checked in every iteration, on their own devices. A
+    module whose gradient contains an infinity or a NaN is not updated in that
+    iteration, and averages of batch normalization do not move to values that
+    are not finite, so the weights stay intact. The event is noticed at the end
+    of the call of the training function, before `fr_keras.Checkpoints` writes
+    another checkpoint.
 
-    What is left out mends nothing where weights themselves are not finite, as
-    they were given or by a step that was too large. They are looked at when
-    training begins, and whenever something was withheld; such weights end it
-    with either action.
+    Withholding does not help if the weights themselves are not finite, either
+    from the beginning or after a step that was too large. Weights are checked
+    when training begins and whenever anything was withheld; if they are not
+    finite, training ends with either action.
 
     A gradient that overflows under a `keras.optimizers.LossScaleOptimizer` is
-    no failure: that optimizer skips the update itself and scales less.
+    not a failure: that optimizer skips the update itself and lowers the scale.
 
     Args:
-        action: "stop" ends training by `NonFiniteError`; "skip" goes on
-            without the updates that were withheld, and counts them. A loss
-            that is not finite then does not count in the epoch's, which is
-            NaN if there was no other.
+        action: "stop" ends training with `NonFiniteError`; "skip" continues
+            without the withheld updates and counts them. A loss that is not
+            finite is then left out of the epoch's loss, which is NaN if there
+            is no other.
 
     Attributes:
-        skipped: list of K ints, how many updates of each module were withheld.
-            The logs of epochs have them as `skipped_updates/module_1` and so
-            on.
+        skipped: list of K ints, the number of withheld updates of each module.
+            Epoch logs contain them as `skipped_updates/module_1` and so on.
 
     Raises:
         ValueError: for another `action`.
@@ -120,7 +119,7 @@ class OnNaN(keras.callbacks.Callback):
                 found.append((-ago, -k, k, "gradient"))
         if not found:
             return
-        # The earliest; then the loss, and the module nearest to it.
+        # The earliest; among these the loss, or the module nearest to it.
         ago, _, k, quantity = min(found)
         step = self.model.optimizer.global_step + ago
         delay = self._delays[k] if quantity == "gradient" else 0
@@ -145,7 +144,7 @@ class OnNaN(keras.callbacks.Callback):
                 )
 
     def _cause(self, ago):
-        """What is known of why, from the mini-batch that it came of."""
+        """Describes the cause, as far as the mini-batch reveals it."""
         batches = self._batches.latest
         if -ago > len(batches):
             return ""
@@ -156,7 +155,7 @@ class OnNaN(keras.callbacks.Callback):
             try:
                 with tf.device(self.model.devices[k - 1]):
                     features = module(features)
-            except Exception:  # Modules may need what only training has.
+            except Exception:  # Modules may depend on the training step.
                 return ""
             if not _is_finite(features):
                 return f"; nor is what module {k} makes of its mini-batch"
@@ -169,14 +168,14 @@ class OnNaN(keras.callbacks.Callback):
             )
 
     def on_train_end(self, logs=None):
-        detach(self.model, self._batches)  # (Guards end with `fit` itself.)
+        detach(self.model, self._batches)  # (`fit` itself removes the guards.)
 
 
 class _LastBatches(Recorder):
-    """Keeps hold of the batches that the last call worked on.
+    """Keeps the batches that the last call worked on.
 
     Args:
-        delay: int, how many iterations the oldest of them may be late.
+        delay: int, by how many iterations the oldest of them may be late.
 
     Attributes:
         latest: list of tuples `(x, y, sample_weight)`, oldest first.

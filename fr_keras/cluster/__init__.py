@@ -1,4 +1,4 @@
-"""Modules on other machines, by TensorFlow's distributed runtime."""
+"""Modules on other machines, through TensorFlow's distributed runtime."""
 
 from fr_keras.cluster.connection import connect, present
 from fr_keras.cluster.release import release

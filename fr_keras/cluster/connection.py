@@ -18,7 +18,7 @@ from fr_keras.cluster.status import WorkerError, ask
 
 _logger = logging.getLogger("fr_keras")
 
-# How long a worker that is there may take to say so, in seconds.
+# Seconds that a running worker may take to answer.
 _TIMEOUT = 5.0
 
 
@@ -26,31 +26,31 @@ def connect(
     workers: Sequence[str], coordinator: str | None = None, wait: float = 60.0,
     network: str = "auto",
 ):
-    """Makes the devices of workers devices of this program.
+    """Makes the devices of workers available to this program.
 
-    To be called before TensorFlow does anything else. Waits until all workers
-    are there, and checks that they run the same versions. From then on
+    Call it before TensorFlow does anything else. It waits for all workers to
+    answer, and checks that they run the same versions. From then on
     `devices=None` means those of the workers, and their names are
-    `"/job:worker/replica:0/task:0/device:GPU:0"` and so on. Inputs go where
-    they are needed: a `tf.data.Dataset` that was made in the scope of
+    `"/job:worker/replica:0/task:0/device:GPU:0"` and so on. Inputs are sent
+    where they are needed: a `tf.data.Dataset` created in the scope of
     `tf.device(fr_keras.engine.placement.host(model.devices[0]))` is read on the
-    machine of the first module; arrays come from here.
+    machine of the first module; arrays come from this one.
 
     Args:
         workers: list of str, "host:port" of each worker, task by task.
-        coordinator: str, "host:port" by which workers reach this program; by
-            default a free port of the address by which it reaches the first.
-        wait: float, how many seconds to wait for workers that are not there.
-        network: str, the network interface by which this program takes
+        coordinator: str, "host:port" at which workers reach this program; by
+            default a free port of the address from which it reaches the first.
+        wait: float, seconds to wait for workers that do not answer yet.
+        network: str, the network interface on which this program accepts
             connections, which TensorFlow's runtime opens to everyone: `"auto"`
             for that of `coordinator`'s address (for all, with a warning, if
             some workers are on this machine and others are not), or `None`
             for all.
 
     Raises:
-        ValueError: if an address is none, or is given twice.
-        WorkerError: if a worker is not there in time or has other versions, or
-            `coordinator` cannot be listened on.
+        ValueError: if an address is invalid, or is given twice.
+        WorkerError: if a worker does not answer in time or has other versions,
+            or this program cannot listen on `coordinator`.
 
     Example:
 
@@ -63,9 +63,9 @@ def connect(
     _check_addresses(workers, coordinator)
     _wait_for(workers, wait)
     coordinator = coordinator or _address_towards(workers[0])
-    # What is assigned to a variable of a worker outside of functions is on its
-    # way for a while, and a function that is called next may overtake it,
-    # unless each such operation is waited for.
+    # An assignment to a worker's variable outside of functions takes a while
+    # to arrive, and a function called next may overtake it, unless each such
+    # operation is waited for.
     os.environ["TF_ENABLE_EAGER_CLIENT_STREAMING_ENQUEUE"] = "false"
     try:
         tf.config.experimental_connect_to_cluster(
@@ -74,7 +74,7 @@ def connect(
             }),
             job_name="coordinator",
         )
-        # Now, and not with the first operation: the port is to be listened on.
+        # Now, and not with the first operation, to listen on the port.
         tf.config.list_logical_devices()
         host, port = _host_and_port(coordinator)
         if network == "auto":
@@ -89,11 +89,11 @@ def connect(
 
 
 def present(workers: Sequence[str], wait: float = 60.0) -> list[str]:
-    """Which of some workers are there; to go on without those that are lost.
+    """Returns the workers that answer, to continue without lost ones.
 
     Args:
         workers: list of str, "host:port" of each.
-        wait: float, how many seconds to wait for those that are not.
+        wait: float, seconds to wait for those that do not answer.
 
     Returns:
         List of str, the addresses of those that answer, in the same order.
@@ -103,7 +103,7 @@ def present(workers: Sequence[str], wait: float = 60.0) -> list[str]:
     ```python
     workers = fr_keras.cluster.present(workers)
     fr_keras.cluster.connect(workers)
-    model = fr_keras.FeaturesReplay(network, num_modules=8)  # They share them.
+    model = fr_keras.FeaturesReplay(network, num_modules=8)  # Shared by them.
     ```
     """
     end = time.monotonic() + wait
@@ -144,7 +144,7 @@ def _host_and_port(address):
 
 
 def _wait_for(workers, seconds):
-    """Waits for workers, and checks what they are."""
+    """Waits for workers, and checks that they match this process."""
     end = time.monotonic() + seconds
     for task, address in enumerate(workers):
         told = False
@@ -170,13 +170,13 @@ def _wait_for(workers, seconds):
 
 
 def _address_towards(worker):
-    """A free port of the address by which this machine reaches another."""
+    """A free port of the address from which this machine reaches another."""
     host, port = _host_and_port(worker)
     try:
         family, *_, target = socket.getaddrinfo(
             host, port, type=socket.SOCK_DGRAM
         )[0]
-        # Nothing is sent: it is asked which way it would go.
+        # Nothing is sent: this only looks up the route.
         with socket.socket(family, socket.SOCK_DGRAM) as way:
             way.connect(target)
             mine = way.getsockname()[0]
@@ -198,7 +198,7 @@ def _network_of(host, workers):
         workers: list of str, "host:port".
 
     Returns:
-        str, or `None` if there is no such one.
+        str, or `None` if there is no such interface.
     """
     if all(map(_is_loopback, workers)):
         return "lo"
@@ -209,7 +209,7 @@ def _network_of(host, workers):
     }
     own = {_resolved(_host_and_port(worker)[0]) for worker in workers}
     network = interfaces.get(_resolved(host))
-    # (What comes from this machine comes by loopback, whatever its address.)
+    # (Local connections use loopback, whatever the address.)
     if network is None or own & {*interfaces, None}:
         _logger.warning(
             "this program takes connections by all networks of this machine, "

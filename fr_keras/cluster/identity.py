@@ -1,8 +1,8 @@
-"""What a worker says of itself, in the name of its job.
+"""The identity of a worker, encoded in the name of its job.
 
-TensorFlow's workers tell everyone the names of their devices, in which that of
-their job stands: here what computes on them, for nothing else can be asked of
-one before graphs are sent to it.
+TensorFlow's workers report the names of their devices, which contain the job
+name. It encodes the software of the worker, because nothing else can be queried
+before graphs are sent to it.
 """
 
 import re
@@ -26,7 +26,7 @@ def job_name():
 
 
 def difference(job):
-    """What keeps a worker from computing what this process would.
+    """Describes why a worker may compute something else than this process.
 
     Args:
         job: str, the name of the worker's job.

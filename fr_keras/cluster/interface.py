@@ -1,7 +1,7 @@
-"""Keeps a listening port to one network interface.
+"""Restricts a listening port to one network interface.
 
 TensorFlow's servers listen on all interfaces of a machine, whatever address
-they are given, and whoever can connect can have them compute anything.
+they are given, and anyone who can connect can make them compute anything.
 """
 
 import contextlib
@@ -14,16 +14,17 @@ import psutil
 
 
 def restrict(port, interface):
-    """Has a port of this process take connections by one interface only.
+    """Restricts a port of this process to connections on one interface.
 
-    Linux lets every user bind a socket that is bound to no interface yet.
+    Linux lets every user bind a socket that is not bound to an interface yet.
 
     Args:
         port: int, on which this process listens.
-        interface: str, name of the network interface, like `"lo"`.
+        interface: str, name of the network interface, such as `"lo"`.
 
     Raises:
-        OSError: if there is no such interface, or the system cannot do it.
+        OSError: if the interface does not exist, or the system does not
+            support this.
     """
     if not hasattr(socket, "SO_BINDTODEVICE"):
         raise OSError("only Linux can keep a port to one interface")
@@ -34,7 +35,7 @@ def restrict(port, interface):
             found += 1
     if not found:
         raise OSError(f"nobody listens on port {port}")
-    # Who was quick enough to connect before, and what was still in the queue.
+    # Connections made before that, and those still in the queue.
     for _ in range(2):
         for connected in _sockets(port, psutil.CONN_ESTABLISHED):
             with connected, contextlib.suppress(OSError):
@@ -58,7 +59,7 @@ def _bind(listening, interface):
 
 
 def _sockets(port, status):
-    """Copies of the sockets of this process with a port of their own."""
+    """Yields copies of this process' sockets on a port, with a status."""
     for connection in psutil.Process().net_connections("tcp"):
         if connection.status == status and connection.laddr.port == port:
             # (It may have been closed meanwhile.)
@@ -68,6 +69,6 @@ def _sockets(port, status):
 
 
 def _may_stay(connected, interface):
-    """Whether a connection came by loopback, and may."""
+    """Whether a connection came through loopback, if that is allowed."""
     host = connected.getpeername()[0].removeprefix("::ffff:")
     return interface == "lo" and ipaddress.ip_address(host).is_loopback

@@ -1,4 +1,4 @@
-"""Has workers give back what a program holds on them."""
+"""Frees the resources that a program holds on workers."""
 
 import contextlib
 import struct
@@ -11,19 +11,19 @@ from fr_keras.engine import private
 
 # TensorFlow's own request at the end of a program.
 _METHOD = "/tensorflow.eager.EagerService/CloseContext"
-_TIMEOUT = 2.0  # Seconds; one that hangs does not answer.
+_TIMEOUT = 2.0  # Seconds; a worker that hangs does not answer.
 
 
 def release(workers: Sequence[str]) -> None:
-    """Frees what this program has on workers, which it cannot use any more.
+    """Frees this program's resources on workers, unusable from then on.
 
-    A program that ends in its own time does so by itself. For one that is
-    about to end in the middle of a call, as after the loss of a worker, the
-    others would hold variables and queues for ten minutes more.
+    A program that exits normally does this automatically. If it exits in the
+    middle of a call, for instance after the loss of a worker, the others would
+    otherwise hold variables and queues for ten more minutes.
 
     Args:
-        workers: list of str, the addresses that `connect` was given; those
-            that do not answer are left alone.
+        workers: list of str, the addresses passed to `connect`; those that do
+            not answer are skipped.
     """
     number = private.context_id()
     # A message of two fixed64: the context, and how often it has changed.

@@ -1,28 +1,28 @@
-"""Asks workers of TensorFlow's runtime whether they are there, and what."""
+"""Queries the status of workers of TensorFlow's runtime."""
 
 import re
 import typing
 
 import grpc
 
-# TensorFlow's own request by which the processes of a cluster get to know each
+# TensorFlow's own request by which the processes of a cluster discover each
 # other; it has no arguments.
 _METHOD = "/tensorflow.WorkerService/GetStatus"
-# Not through a proxy, which knows nothing of workers.
+# Not through a proxy, which does not know the workers.
 CHANNEL_OPTIONS = [("grpc.enable_http_proxy", 0)]
 
 
 class WorkerError(RuntimeError):
-    """A worker is absent, lost, or another than it should be."""
+    """A worker is absent, lost, or not the expected one."""
 
 
 class Status(typing.NamedTuple):
-    """What a worker answers.
+    """The answer of a worker.
 
     Attributes:
         job: str, the name of its job.
-        devices: bytes, all it says of its devices: a process that is started
-            again says something else.
+        devices: bytes, the full description of its devices, which differs
+            after a restart of the process.
     """
 
     job: str
@@ -40,10 +40,10 @@ def ask(address, timeout):
         `Status`.
 
     Raises:
-        WorkerError: if it does not answer in time, or is no worker.
+        WorkerError: if it does not answer in time, or is not a worker.
     """
     try:
-        # gRPC itself gives up after 20 s, or what it waits between two tries.
+        # gRPC itself gives up after 20 s, or after its reconnect backoff.
         patient = ("grpc.min_reconnect_backoff_ms", int(1000 * timeout) + 5000)
         with grpc.insecure_channel(
             address, [*CHANNEL_OPTIONS, patient]

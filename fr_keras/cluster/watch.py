@@ -1,4 +1,4 @@
-"""Watches workers while a program waits for what they compute."""
+"""Watches workers while a program waits for their results."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -7,15 +7,15 @@ from fr_keras.cluster.status import WorkerError, ask
 
 
 class Watch:
-    """Asks workers every other second whether they are still there.
+    """Checks every two seconds, by default, that workers still answer.
 
-    TensorFlow waits without end for a worker that hangs, and says of one that
-    died what it was about to send. This says which it is.
+    TensorFlow waits forever for a worker that hangs, and reports for one that
+    died only the data it was about to send. This reports which worker it is.
 
     Args:
-        workers: list of str, the addresses that `connect` was given.
-        patience: float, how many seconds a worker may take to answer.
-        every: float, seconds from one question to the next.
+        workers: list of str, the addresses passed to `connect`.
+        patience: float, seconds that a worker may take to answer.
+        every: float, seconds between checks.
 
     Example:
 
@@ -36,11 +36,11 @@ class Watch:
         self._before = [ask(w, patience).devices for w in self._workers]
 
     def start(self, on_loss: Callable[[], object]) -> None:
-        """Begins to watch, in threads of their own.
+        """Starts watching, with one thread per worker.
 
         Args:
             on_loss: callable, called once, in one of these threads, with a
-                text that says which worker is lost, and how.
+                message that names the lost worker and the cause.
         """
         once = threading.Lock()
 
@@ -54,11 +54,11 @@ class Watch:
             threading.Thread(target=watch, args=[task], daemon=True).start()
 
     def stop(self) -> None:
-        """Ends watching."""
+        """Stops watching."""
         self._over.set()
 
     def lost(self) -> str | None:
-        """Which worker is lost, and how, str, or `None` if all are there."""
+        """Returns which worker is lost, and how, or `None` if all answer."""
         return next(
             filter(None, map(self._loss, range(len(self._workers)))), None
         )

@@ -1,4 +1,4 @@
-"""A worker: a process on whose devices others place modules."""
+"""A worker: a process whose devices run modules of other programs."""
 
 import os
 
@@ -7,32 +7,32 @@ import tensorflow as tf
 from fr_keras.cluster import identity, interface
 from fr_keras.cluster.status import WorkerError
 
-# Of what starts workers, so that they are found again.
+# References to the started servers.
 _servers: list = []
 
 
 def start_worker(
     port: int = 0, network: str = "lo", allow_root: bool = False,
 ) -> int:
-    """Starts a worker in this process, which then runs until it ends.
+    """Starts a worker in this process, which runs until the process ends.
 
-    TensorFlow's runtime has neither passwords nor encryption: **whoever can
-    connect to a worker can have it compute, read and write what its user can.**
+    TensorFlow's runtime has neither passwords nor encryption: **anyone who can
+    connect to a worker can compute, read and write whatever its user can.**
 
     Args:
-        port: int, on which it listens, or 0 for any that is free.
-        network: str, the network interface by which it takes connections:
+        port: int, the port to listen on, or 0 for any free one.
+        network: str, the network interface on which to accept connections:
             `"lo"` for this machine alone. `None` for all of them, if something
-            else keeps strangers away.
-        allow_root: bool, whether its user may be root, which lets whoever can
-            connect, by loopback every user of this machine, do all that root
-            can.
+            else keeps strangers out.
+        allow_root: bool, whether its user may be root. Anyone who can connect
+            (with loopback, every user of this machine) can then do whatever
+            root can.
 
     Returns:
         int, the port.
 
     Raises:
-        WorkerError: if the port is taken, there is no such interface, or the
+        WorkerError: if the port is taken, the interface does not exist, or the
             user is root.
 
     Example:
@@ -49,14 +49,13 @@ def start_worker(
             "`allow_root=True` (--allow_root). Received: user root"
         )
     job = identity.job_name()
-    # TensorFlow takes a thread for each core, and each of them the newest work
-    # first: if all compute, what is to be sent waits until one has nothing
-    # else to do, and modules on two machines work one after the other.
+    # TensorFlow uses one thread per core, and each takes the newest work
+    # first: if all compute, data to be sent waits until one is idle, and
+    # modules on two machines work one after the other.
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(_num_cores() + 1))
     try:
-        # Of itself alone: a program that connects names it anew, and tells it
-        # of the others. What it is not asked before it listens is answered
-        # after `start`.
+        # A cluster of itself alone: a program that connects renames it and
+        # adds the others. Requests are answered only after `start`.
         server = tf.distribute.Server(
             {job: [f"localhost:{port}"]}, job_name=job, task_index=0,
             start=False,
@@ -76,19 +75,19 @@ def start_worker(
 
 
 def _is_root():
-    """Whether this process may do what root may, outside of containers too."""
+    """Whether this process has root's rights, even outside of containers."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return False
     try:
         with open("/proc/self/uid_map") as file:
-            # Of a user namespace: from, which user of this machine, how many.
+            # Of a user namespace: first user, that user on this machine, count.
             return file.read().split()[1] == "0"
     except (OSError, IndexError):
         return True
 
 
 def _num_cores():
-    """The CPU cores that this process may use, int."""
+    """Number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,1 +1,1 @@
-"""What N devices would do: schedules simulated, and a planner."""
+"""Predictions for N devices: simulated schedules, and a planner."""

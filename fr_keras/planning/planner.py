@@ -1,4 +1,4 @@
-"""Planning: how fast and how large a network would be on K devices."""
+"""Planning: speed and memory of a network on K devices."""
 
 import collections
 import dataclasses
@@ -18,14 +18,14 @@ from fr_keras.profiling.estimation import estimate_calls
 from fr_keras.profiling.measurement import measure_calls, measure_modules
 from fr_keras.profiling.module_times import ModuleTimes
 
-# By what share of its time the slowest module of a cut may be slower than in
-# the best balanced one, where that may pay.
+# By what share the slowest module of a split may be slower than in the best
+# balanced one, where that may pay off.
 _TOLERANCES = (0.0, 0.03, 0.1, 0.3, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What is to be expected of K devices that are alike.
+    """The predicted behaviour of K identical devices.
 
     Attributes:
         cut: tuple of ints, for `fr_keras.cutting.partition.split`.
@@ -33,8 +33,8 @@ class Prediction:
         memory: list of K ints, bytes on each device in Features Replay:
             weights, gradients and optimizer, replay queue and error gradient,
             and activations of one backward pass.
-        sent: list of K - 1 ints, bytes that cross each boundary in an
-            iteration, up and down together.
+        sent: list of K - 1 ints, bytes that cross each boundary per iteration,
+            up and down together.
         seconds: dict from the name of a schedule (`simulation.SCHEDULES`) to
             seconds per iteration.
     """
@@ -47,30 +47,29 @@ class Prediction:
 
 
 class Planner:
-    """Predicts a network on several devices, from what it takes on one.
+    """Predicts a network on several devices from its costs on one.
 
-    The layers are measured one by one (`fr_keras.measure_costs`), and the
-    network as a whole, of which the layers' shares are taken. Of a device that
-    is not at hand they are estimated, from `flops_per_second`; updates then
-    count as nothing.
+    The layers are measured one by one (`fr_keras.measure_costs`) and scaled to
+    the measured time of the whole network. For a device that is not available
+    they are estimated from `flops_per_second`; updates then count as zero.
 
     Args:
         model: Sequential or Functional `keras.Model`.
         x: nest of tensors or arrays, a batch of data.
-        device: str, where to measure; `None` for the first GPU, or else the
-            first CPU device.
+        device: str, where to measure; `None` for the first GPU or, without a
+            GPU, the first CPU device.
         optimizer: `keras.optimizers.Optimizer`, or `None` for SGD with
             momentum.
         flops_per_second: float, floating-point operations that another device
-            really reaches, or `None` to measure.
+            actually reaches, or `None` to measure.
 
     Attributes:
         whole: `module_times.ModuleTimes` of the network on one device.
 
     Raises:
         TypeError: if `model` is neither Sequential nor Functional.
-        ValueError: as `fr_keras.measure_costs`, or, for an estimate, if the
-            shape of a tensor is not known.
+        ValueError: as for `fr_keras.measure_costs`, or, for an estimate, if
+            the shape of a tensor is not known.
 
     Example:
 
@@ -120,23 +119,23 @@ class Planner:
         self, num_modules, bytes_per_second=math.inf, latency=0.0,
         steps_per_execution=None,
     ):
-        """Predicts K devices.
+        """Predicts the network on K devices.
 
-        Where links take time, a cut through which less goes may be better than
-        the one that balances the modules best; of several the fastest is taken.
+        If links take time, a split that sends less may be better than the best
+        balanced one; the fastest of several is chosen.
 
         Args:
             num_modules: int, K.
             bytes_per_second: float, of the link between neighbours, in each
                 direction.
-            latency: float, seconds until what is sent begins to arrive.
-            steps_per_execution: int, as of `compile`; `None` for no end.
+            latency: float, seconds until sent data begin to arrive.
+            steps_per_execution: int, as for `compile`; `None` for unlimited.
 
         Returns:
             `Prediction`.
 
         Raises:
-            ValueError: if the network cannot be cut into that many modules.
+            ValueError: if the network cannot be split into that many modules.
         """
 
         def seconds(schedule, cut):
@@ -163,7 +162,7 @@ class Planner:
         )
 
     def _bounds(self, cut):
-        """Pairs of first call and last but one, of each module."""
+        """Pairs of the first call of each module and the one past its last."""
         return zip([0, *cut], [*cut, len(self._calls)])
 
     def _crossing(self, cut):
@@ -223,13 +222,13 @@ class Planner:
         return sum(map(variable_bytes, unique.values()))
 
     def _size(self, value):
-        """Bytes of what crosses: features of a batch, or weights."""
+        """Bytes of a crossing value: features of a batch, or weights."""
         if isinstance(value, keras.Variable):
             return variable_bytes(value)
         return self._sizes[id(value)]
 
     def _input_bytes(self, start, stop):
-        """What a module uses of its input; what only passes is not queued."""
+        """Bytes of the input that a module uses; the rest is not queued."""
         given = (
             keras.tree.flatten(self._graph.input) if start == 0
             else self._graph.crossing(start)
@@ -250,23 +249,23 @@ class Planner:
 
 
 def variable_bytes(variable):
-    """The size of a variable."""
+    """Returns the size of a variable in bytes."""
     return tf.as_dtype(variable.dtype).size * math.prod(variable.shape)
 
 
 def _measure_whole(model, x, device, optimizer):
     whole = FeaturesReplay(model, 1, device and [device])
-    whole.compile(copy_optimizer(optimizer), "mse")  # It stays fresh.
+    whole.compile(copy_optimizer(optimizer), "mse")  # The original stays fresh.
     (times,) = measure_modules(whole, x)
     return times
 
 
 def _slots_per_parameter(optimizer):
-    """How many numbers an optimizer keeps for each one that it updates."""
+    """How many numbers an optimizer keeps for each parameter it updates."""
     optimizer = optimizer.__class__.from_config(optimizer.get_config())
     weights = keras.Variable(np.zeros([100, 100]))
     optimizer.build([weights])
     return sum(
         math.prod(variable.shape) for variable in optimizer.variables
-        if len(variable.shape)  # Others are for all of them together.
+        if len(variable.shape)  # Scalars are shared by all parameters.
     ) / math.prod(weights.shape)

@@ -1,4 +1,4 @@
-"""Simulation: what a schedule of work on devices takes, without the work."""
+"""Simulation: the timing of a schedule on devices, without the work."""
 
 import collections
 import heapq
@@ -9,13 +9,13 @@ KINDS = ("play", "replay", "backward", "update")
 
 
 class Event(typing.NamedTuple):
-    """A piece of work that was done.
+    """A completed piece of work.
 
     Attributes:
         module: int, the number of the module, from 0.
-        kind: str, one of `KINDS`; a forward pass without replay is a play. Of
-            real trainings a replay contains its backward pass, and `learn` is
-            what the last module does: play, loss and backward pass.
+        kind: str, one of `KINDS`; a forward pass without replay is a play. In
+            real training a replay contains its backward pass, and `learn` is
+            the work of the last module: play, loss and backward pass.
         start: float, seconds.
         stop: float, seconds.
     """
@@ -27,7 +27,7 @@ class Event(typing.NamedTuple):
 
 
 class _Task(typing.NamedTuple):
-    """Work to be done: identity, share of a mini-batch, what it waits for."""
+    """A piece of work: identity, share of a mini-batch, dependencies."""
 
     kind: str
     module: int
@@ -37,9 +37,9 @@ class _Task(typing.NamedTuple):
     after: list  # Identities: (kind, module, step, part).
 
 
-# A schedule lists the work of an iteration in the order in which a device
-# that could do either takes it. Below, k is a module from 0, K their number,
-# t the iteration. (An iteration t < 0 was before, and is not waited for.)
+# A schedule lists the work of an iteration in the order of priority on a
+# device. Below, k is a module from 0, K their number, t the iteration. (An
+# iteration t < 0 is over, and is not waited for.)
 
 
 def _backprop(num_modules, t):
@@ -64,7 +64,7 @@ def _backprop(num_modules, t):
 
 
 def _features_replay(num_modules, t, replays=True):
-    """Every device always busy: a module waits for plays and old gradients.
+    """Every device always busy: modules wait for plays and old gradients.
 
     module 1   P R B B U P R B B U
     module 2     P R B B U P R B B U
@@ -87,12 +87,12 @@ def _features_replay(num_modules, t, replays=True):
 
 
 def _ddg(num_modules, t):
-    """As Features Replay, but activations are kept, not computed again."""
+    """Like Features Replay, but activations are kept, not recomputed."""
     return _features_replay(num_modules, t, replays=False)
 
 
 def _synchronous(num_modules, t):
-    """The program of the paper: all meet after play and after backward.
+    """The paper's program: modules synchronize after play and backward.
 
     module 1   P     R B B U
     module 2     P   R B B U
@@ -107,7 +107,7 @@ def _synchronous(num_modules, t):
 
 
 def _gpipe(num_modules, t, num_microbatches=4, recompute=True):
-    """A pipeline of M micro-batches, which is filled and emptied each time.
+    """A pipeline of M micro-batches, filled and drained in each iteration.
 
     module 1   1 2 3 4         4 4 3 3 2 2 1 1 U
     module 2     1 2 3 4   4 4 3 3 2 2 1 1     U
@@ -121,7 +121,7 @@ def _gpipe(num_modules, t, num_microbatches=4, recompute=True):
             ])
     for m in reversed(range(M)):
         for k in reversed(range(K)):
-            # The loss is that of all micro-batches.
+            # The loss needs all micro-batches.
             after = (
                 [("backward", k + 1, t, m)] if k < K - 1
                 else [("play", k, t, n) for n in range(M)]
@@ -146,29 +146,29 @@ SCHEDULES = {
 
 
 def simulate(schedule, times, num_steps, steps_per_execution=None, **options):
-    """Events of a training run in which nothing but the schedule takes time.
+    """Simulates a training run in which only the scheduled work takes time.
 
-    A device does one thing at a time, and is never idle while it has something
-    to do. What is sent is on its way while devices work, one thing after the
-    other in each direction of a link.
+    A device does one thing at a time, and is never idle while work is ready.
+    Data are sent while devices work, one after the other in each direction of
+    a link.
 
     Args:
         schedule: str, one of `SCHEDULES`: `"backprop"`, `"features_replay"`
             and `"ddg"` past their warm-up, `"gpipe"`, and `"synchronous"`,
             Features Replay as in the program of the paper, where all modules
-            meet after play and after backward.
+            synchronize after play and after backward.
         times: list of `ModuleTimes`, from the first module up.
         num_steps: int, iterations.
-        steps_per_execution: int, after so many iterations all meet; `None`
-            for never.
-        **options: of `"gpipe"`, `num_microbatches` (4) and `recompute`
+        steps_per_execution: int, iterations after which all modules
+            synchronize; `None` for never.
+        **options: for `"gpipe"`, `num_microbatches` (4) and `recompute`
             (`True`).
 
     Returns:
-        List of `Event`s, by their start, then by module.
+        List of `Event`s, sorted by start, then by module.
 
     Raises:
-        ValueError: for a schedule that there is not.
+        ValueError: for an unknown schedule.
 
     Example:
 
@@ -197,7 +197,7 @@ def simulate(schedule, times, num_steps, steps_per_execution=None, **options):
 
 
 def seconds_per_step(schedule, times, steps_per_execution=None, **options):
-    """Seconds of an iteration in the long run.
+    """Returns the seconds of an iteration in the long run.
 
     Args:
         schedule: as for `simulate`.
@@ -208,7 +208,7 @@ def seconds_per_step(schedule, times, steps_per_execution=None, **options):
     Returns:
         float.
     """
-    # Without meetings, the first iterations fill the devices.
+    # Without synchronization, the first iterations fill the devices.
     few = steps_per_execution or 4 * len(times)
     fewer, more = (
         simulate(schedule, times, count, steps_per_execution, **options)
@@ -237,7 +237,7 @@ def _run(tasks, times, begin):
     links = _Links(times)
     latest = collections.defaultdict(float)
     order = itertools.count()
-    # What happens when: a task can begin on its device, or has ended there.
+    # Upcoming events: a task can begin on its device, or has ended there.
     agenda = [
         (begin, next(order), i, False)
         for i, count in enumerate(missing) if not count
@@ -255,8 +255,8 @@ def _run(tasks, times, begin):
             for follower in followers[i]:
                 missing[follower] -= 1
                 arrives = links.arrival(tasks[i], tasks[follower], now)
-                # Of several that it waits for, the last may come by a
-                # shorter way than one before.
+                # The last of several dependencies may come by a shorter way
+                # than one before.
                 latest[follower] = max(latest[follower], arrives)
                 if not missing[follower]:
                     heapq.heappush(
@@ -286,7 +286,7 @@ def _seconds(task, times):
 
 
 class _Links:
-    """The links between neighbours, each of which sends one thing at a time.
+    """The links between neighbours, each sending one thing at a time.
 
     Args:
         times: list of `ModuleTimes`.
@@ -297,7 +297,7 @@ class _Links:
         self._free = collections.defaultdict(float)
 
     def arrival(self, task, follower, now):
-        """When what a task has made is where another needs it.
+        """Returns when the result of a task arrives where another needs it.
 
         Args:
             task: `_Task` that has ended.

@@ -1,1 +1,1 @@
-"""What layers and modules take: measured, or estimated."""
+"""Costs of layers and modules, measured or estimated."""

@@ -1,4 +1,4 @@
-"""Estimation: what layers would take on a device that is not at hand."""
+"""Estimation: costs of layers on a device that is not available."""
 
 import keras
 import tensorflow as tf
@@ -19,19 +19,19 @@ from fr_keras.profiling.measurement import (
 
 
 def estimate_calls(model, batch_size, flops_per_second):
-    """Estimates the calls of layers of a model; nothing is run.
+    """Estimates the layer calls of a model without running them.
 
     A forward pass takes two floating-point operations for each multiply-add
     of `fr_keras.cutting.costs.call_cost`; a backward pass as many for the
-    gradient of the input, and as many for that of the weights. What a backward
-    pass keeps is seen from the traced layers.
+    gradient of the input, and as many for that of the weights. The tensors
+    kept for a backward pass are found by tracing the layers.
 
     Args:
         model: Sequential or Functional `keras.Model`, or its
-            `fr_keras.cutting.graph.Graph`, of which only the batch size may be
+            `fr_keras.cutting.graph.Graph`, in which only the batch size may be
             unknown.
         batch_size: int.
-        flops_per_second: float, what the device really reaches.
+        flops_per_second: float, the speed that the device actually reaches.
 
     Returns:
         List of `fr_keras.profiling.measurement.Call`, in the order of
@@ -82,7 +82,7 @@ def _specs(tensors):
 
 
 def _residuals(alone, specs, differentiable):
-    """What the backward pass of a call keeps, as `residuals` has it."""
+    """Finds what a call keeps for its backward pass, as `residuals` does."""
     (device,) = placement.assign_devices(1, ["CPU:0"])
     with copy_to_measure(alone) as copy:
         module = Module(copy, device)
@@ -94,7 +94,7 @@ def _residuals(alone, specs, differentiable):
             return 0, []
         return residuals(
             module, Features(specs, [None] * len(specs)),
-            # How large their workspaces are, kernels alone know.
+            # Only kernels know the size of their workspaces.
             run=lambda function, x: [
                 spec for spec in function.trace(x)[0]
                 if spec.shape.is_fully_defined()

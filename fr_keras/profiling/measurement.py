@@ -1,4 +1,4 @@
-"""Measurement: how long layers and modules take on the device at hand."""
+"""Measurement: how long layers and modules take on an available device."""
 
 import contextlib
 import dataclasses
@@ -23,31 +23,29 @@ from fr_keras.engine.wired_submodel import call_quietly
 from fr_keras.profiling.module_times import ModuleTimes
 from fr_keras.profiling.timing import run_once, seconds_of
 
-_UNKNOWN = 32  # Examples, and other unknown lengths, where no data is given.
+_UNKNOWN = 32  # Examples, and other unknown dimensions, if no data is given.
 
 
 def measure_costs(
     model: keras.Model, x: Any = None, device: str | None = None,
 ) -> dict[str, Cost]:
-    """Measures what the layers of a model take, forward and backward.
+    """Measures the layers of a model, forward and backward.
 
     Every layer is run by itself, forward and forward with backward, on a batch
-    of data that came through the layers before it; layers that are alike, on
-    inputs of one shape, are measured once. The device should have nothing else
-    to do meanwhile.
+    of data that has passed the layers before it; identical layers, on inputs of
+    the same shape, are measured once. The device should be otherwise idle.
 
     Args:
         model: Sequential or Functional `keras.Model`, or its
-            `fr_keras.cutting.graph.Graph`; it stays as it is.
+            `fr_keras.cutting.graph.Graph`; it is not changed.
         x: nest of tensors or arrays, a batch of data for `model`; `None` for
-            random numbers (zeros where the input is of integers), as many
-            examples as the model takes, or else 32; other dimensions of
-            unknown length are 32 too.
-        device: str, where to measure; `None` for the first GPU, or else the
-            first CPU device.
+            random numbers (zeros for integer inputs), with the batch size of
+            the model, or else 32; other unknown dimensions are 32 too.
+        device: str, where to measure; `None` for the first GPU or, without a
+            GPU, the first CPU device.
 
     Returns:
-        Dict from layer name to `fr_keras.cutting.costs.Cost`, seconds of a call
+        Dict from layer name to `fr_keras.cutting.costs.Cost`, seconds per call
         (forward, backward), for `costs` of `fr_keras.partition`.
 
     Raises:
@@ -73,12 +71,13 @@ def measure_costs(
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """What a call of a layer takes, measured.
+    """The costs of a call of a layer.
 
     Attributes:
         name: str, of the layer or other operation.
         cost: `fr_keras.cutting.costs.Cost`, in seconds.
-        own_bytes: int, what a backward pass needs of what happens inside.
+        own_bytes: int, bytes of the internal tensors that a backward pass
+            needs.
         kept: set of the ids of those symbolic tensors, inputs and outputs of
             the call, that its backward pass needs.
         sizes: dict from the ids of its symbolic inputs and outputs to bytes.
@@ -92,7 +91,7 @@ class Call:
 
 
 def measure_calls(model, x=None, device=None):
-    """Measures the calls of layers of a model, as `measure_costs` does.
+    """Measures the layer calls of a model, as `measure_costs` does.
 
     Args:
         model: as for `measure_costs`.
@@ -132,16 +131,16 @@ def measure_calls(model, x=None, device=None):
 
 
 def measure_modules(model, x):
-    """Measures what the modules of an algorithm take, each by itself.
+    """Measures the modules of an algorithm, each by itself.
 
-    Forward pass (what is both a play and, without the tape, a replay),
-    backward pass and update of one module after the other, on its device,
-    which should have nothing else to do meanwhile. The loss and the metrics
-    are left out. Weights and state of the modules move as if by learning rate
-    zero: give it a model of its own.
+    Measured are the forward pass (a play and, without the tape, a replay),
+    backward pass and update of one module after the other, on its device, which
+    should be otherwise idle. The loss and the metrics are left out. Weights and
+    state of the modules change as with learning rate zero, so pass a model
+    made for this.
 
     Args:
-        model: compiled algorithm, like `fr_keras.FeaturesReplay`.
+        model: compiled algorithm, such as `fr_keras.FeaturesReplay`.
         x: nest of tensors or arrays, a batch of data for `model`.
 
     Returns:
@@ -164,14 +163,14 @@ def measure_modules(model, x):
 
 
 def activation_bytes(module, x):
-    """Bytes that a backward pass of a module needs of its forward pass.
+    """Returns the bytes that a module's backward pass needs of its forward.
 
     Args:
         module: `fr_keras.engine.module.Module` that was built.
         x: `fr_keras.engine.features.Features`, the used part of its input.
 
     Returns:
-        int, the input included, the weights not.
+        int, including the input but not the weights.
     """
     own_bytes, kept = residuals(module, x)
     made, _, _ = module.forward(x)
@@ -182,7 +181,7 @@ def activation_bytes(module, x):
 
 
 def num_bytes(tensor):
-    """The size of a tensor, or of one that a full `tf.TensorSpec` describes."""
+    """Returns the bytes of a tensor, or of one with a full `tf.TensorSpec`."""
     return math.prod(tensor.shape) * tensor.dtype.size
 
 
@@ -215,7 +214,7 @@ def _random(shape, dtype):
 
 
 def kind_of(node, tensors, differentiable):
-    """What calls have in common that take equally long, a string.
+    """Returns a string that is the same for calls that take equally long.
 
     Args:
         node: Keras' node of the call.
@@ -227,7 +226,7 @@ def kind_of(node, tensors, differentiable):
     try:
         config = {**operation.get_config(), "name": None}
         config = json.dumps(keras.saving.serialize_keras_object(config))
-    except Exception:  # What has no configuration is like nothing else.
+    except Exception:  # Without a configuration, it is like nothing else.
         config = id(operation)
     arguments = keras.tree.map_structure(
         lambda value: None if isinstance(value, keras.KerasTensor) else value,
@@ -244,7 +243,7 @@ def _measure_call(alone, tensors, differentiable, device):
     """Measures a model of one call.
 
     Returns:
-        Tuple `(cost, own_bytes, kept)`: as of `Call`, but the last as of
+        Tuple `(cost, own_bytes, kept)`: as in `Call`, but the last as in
         `residuals`.
     """
     with copy_to_measure(alone) as copy:
@@ -265,9 +264,9 @@ def _measure_call(alone, tensors, differentiable, device):
 
 @contextlib.contextmanager
 def copy_to_measure(model):
-    """A copy of a model, whose state may move and whose place may change.
+    """Yields a copy of a model, whose state and device may change.
 
-    Layers that cannot be copied are as they were afterwards.
+    Layers that cannot be copied are restored afterwards.
 
     Args:
         model: `keras.Model`.
@@ -290,16 +289,16 @@ def copy_to_measure(model):
 
 
 def residuals(module, x, run=run_once):
-    """What a backward pass needs of a forward pass, without the weights.
+    """Finds what a backward pass needs of a forward pass besides weights.
 
     Args:
         module: `Module` that was built.
         x: `Features`, the used part of its input.
-        run: callable of a `DeviceFunction` and `x`, which runs it, or only
-            says what it would return.
+        run: callable on a `DeviceFunction` and `x`, which runs it, or only
+            returns the specs of its results.
 
     Returns:
-        Tuple `(own_bytes, kept)`: as of `Call`, but the last a list of bool,
+        Tuple `(own_bytes, kept)`: as in `Call`, but the last a list of bool,
         for each input and each output.
     """
     kept = []
@@ -328,7 +327,7 @@ def _measure(module, x, learning_rate=None):
         learning_rate: for `Module.update`, or `None` not to update.
 
     Returns:
-        Tuple `(times, made)`: `ModuleTimes`, and `Features`, what it made.
+        Tuple `(times, made)`: `ModuleTimes`, and the computed `Features`.
     """
 
     def forward(x):
@@ -339,7 +338,7 @@ def _measure(module, x, learning_rate=None):
     def forward_backward(x, delta):
         made, losses, _, backward = record(module, x)
         gradients, sent = backward(delta)
-        # Of the forward pass, all of it is to be done.
+        # Returned so that all of the forward pass is executed.
         return made.tensors, losses, gradients, sent.tensors
 
     forward, forward_backward = (

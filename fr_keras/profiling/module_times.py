@@ -1,4 +1,4 @@
-"""Module times: what the work of a module takes, measured or simulated."""
+"""Module times: how long a module's work takes, measured or simulated."""
 
 import dataclasses
 import typing
@@ -6,18 +6,17 @@ import typing
 
 @dataclasses.dataclass
 class ModuleTimes:
-    """What a module's work takes on its device.
+    """How long a module's work takes on its device.
 
     Attributes:
         forward: float, seconds of a play, and of a replay, of a mini-batch.
         backward: float, seconds of a backward pass.
         update: float, seconds.
-        send_up: float, seconds that its features are on the way to the module
-            above.
-        send_down: float, seconds that its error gradient is on the way to the
-            module below.
-        latency: float, seconds of these until what is sent begins to arrive;
-            for the rest the link is taken, in that direction.
+        send_up: float, seconds to send its features to the module above.
+        send_down: float, seconds to send its error gradient to the module
+            below.
+        latency: float, seconds of these until sent data begin to arrive; the
+            link is occupied, in that direction, for the rest.
         device: hashable. Modules on equal devices take turns; `None` is a
             device of its own.
     """

@@ -1,4 +1,4 @@
-"""Timing: the seconds that a function takes on its device."""
+"""Timing: how many seconds a function takes on its device."""
 
 import statistics
 import time
@@ -6,16 +6,16 @@ import time
 import tensorflow as tf
 
 _CALLS = 4  # In one graph.
-_LEAST_SECONDS = 0.05  # Of what is timed at once.
+_LEAST_SECONDS = 0.05  # Of one timed run.
 _REPETITIONS = 5
 
 
 def seconds_of(function, *args):
-    """Seconds that a traced function takes, called from a graph.
+    """Measures the seconds that a traced function takes in a graph.
 
     Args:
-        function: callable that returns a nest of tensors, of which at least
-            one; `DeviceFunction` or `tf.function`.
+        function: callable that returns a nest of at least one tensor;
+            `DeviceFunction` or `tf.function`.
         *args: nests of tensors.
 
     Returns:
@@ -33,7 +33,7 @@ def seconds_of(function, *args):
                     if tensor is not None
                 ])
         with tf.control_dependencies(of_all[-1]):
-            # What is not returned would not be computed.
+            # Results that are not returned would not be computed.
             return of_all, tf.constant(0)
 
     call = _traced(calls)
@@ -60,12 +60,12 @@ def run_once(function, *args):
         *args: nests of tensors.
 
     Returns:
-        What the function returns.
+        The result of the function.
     """
     return _traced(lambda: function(*args))()
 
 
 def _traced(function):
-    """A function without arguments, traced for good."""
-    # (One that is traced when it is called complains if many are.)
+    """Traces a function without arguments once."""
+    # (TensorFlow complains about many functions that are traced when called.)
     return tf.function(function, autograph=False).get_concrete_function()

@@ -1,1 +1,1 @@
-"""What modules are, as text and as pictures."""
+"""Descriptions of modules as text and pictures."""

@@ -1,4 +1,4 @@
-"""Description of modules: what is in each, what it costs, what crosses."""
+"""Description of modules: their contents, costs and crossing tensors."""
 
 import dataclasses
 import math
@@ -23,15 +23,15 @@ from fr_keras.engine.wiring import led_around
 
 @dataclasses.dataclass(eq=False)
 class Crossing:
-    """A tensor on its way from the module that makes it to those that use it.
+    """A tensor sent from the module that makes it to those that use it.
 
     Attributes:
-        shape: tuple of int or `None`, of one example; of tied weights, that
+        shape: tuple of int or `None`, of one example; for tied weights, that
             of the weights.
         dtype: str.
         maker: int, the number of the module; 0 for an input of the network.
         is_weight: bool, whether these are tied weights, which are sent once
-            in an iteration whatever the number of examples is.
+            per iteration regardless of the number of examples.
         users: list of ints, the numbers of the modules; K + 1 for an output of
             the network.
     """
@@ -44,16 +44,16 @@ class Crossing:
 
     @property
     def num_bytes(self):
-        """Bytes per example, dimensions of unknown length counted once.
+        """Bytes per example, with unknown dimensions counted as 1.
 
-        Of tied weights, bytes per iteration.
+        For tied weights, bytes per iteration.
         """
         return size(self.shape) * tf.as_dtype(self.dtype).size
 
 
 @dataclasses.dataclass
 class ModuleDescription:
-    """What is known of one module.
+    """Known facts about one module.
 
     Attributes:
         device: str, or `None` if unknown.
@@ -62,8 +62,8 @@ class ModuleDescription:
         num_trainable: int, how many of them are trainable, or `None`.
         passes: `fr_keras.cutting.costs.Cost`, or `None` if unknown.
         num_plays: int, forward passes in an iteration.
-        copies: int, how many of its inputs the module keeps.
-        kept: list of `Crossing`s, what it keeps of each input, or `None` if
+        copies: int, number of inputs that the module keeps.
+        kept: list of `Crossing`s that it keeps of each input, or `None` if
             unknown.
     """
 
@@ -84,9 +84,9 @@ class ModuleDescription:
 
     @property
     def kept_bytes(self):
-        """Bytes per example of one of the inputs that are kept, or `None`.
+        """Bytes per example of one kept input, or `None`.
 
-        Tied weights, which are kept once in an iteration, are left out.
+        Tied weights, which are kept once per iteration, are left out.
         """
         known = self.kept is not None
         return sum(
@@ -100,25 +100,24 @@ class ModuleDescription:
 
 
 class Description:
-    """What is known of the modules of a network.
+    """Known facts about the modules of a network.
 
     Args:
-        modules: list of modules, the output of one being the input of the
-            next, or an algorithm with such `modules`, and their `devices` and
-            `costs`.
-        costs: as for `fr_keras.partition`. A module that is no Functional or
+        modules: list of modules, each taking the output of the one before, or
+            an algorithm with such `modules`, and their `devices` and `costs`.
+        costs: as for `fr_keras.partition`. A module that is not a Functional or
             Sequential model counts as one layer.
 
     Attributes:
         modules: list of K `ModuleDescription`s.
         boundaries: list of K + 1 lists of `Crossing`s: the network's input,
-            what crosses from module k to k + 1, and the network's output.
-            `None` where it is unknown.
+            the tensors from module k to k + 1, and the network's output.
+            `None` where unknown.
         replays: bool, whether the modules keep inputs to replay them.
     """
 
     def __init__(self, modules, costs=None):
-        # A plain list of modules is to be trained by Features Replay.
+        # A plain list of modules is assumed to be for Features Replay.
         self.replays = getattr(modules, "replays", True)
         devices = getattr(modules, "devices", None)
         costs = costs or getattr(modules, "costs", None)
@@ -158,15 +157,15 @@ class Description:
         """Cost of the slowest module over that of each in perfect balance.
 
         In perfect balance all modules take the same time T, so module k has
-        the share T / cost_k of the network, where cost_k is what an iteration
-        of all of the network would cost module k.
+        the share T / cost_k of the network, where cost_k is the cost of an
+        iteration of the whole network for module k.
         """
         perfect = 1 / sum(1 / cost for cost in self._costs_of_all)
         return self.modules[self.slowest - 1].cost / perfect
 
     @property
     def _costs_of_all(self):
-        """What an iteration of the whole network would cost each module."""
+        """Cost of an iteration of the whole network for each module."""
         whole = total(module.passes for module in self.modules)
         return [
             whole.of_iteration(module.num_plays) for module in self.modules
@@ -176,8 +175,8 @@ class Description:
     def speedups(self):
         """Iterations in the time of one of back-propagation over the modules.
 
-        Tuple of floats: at most, with the modules on their devices, and if all
-        were in perfect balance on devices of their own.
+        Tuple of floats: the upper bounds with the modules on their devices, and
+        in perfect balance with one device per module.
         """
         loads = {}
         for k, module in enumerate(self.modules):
@@ -191,7 +190,7 @@ class Description:
 
 
 def _as_list(modules):
-    """The modules of a list or an algorithm."""
+    """Returns the modules of a list or an algorithm."""
     found = getattr(modules, "modules", modules)
     if (
         not isinstance(found, (list, tuple))
@@ -253,7 +252,7 @@ def _inputs(module):
 
 
 def _outputs(module):
-    """The same for the output."""
+    """Like `_inputs`, for the outputs."""
     if is_graph(module):
         return list(module.outputs)
     calls = private.calls_of(module)

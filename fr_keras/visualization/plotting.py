@@ -1,4 +1,4 @@
-"""Plotting: a picture of the modules that a network is cut into."""
+"""Plotting: a picture of the modules of a split network."""
 
 import collections
 import dataclasses
@@ -29,20 +29,21 @@ def plot_modules(
     modules: Any, to_file: str | os.PathLike[str] = "modules.png",
     costs: Mapping[str, Any] | None = None,
 ):
-    """Draws the modules that a network is cut into.
+    """Draws the modules of a split network.
 
-    One box for each module, from the input down, as high as its share of the
-    cost of a training iteration is large; beside it, its device, parameters
-    and how many layers of each kind it has. Arrows show what crosses, with the
-    shape of an example, dtype and megabytes (10^6 bytes) per example; what
-    passes modules on its way is drawn around them. The colours (those of
-    viridis) are told apart with any colour vision, and in print.
+    There is one box for each module, from the input down, with a height
+    proportional to its share of the cost of a training iteration; beside it are
+    its device, parameters and number of layers of each kind. Arrows show the
+    tensors that cross, with the shape of an example, dtype and megabytes (10^6
+    bytes) per example; tensors that skip modules are drawn around them. The
+    colours (those of viridis) can be distinguished with any colour vision, and
+    in print.
 
     Args:
-        modules: list of `keras.Model`s or layers, as `fr_keras.partition`
-            returns it, or a model made of modules, like
+        modules: list of `keras.Model`s or layers, as returned by
+            `fr_keras.partition`, or a model made of modules, such as
             `fr_keras.FeaturesReplay`.
-        to_file: str or path of the picture. Its ending tells the format:
+        to_file: str or path of the picture. Its extension sets the format:
             `.png`, or `.pdf` or `.svg` for print.
         costs: dict from layer name to cost, as for `fr_keras.partition`, or
             `None` for those of the model, or else an estimate.
@@ -67,14 +68,14 @@ def plot_modules(
     axes.set_xlim(0, picture.width)
     axes.set_ylim(picture.height, 0)
     picture.draw(axes)
-    # Long names of layers may go beyond the width: "tight" makes room.
+    # Long names of layers may exceed the width: "tight" makes room.
     figure.savefig(
         to_file, dpi=_DPI, facecolor="white", bbox_inches="tight", pad_inches=0
     )
 
 
 class _Picture:
-    """Where everything is, in inches from the upper left corner.
+    """The layout of the picture, in inches from the upper left corner.
 
     Args:
         description: `Description` of the modules.
@@ -118,7 +119,7 @@ class _Picture:
         self.height = y - self._gap(self._num_modules + 1) + _MARGIN
 
     def _heights(self, k):
-        """Height of a box, and of it with the text beside it."""
+        """Height of a box, and of the box with the text beside it."""
         if not 1 <= k <= self._num_modules:
             return 1.6 * _LINE, 1.6 * _LINE
         share = self._shares[k - 1] if self._shares else 1 / self._num_modules
@@ -173,11 +174,11 @@ class _Picture:
             )
 
     def _draw_arrow(self, axes, k, crossings):
-        """What goes from one module to the very next."""
+        """Draws the tensors that go from one module to the next."""
         x = self._left + _BOX_WIDTH / 2
         start, stop = self._spans[k][1], self._spans[k + 1][0]
         _draw_line(axes, [(x, start), (x, stop)])
-        # A text may be higher than its box: the labels are between the texts.
+        # A text may be taller than its box: the labels are between the texts.
         labels = _labels(crossings)
         y = sum(self._spans[k]) / 2 + self._heights(k)[1] / 2
         y += (self._gap(k) - _LINE * (len(labels) - 1)) / 2
@@ -188,7 +189,7 @@ class _Picture:
             )
 
     def _draw_bypass(self, axes, bypass):
-        """What goes around modules: from a side, down a lane, to sides."""
+        """Draws tensors around modules: from a side, down a lane, to sides."""
         x = self._left - 0.1 - self._lane * (bypass.lane + 0.5)
         start = self._side(bypass.maker, bypass, leaving=True)
         for user in bypass.users:
@@ -214,8 +215,8 @@ class _Picture:
     def _side(self, k, bypass, leaving):
         """Where a bypass touches the left side of box k.
 
-        Arrows arrive above those that leave. Of either, that with the inner
-        lane is nearer to the end of the box, so that lines do not cross.
+        Arriving arrows are above leaving ones. Of either, those with inner
+        lanes are nearer to the end of the box, so that lines do not cross.
         """
         there = [
             other for other in self._bypasses
@@ -252,14 +253,14 @@ class _Bypass:
 
 
 def _routes(description):
-    """What goes to the very next module, and what goes around it.
+    """Separates tensors for the next module from those that go around it.
 
     Args:
         description: `Description`.
 
     Returns:
         Tuple `(arrows, bypasses)`: a dict from a boundary's number to the
-        `Crossing`s that go straight over it, and a list of `_Bypass`es.
+        `Crossing`s that go straight across it, and a list of `_Bypass`es.
     """
     arrows, around = {}, collections.defaultdict(list)
     for k, crossings in enumerate(description.boundaries):
@@ -294,7 +295,7 @@ def _assign_lanes(bypasses):
 
 
 def _module_text(k, module, share):
-    """Lines on a module: title, facts, and its kinds of layers."""
+    """Lines of text on a module: title, facts, and its kinds of layers."""
     title = [f"Module {k}"]
     if module.device:
         title.append(short_name(module.device))
@@ -313,7 +314,7 @@ def _module_text(k, module, share):
 
 
 def _kinds_text(layers):
-    """Such as `Conv2D ×12, ReLU ×12, Dense`."""
+    """Counts layers by kind, such as `Conv2D ×12, ReLU ×12, Dense`."""
     kinds = collections.Counter(type(layer).__name__ for layer in layers)
     # A count stays with its kind where lines are wrapped.
     return ", ".join(
@@ -323,7 +324,7 @@ def _kinds_text(layers):
 
 
 def _labels(crossings):
-    """Lines on what crosses; of many tensors, on them all."""
+    """Lines of text on crossing tensors, summed up if there are many."""
     if len(crossings) > _MOST_LABELS:
         total = sum(crossing.num_bytes for crossing in crossings)
         return [f"{len(crossings)} tensors, {megabytes_text(total)}"]

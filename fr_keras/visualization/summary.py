@@ -1,4 +1,4 @@
-"""Summary: a table of the modules that a network is cut into."""
+"""Summary: a table of the modules of a split network."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,33 +20,32 @@ def summary(
     modules: Any, costs: Mapping[str, Any] | None = None,
     print_fn: Callable[[str], object] = print, line_length: int = 100,
 ) -> None:
-    """Prints a table of the modules that a network is cut into.
+    """Prints a table of the modules of a split network.
 
-    A row for each module: its number, device, layers, parameters, share of the
-    cost of a training iteration, and the inputs that it keeps for replay, with
-    their size in megabytes (10^6 bytes) per example; below it, the names of
-    the first and the last layer in order of execution. Between modules, what
-    crosses: the shape of an example, dtype and megabytes per example of every
-    tensor (tied weights: per iteration), and, if it only passes through a
-    module, from where to where. Under
-    the table: how well the modules are balanced, what the replay queues hold,
-    and all parameters. What is not known is a question mark; a module of the
-    user's own class is known once it was called.
+    Each module has a row with its number, device, layers, parameters, share of
+    the cost of a training iteration, and the inputs that it keeps for replay,
+    with their size in megabytes (10^6 bytes) per example; below it are the
+    names of the first and the last layer in order of execution. Between modules
+    are the tensors that cross, with the shape of an example, dtype and
+    megabytes per example (tied weights: per iteration), and the origin and
+    destination of those that only pass through a module. Below the table are
+    the balance of the modules, the size of the replay queues, and the number of
+    all parameters. Unknown values are shown as question marks; a module of a
+    custom class is known once it has been called.
 
-    Costs are those that `fr_keras.partition` balances: an iteration of
-    Features Replay costs module k < K two forward passes and a backward pass,
-    4 forward units, and module K 3. Dimensions of unknown length, shown as
-    `?`, count once.
+    Costs are those balanced by `fr_keras.partition`: an iteration of Features
+    Replay costs module k < K two forward passes and a backward pass, 4 forward
+    units, and module K 3. Unknown dimensions, shown as `?`, count as 1.
 
     Args:
-        modules: list of `keras.Model`s or layers, as `fr_keras.partition`
-            returns it, or a model made of modules, like
+        modules: list of `keras.Model`s or layers, as returned by
+            `fr_keras.partition`, or a model made of modules, such as
             `fr_keras.FeaturesReplay`.
         costs: dict from layer name to cost, as for `fr_keras.partition`, or
             `None` for those of the model, or else an estimate.
         print_fn: callable, called with each line of the summary.
-        line_length: int, characters in a line of the table; what would go
-            beyond is shortened.
+        line_length: int, characters per line of the table; longer lines are
+            shortened.
 
     Raises:
         ValueError: if `modules` is neither, or `costs` lacks a layer.
@@ -64,7 +63,7 @@ def summary(
 
 
 def shape_text(crossing, times="x"):
-    """Shape and dtype of a tensor, such as `32x32x16 float32`.
+    """Formats the shape and dtype of a tensor, such as `32x32x16 float32`.
 
     Args:
         crossing: `fr_keras.visualization.description.Crossing`.
@@ -78,7 +77,7 @@ def shape_text(crossing, times="x"):
 
 
 def megabytes_text(num_bytes):
-    """Megabytes to three digits, such as `0.0655 MB`.
+    """Formats megabytes to three digits, such as `0.0655 MB`.
 
     Args:
         num_bytes: int.
@@ -93,7 +92,7 @@ def megabytes_text(num_bytes):
 
 
 def _table(description, line_length):
-    """Lines: the modules and, between them, what crosses."""
+    """Lines on the modules and, between them, the tensors that cross."""
     header, *rows = _aligned(_rows(description))
     num_modules = len(rows)
     heads = ["input", *["->"] * (num_modules - 1), "output"]
@@ -113,7 +112,7 @@ def _table(description, line_length):
 
 
 def _rows(description):
-    """Cells of the table, without columns in which nothing is known."""
+    """Cells of the table, without empty columns."""
     shares = description.shares or [None] * len(description.modules)
     rows = [_HEADER] + [
         (
@@ -132,7 +131,7 @@ def _rows(description):
 
 
 def _aligned(rows):
-    """Lines in which the cells of a column stand below each other."""
+    """Lines with aligned columns."""
     columns = []
     for column in zip(*rows):
         width = max(map(len, column))
@@ -146,7 +145,7 @@ def _number(number):
 
 
 def _kept_text(module):
-    """Such as `4 x 0.0123 MB`, or nothing where nothing is kept."""
+    """Size of the kept inputs, such as `4 x 0.0123 MB`; empty without any."""
     if not module.copies:
         return ""
     if module.kept is None:
@@ -160,7 +159,7 @@ def _range_text(layers):
 
 
 def _crossing_lines(head, crossings, k, num_modules):
-    """Lines on what crosses from module k to k + 1."""
+    """Lines on the tensors that cross from module k to k + 1."""
     if crossings is None:
         return [f"{head} {_UNKNOWN}"]
     lines = [
@@ -180,7 +179,7 @@ def _crossing_lines(head, crossings, k, num_modules):
 
 
 def _route_text(tensor, k, num_modules):
-    """From where to where a tensor goes that passes through a module."""
+    """Origin and destination of a tensor that passes through a module."""
     if tensor.maker == k and tensor.users in ([], [k + 1]):
         return ""
     start = tensor.maker or "the input"
@@ -196,7 +195,7 @@ def _shortened(line, length):
 
 
 def _footer(description):
-    """Lines on balance, replay queues and all parameters."""
+    """Lines on the balance, the replay queues and all parameters."""
     lines = _balance_lines(description)
     if description.replays:
         sizes = [

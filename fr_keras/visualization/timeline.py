@@ -1,7 +1,7 @@
-"""Timeline: a picture of who works when."""
+"""Timeline: a picture of when each module works."""
 
-# (Okabe and Ito's colours, told apart with any colour vision, and their order
-# from light to dark in print.)
+# (Okabe and Ito's colours, which can be distinguished with any colour vision
+# and, by their order from light to dark, in print.)
 _COLOURS = {
     "play": "#56B4E9",
     "replay": "#F0E442",
@@ -18,11 +18,11 @@ _DPI = 150
 
 def plot_timeline(events, to_file="timeline.png", title="", unit=1e-3,
                   unit_name="ms"):
-    """Draws who works when: a lane for each module, a box for each event.
+    """Draws when modules work: a lane for each module, a box for each event.
 
     Args:
         events: list of `simulation.Event`, measured or simulated.
-        to_file: str or path of the picture. Its ending tells the format:
+        to_file: str or path of the picture. Its extension sets the format:
             `.png`, or `.pdf` or `.svg` for print.
         title: str.
         unit: float, seconds in a unit of the time axis.

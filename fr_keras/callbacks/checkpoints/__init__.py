@@ -1,4 +1,4 @@
-"""Checkpoints of whole trainings."""
+"""Checkpoints of the whole state of training."""
 
 from fr_keras.callbacks.checkpoints.checkpoints import Checkpoints
 from fr_keras.callbacks.checkpoints.restoring import CheckpointError

@@ -1,4 +1,4 @@
-"""Writes checkpoints while training goes on."""
+"""Writes checkpoints while training continues."""
 
 import concurrent.futures
 import logging
@@ -11,13 +11,13 @@ _logger = logging.getLogger("fr_keras")
 
 
 class BackgroundWriter:
-    """Writes one checkpoint after another, by a thread of its own.
+    """Writes one checkpoint after another in a background thread.
 
-    One that cannot be written is told once, until others can.
+    A failure is reported once, until checkpoints can be written again.
 
-    A process that ends in its own time waits for what is being written; one
-    that is killed leaves what it had before, since nothing is deleted until
-    the new one is whole and on the disk.
+    A process that exits normally waits for the checkpoint being written; one
+    that is killed leaves the previous ones, since nothing is deleted until the
+    new one is complete and on disk.
     """
 
     def __init__(self):
@@ -27,15 +27,15 @@ class BackgroundWriter:
 
     @property
     def is_writing(self):
-        """Whether a checkpoint is being written at this moment."""
+        """Whether a checkpoint is being written now."""
         return self._writing is not None and not self._writing.done()
 
     def start(self, write):
-        """Begins to write; what was being written is waited for.
+        """Starts writing, after any write in progress has finished.
 
         Args:
-            write: callable that returns a dict from `store.Store`s that
-                cannot be written to, to errors.
+            write: callable that returns a dict from each `store.Store` that
+                cannot be written to, to the error.
         """
         self.finish()
         if self._threads is None:
@@ -45,13 +45,14 @@ class BackgroundWriter:
         self._writing = self._threads.submit(write)
 
     def finish(self):
-        """Waits for what is being written, and tells what became of it.
+        """Waits for the write in progress and reports its outcome.
 
         Returns:
-            Dict from `store.Store`s that could not be written to, to errors.
+            Dict from each `store.Store` that could not be written to, to the
+            error.
 
         Raises:
-            Exception: if it is neither of the disk nor of TensorFlow.
+            Exception: an error that is neither of the disk nor of TensorFlow.
         """
         if self._writing is None:
             return {}
@@ -66,7 +67,7 @@ class BackgroundWriter:
         return failed
 
     def tell(self, where, error):
-        """Tells of a checkpoint that cannot be written, once.
+        """Reports once that a checkpoint cannot be written.
 
         Args:
             where: `store.Store`.
@@ -81,5 +82,5 @@ class BackgroundWriter:
         self._can_write = False
 
 
-# What says that a checkpoint cannot be written, and not that this is wrong.
+# Errors of a checkpoint that cannot be written, as opposed to bugs here.
 FAILURES = (OSError, tf.errors.OpError)

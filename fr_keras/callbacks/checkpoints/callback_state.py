@@ -1,4 +1,4 @@
-"""The state of callbacks: what of them changes while a network trains."""
+"""The state of callbacks: attributes that change during training."""
 
 import collections
 import inspect
@@ -10,14 +10,14 @@ _PLAIN = (bool, int, float, type(None))
 
 
 class CallbackState:
-    """Keeps apart what callbacks were made with and what they became.
+    """Tells the state of callbacks from their configuration.
 
     Any attribute that changes after training has begun is state, if it
-    consists of numbers, arrays, lists, tuples and dicts: the patience that
-    `EarlyStopping` has left, the best value that `ModelCheckpoint` has seen.
-    What has the name of an argument of its class is not, nor are texts, which
-    may say where files are written. A callback that knows better has
-    `get_state()`, which returns such values, and texts, in a dict, and
+    consists of numbers, arrays, lists, tuples and dicts, such as the remaining
+    patience of `EarlyStopping` or the best value seen by `ModelCheckpoint`.
+    Attributes named like an argument of their class are not state, nor are
+    strings, which may be the paths of output files. A callback overrides this
+    with `get_state()`, which returns such values, and strings, in a dict, and
     `set_state(state)`.
 
     Args:
@@ -39,13 +39,13 @@ class CallbackState:
         self._restored = collections.defaultdict(set)
 
     def get(self, arrays):
-        """The state of all callbacks.
+        """Returns the state of all callbacks.
 
         Args:
             arrays: list, to which arrays are added.
 
         Returns:
-            Dict for JSON, which refers to `arrays` by their place.
+            Dict for JSON, which refers to `arrays` by index.
         """
         return {
             name: _encode(self._state(name, callback), arrays)
@@ -63,14 +63,14 @@ class CallbackState:
         }
 
     def set(self, states):
-        """Gives callbacks their state back.
+        """Restores the state of callbacks.
 
         Args:
-            states: as `decoded` returned it; callbacks that are not there any
-                more are left out.
+            states: as returned by `decoded`; callbacks that no longer exist
+                are ignored.
 
         Raises:
-            ValueError: in one line, if it is no state of theirs.
+            ValueError: in one line, if it is not their state.
         """
         for name, callback in self._callbacks.items():
             if name not in states:
@@ -89,7 +89,7 @@ class _Other:
 
 
 def decoded(states, arrays):
-    """The state of callbacks as it was, from what `CallbackState.get` made.
+    """Decodes the result of `CallbackState.get`.
 
     Args:
         states: dict from JSON.
@@ -99,7 +99,7 @@ def decoded(states, arrays):
         Dict from names of callbacks to dicts.
 
     Raises:
-        ValueError: in one line, if it was made by something else.
+        ValueError: in one line, if it was not made by `CallbackState.get`.
     """
     try:
         found = {name: _decode(s, arrays) for name, s in states.items()}
@@ -122,14 +122,14 @@ def decoded(states, arrays):
 
 
 def _takes(callback, key, value):
-    """Whether a value is state of an attribute; if not, it is left alone.
+    """Whether a value is state of an attribute; if not, it is ignored.
 
     Raises:
         ValueError: in one line, if the attribute has state of another kind.
     """
     kept = _attributes(callback)
     if key not in kept:
-        # Made in training, and by no class.
+        # Created in training, not by a class.
         return key.isidentifier() and not (
             hasattr(callback, key) or key in _arguments(callback)
         )
@@ -147,7 +147,7 @@ def _takes(callback, key, value):
 
 
 def _arguments(callback):
-    """The names of the arguments that a callback may have been made with."""
+    """The names of all arguments of a callback's constructors."""
     return {
         name for kind in type(callback).__mro__ if "__init__" in vars(kind)
         for name in inspect.signature(kind.__init__).parameters
@@ -155,7 +155,7 @@ def _arguments(callback):
 
 
 def _attributes(callback):
-    """The attributes of a callback that can be kept, copied."""
+    """Copies of the attributes of a callback that can be saved."""
     given = {"params", *_arguments(callback)}
     found = {}
     for key, value in vars(callback).items():
@@ -169,7 +169,7 @@ def _attributes(callback):
 
 
 def _copy(value):
-    """A copy of a value that can be kept; raises TypeError for others."""
+    """Copies a value that can be saved; raises TypeError for others."""
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -205,7 +205,7 @@ def _are_equal(a, b):
 
 
 def _encode(value, arrays):
-    """A value for JSON."""
+    """Encodes a value for JSON."""
     if isinstance(value, (np.ndarray, np.generic)):
         arrays.append(np.asarray(value))
         return {"array": len(arrays) - 1, "scalar": not np.ndim(value)}
@@ -215,13 +215,13 @@ def _encode(value, arrays):
             "tuple": isinstance(value, tuple),
         }
     if isinstance(value, dict):
-        # In pairs, since the keys of JSON are texts.
+        # In pairs, since JSON keys are strings.
         return {"dict": [[k, _encode(v, arrays)] for k, v in value.items()]}
     return value
 
 
 def _decode(value, arrays):
-    """The value that `_encode` was given."""
+    """Restores a value from the result of `_encode`."""
     if not isinstance(value, dict):
         return value
     if "array" in value:

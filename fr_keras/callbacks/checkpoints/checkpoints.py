@@ -1,4 +1,4 @@
-"""The callback that keeps checkpoints, and goes on from the newest."""
+"""The callback that writes checkpoints and resumes from the newest."""
 
 import logging
 import math
@@ -31,65 +31,65 @@ _logger = logging.getLogger("fr_keras")
 
 
 class Checkpoints(ResumingCallback):
-    """Keeps checkpoints of the whole training, and goes on from the newest.
+    """Writes checkpoints of the whole training and resumes from the newest.
 
-    A training that ends at any moment, and is started again by the same
-    program with the same directory, goes on where its newest checkpoint was
-    written, in the middle of an epoch too, and ends with the same weights, bit
-    for bit, as if it had never been interrupted. Kept are weights, the state
-    of optimizers and learning rate, *replay queues and error gradients*, the
-    warm-up, random numbers, metrics, the position in the data, and the state
-    of the other callbacks (see `callback_state.py` beside this file).
+    If training is interrupted at any moment, running the same program again
+    with the same directory resumes it from the newest checkpoint, even in the
+    middle of an epoch, and ends with the same weights, bit for bit, as without
+    the interruption. Checkpoints contain weights, the state of optimizers and
+    learning rate, *replay queues and error gradients*, the warm-up, random
+    numbers, metrics, the position in the data, and the state of the other
+    callbacks (see `callback_state.py` beside this file).
 
-    For the very same weights, the data must be a function of their seeds:
-    arrays after `keras.utils.set_random_seed`, or a `tf.data.Dataset` whose
-    `shuffle` and random maps have seeds; and TensorFlow must compute the same
-    twice, which `tf.config.experimental.enable_op_determinism()` promises.
+    To get identical weights, the data must depend only on seeds: arrays after
+    `keras.utils.set_random_seed`, or a `tf.data.Dataset` whose `shuffle` and
+    random maps have seeds; and TensorFlow must be deterministic, which
+    `tf.config.experimental.enable_op_determinism()` guarantees.
 
-    Checkpoints are TensorFlow's (`tf.train.Checkpoint`). They are written by a
-    thread of its own while training goes on: training waits only while all is
-    copied to the host, for which there must be memory, and for the checkpoint
-    before if that is still being written; `fit` does not end before the last
-    one is whole. A new one is complete, and on the disk, before an old one is
-    deleted. If the newest cannot be read, the one before is used, and a warning
-    says so; if none can be, `fit` raises an error and leaves all as it is. If
-    one cannot be written, on a full disk for instance, training goes on, a
-    warning says so once, and it is tried again when the next is due. Nothing is
-    written of a training whose loss or weights are not finite.
+    Checkpoints have TensorFlow's format (`tf.train.Checkpoint`). They are
+    written by a background thread: training waits only while everything is
+    copied to the host, which must have the memory, and for the previous
+    checkpoint if that is still being written; `fit` does not return before the
+    last one is complete. A new checkpoint is complete and on disk before an old
+    one is deleted. If the newest cannot be read, the previous one is used, with
+    a warning; if none can be read, `fit` raises an error and changes nothing.
+    If a checkpoint cannot be written, for instance on a full disk, training
+    continues, with a single warning, and writes again when the next one is due.
+    Nothing is written if the loss or the weights are not finite.
 
-    One directory belongs to one training. TensorBoard's event files and the
-    files of CSVLogger (with `append=True`) are cut back to the checkpoint, so
-    that no step is logged twice.
+    Use one directory per training. TensorBoard's event files and the files of
+    CSVLogger (with `append=True`) are truncated to the checkpoint, so that no
+    step is logged twice.
 
     Args:
-        directory: str or path. The best checkpoint lies in `best` below it.
-        every_steps: int, iterations from one checkpoint to the next, or
-            `None`. They are written between two calls of the training
-            function.
-        every_minutes: float, minutes from one checkpoint to the next, or
-            `None`; longer if the one before is still being written.
-        every_epochs: int, epochs from one checkpoint to the next, or `None`;
-            there is one at the end of the last epoch in any case.
-        keep: int, how many are kept, at least 2, so that there is one before
-            the newest.
-        monitor: str, the log by which an epoch is the best so far, whose
+        directory: str or path. The best checkpoint is in its subdirectory
+            `best`.
+        every_steps: int, iterations between checkpoints, or `None`. They are
+            written between two calls of the training function.
+        every_minutes: float, minutes between checkpoints, or `None`; longer if
+            the previous one is still being written.
+        every_epochs: int, epochs between checkpoints, or `None`; the end of
+            the last epoch always writes one.
+        keep: int, number of checkpoints to keep, at least 2, so that there is
+            one before the newest.
+        monitor: str, the log that determines the best epoch so far, whose
             checkpoint is kept beside the newest; `None` for no best.
-        mode: "min" or "max", whether less or more is better.
-        logs: list of files, and directories of event files, that grow with
-            the training beside those of Keras' callbacks.
+        mode: "min" or "max", whether lower or higher is better.
+        logs: list of files, and directories of event files, to which training
+            appends, besides those of Keras' callbacks.
 
     Attributes:
-        restored: str, the checkpoint from which the last `fit` went on, or
-            `None` if it began anew.
+        restored: str, the checkpoint from which the last `fit` resumed, or
+            `None` if it started from scratch.
         best: float, the best value of `monitor`, or `None`.
 
     Raises:
         ValueError: for arguments out of range; when `fit` is called, if the
-            model is run eagerly, has no optimizer, or is of an algorithm
-            that does not name its state.
+            model is run eagerly, has no optimizer, or has an algorithm that
+            does not name its state.
         CheckpointError: when `fit` is called, if there are checkpoints but
-            none can be read, or the newest is of another network, optimizer,
-            number of modules, algorithm or format.
+            none can be read, or the newest belongs to another network,
+            optimizer, number of modules, algorithm or format.
 
     Example:
 
@@ -163,7 +163,7 @@ class Checkpoints(ResumingCallback):
         if self._restored is not None:
             self.restored = self._restored.prefix
             self.best = self._restored.manifest["best"]
-            # Before a callback opens them again.
+            # Done before a callback opens them again.
             self._log_files.cut_back(self._restored.manifest["logs"])
         if not self._log_files:
             return
@@ -173,7 +173,7 @@ class Checkpoints(ResumingCallback):
             self._writer.tell(self._newest, error)
 
     def after_fit(self):
-        """Waits for what is being written."""
+        """Waits for the write in progress."""
         self._finish()
 
     def on_train_begin(self, logs=None):
@@ -184,15 +184,15 @@ class Checkpoints(ResumingCallback):
         if self._restored is None:
             return
         manifest = self._restored.manifest
-        # Other callbacks may have unmade what was built; and it may be that no
-        # batch comes any more.
+        # Other callbacks may have discarded what was built, and there may be
+        # no further batch.
         self.model.prepare(BatchSpec.from_string(manifest["batch_spec"]))
         position = manifest["position"]
         self._restored.set_callbacks(self._callback_state)
         self._position = position["data"]
         self._data.set(position["data"], position["batch"])
         self._batches_before = position["batch"]
-        # A training that a callback has stopped is over.
+        # Training that was stopped by a callback is over.
         private.set_initial_epoch(
             self.model,
             self.params["epochs"] if position["stopped"] else position["epoch"],
@@ -201,8 +201,8 @@ class Checkpoints(ResumingCallback):
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
         if self._batches_before:
-            # Keras has reset the metrics, and other callbacks have begun an
-            # epoch that they had begun before.
+            # Keras has reset the metrics, and other callbacks have begun the
+            # same epoch a second time.
             self._restored.set_variables(self.model)
             self._restored.set_callbacks(self._callback_state)
         self._first_step = self._step() - self._batches_before
@@ -216,7 +216,7 @@ class Checkpoints(ResumingCallback):
         self._prepare()
         self._position = self._data.get()
         if not self._writer.is_writing:
-            self._finish()  # Tells what became of it.
+            self._finish()  # Reports the outcome.
         if self._is_due():
             self._begin_to_save()
 
@@ -232,7 +232,7 @@ class Checkpoints(ResumingCallback):
 
     def on_test_begin(self, logs=None):
         self._is_testing = True
-        # Metrics are about to count what is tested.
+        # Metrics are about to count validation data.
         self._counted = self._metrics_reader.read(self._metrics())
 
     def on_test_end(self, logs=None):
@@ -244,10 +244,11 @@ class Checkpoints(ResumingCallback):
         return {"metrics": variables["metrics"]}
 
     def save(self) -> bool:
-        """Writes a checkpoint now, in an epoch or its validation.
+        """Writes a checkpoint now, during an epoch or its validation.
 
-        Between two calls of the training function, that is; other callbacks
-        may ask for it when a batch ends. It is on the disk when this returns.
+        Call it between two calls of the training function, for instance from
+        another callback when a batch ends. It returns with the checkpoint on
+        disk.
 
         Returns:
             bool, whether it was written.
@@ -255,20 +256,20 @@ class Checkpoints(ResumingCallback):
         return self._begin_to_save() and not self._finish()
 
     def _begin_to_save(self):
-        """As `save`, but returns whether it is being written."""
+        """Like `save`, but only starts; returns whether it is being written."""
         batch = self._step() - self._first_step
-        # While it tests, Keras has begun the data of the next epoch.
+        # During validation, Keras has begun the data of the next epoch.
         position = self._position if self._is_testing else self._data.get()
         return self._write(
             [self._newest], self._logs, self._epoch, batch, position
         )
 
     def on_epoch_end(self, epoch, logs=None):
-        # Whether the best so far was written matters to the next.
+        # The next best depends on whether the last was written.
         self._finish()
         stores = []
         if self._is_best(logs or {}):
-            # Before the newest, which says that it is there.
+            # Written before the newest, which refers to it.
             stores.append(self._best)
         is_last = epoch + 1 == self.params["epochs"] or self.model.stop_training
         if is_last or (
@@ -288,14 +289,14 @@ class Checkpoints(ResumingCallback):
         )
 
     def _write(self, stores, logs, epoch, batch, position):
-        """Has a checkpoint written, in the background.
+        """Starts writing a checkpoint in the background.
 
         Args:
             stores: list of `Store`s to write it to, one after the other.
             logs: dict, the logs of the epoch.
-            epoch: int, where training would go on: the epoch,
-            batch: int, the mini-batch in it,
-            position: and where its data are.
+            epoch: int, the epoch in which training would resume.
+            batch: int, the mini-batch of this epoch.
+            position: the position in the data.
 
         Returns:
             bool, whether it is being written.
@@ -334,7 +335,7 @@ class Checkpoints(ResumingCallback):
         try:
             manifest["logs"] = self._log_files.sizes()
             values = self._reader.read(training_state.variables(self.model))
-            if self._counted is not None:  # Metrics count what is tested.
+            if self._counted is not None:  # Metrics count validation data.
                 values.update(self._counted)
             snapshot = Snapshot(values, manifest, arrays)
         except FAILURES as error:
@@ -358,14 +359,16 @@ class Checkpoints(ResumingCallback):
         return failed
 
     def _finish(self):
-        """Waits for what is being written; returns whether that failed."""
+        """Waits for the write in progress; returns whether it failed."""
         failed = self._writer.finish()
         if self._best in failed:
             self.best = self._best_before
         return bool(failed)
 
     def _prepare(self):
-        """Traces what looks at the model: it is built, and workers are there.
+        """Traces functions that read the model, which is built by now.
+
+        All workers still respond at this point.
         """
         if self._weights is None:
             self._weights = keepable.Weights(self.model)

@@ -1,4 +1,4 @@
-"""How a training was configured: its network, its optimizer, its method.
+"""Describes a training's configuration: network, optimizer and method.
 
 Descriptions are lists and dicts for JSON.
 """
@@ -12,7 +12,7 @@ from fr_keras.algorithms.base import Algorithm
 from fr_keras.callbacks.checkpoints.described import of_object, plain
 from fr_keras.callbacks.checkpoints.network import of_network
 
-# What only matters while a network is trained.
+# Settings that only matter in training.
 _OF_TRAINING = {
     "dropout", "dtype", "momentum", "rate", "recurrent_dropout", "stddev"
 }
@@ -26,7 +26,7 @@ def of_training(model):
         model: algorithm.
 
     Returns:
-        Dict for JSON; the network is missing as long as it is not built.
+        Dict for JSON, without the network if that is not built yet.
     """
     described = {
         "optimizer": of_optimizer(model.optimizer.shared),
@@ -41,7 +41,7 @@ def complete(described, model):
     """Adds the network to a description, now that it is built.
 
     Args:
-        described: as `of_training` returned it; the same is returned.
+        described: as returned by `of_training`; changed and returned.
         model: algorithm.
     """
     if "network" not in described:
@@ -52,8 +52,8 @@ def complete(described, model):
 def of_optimizer(optimizer):
     """Describes an optimizer: its class and configuration.
 
-    A learning rate that is a number is state, which callbacks set; a schedule
-    is configuration.
+    A numeric learning rate is state, set by callbacks; a schedule is
+    configuration.
 
     Args:
         optimizer: `keras.optimizers.Optimizer`.
@@ -69,12 +69,11 @@ def of_optimizer(optimizer):
 
 
 def check(mine, manifest):
-    """Checks that a training is configured as another was.
+    """Checks that a training is configured like another.
 
     Args:
-        mine: as `of_training` returned it.
-        manifest: dict, with what it returned for the other as the entry
-            "configuration".
+        mine: as returned by `of_training`.
+        manifest: dict, whose entry "configuration" describes the other.
 
     Raises:
         ValueError: in one line, what differs.
@@ -90,9 +89,9 @@ def check(mine, manifest):
 
 
 def check_network(model, manifest):
-    """Checks that a network computes what another does, given its weights.
+    """Checks that a network with another's weights computes the same.
 
-    What only matters in training, like the rate of dropout, may differ.
+    Settings that only matter in training, such as dropout rates, may differ.
 
     Args:
         model: algorithm that is built.
@@ -107,14 +106,14 @@ def check_network(model, manifest):
 
 
 def _without_rates(value):
-    """A description of an optimizer without the rates that are numbers."""
+    """A description of an optimizer without numeric learning rates."""
     return _pruned(value, lambda key, entry: not (
         key == "learning_rate" and isinstance(entry, (int, float))
     ))
 
 
 def _without_training(value):
-    """A description of a network without what matters in training only."""
+    """A description of a network without settings for training only."""
     return _pruned(value, lambda key, entry: not (
         key in _OF_TRAINING or key.endswith(("_regularizer", "_constraint"))
     ))
@@ -132,7 +131,7 @@ def _pruned(value, stays):
 
 
 def _check_equal(what, mine, theirs, manifest):
-    # Another version of Keras may have arguments that the other does not.
+    # Versions of Keras may differ in their arguments.
     is_same_keras = manifest["versions"]["keras"] == keras.__version__
     difference = _first_difference(
         json.loads(json.dumps(mine)), theirs, is_same_keras
@@ -155,7 +154,7 @@ def _first_difference(mine, theirs, all_keys, where=""):
         mine: value of JSON.
         theirs: the same.
         all_keys: bool, whether to compare keys that only one of them has.
-        where: str, what comes before a value in messages.
+        where: str, the text before a value in messages.
     """
     if isinstance(mine, dict) and isinstance(theirs, dict):
         for key in [*mine, *theirs]:
@@ -188,7 +187,7 @@ def _first_difference(mine, theirs, all_keys, where=""):
 
 
 def _settings(model):
-    """The arguments of an algorithm that others do not have."""
+    """The arguments specific to an algorithm."""
     names = inspect.signature(type(model).__init__).parameters.keys()
     common = inspect.signature(Algorithm.__init__).parameters.keys()
     return {

@@ -1,4 +1,4 @@
-"""The position in the data: an epoch that goes on where it was left."""
+"""The position in the data, from which an interrupted epoch resumes."""
 
 import collections
 import itertools
@@ -8,13 +8,13 @@ from fr_keras.engine import private
 
 
 class DataPosition:
-    """Where a call of `fit` is in its data.
+    """The position of a call of `fit` in its data.
 
-    That is how often it has begun to iterate over them, and how many batches
-    it has read since. Beginning moves on what shuffles, and reads nothing. So
-    the data of a training that goes on are those of one that was never
-    interrupted, if they are a function of how often they were begun: arrays,
-    and a `tf.data.Dataset` whose random parts have seeds.
+    This is the number of iterators created over the data, and the number of
+    batches read from the last. Creating an iterator advances the shuffling and
+    reads nothing. So resumed training gets the same data as uninterrupted
+    training, if the data depend only on the number of iterators created:
+    arrays, and a `tf.data.Dataset` whose random parts have seeds.
 
     Args:
         epoch_iterator: Keras' iterator of the call of `fit`, before its first
@@ -27,7 +27,7 @@ class DataPosition:
         self._epoch_iterator.data = self._data
 
     def get(self):
-        """The position, a dict of ints for JSON, between two batches."""
+        """Returns the position between two batches, a dict for JSON of ints."""
         return {
             "iterators": self._data.iterators,
             "drawn": self._data.drawn,
@@ -36,23 +36,23 @@ class DataPosition:
         }
 
     def set(self, position, batch):
-        """Lets the first epoch of `fit` begin where another was left.
+        """Lets the first epoch of `fit` start where another was interrupted.
 
         Args:
-            position: as `get` returned it.
-            batch: int, how many batches of that epoch were trained on; 0 if
-                it had not begun.
+            position: as returned by `get`.
+            batch: int, number of batches of that epoch already trained on; 0
+                if it had not begun.
         """
         epochs = self._epoch_iterator
         if epochs.num_batches is None:
-            # Keras knows it after an epoch.
+            # Keras knows this after an epoch.
             epochs.num_batches = position["num_batches"]
         enumerate_epoch = epochs.enumerate_epoch
         goes_on = epochs.steps_per_epoch and position["iterators"]
 
         def enumerate_rest():
-            epochs.restore_enumerate_epoch()  # Later epochs are whole.
-            # If the iterator is not kept from epoch to epoch, Keras makes one
+            epochs.restore_enumerate_epoch()  # Later epochs are complete.
+            # If the iterator is not kept between epochs, Keras creates one
             # when an epoch begins.
             is_made_later = bool(batch) or bool(goes_on)
             for _ in range(position["iterators"] - is_made_later):
@@ -67,7 +67,7 @@ class DataPosition:
         epochs.enumerate_epoch = enumerate_rest
 
     def _rest(self, steps, batch, is_drawn):
-        """What is left of an epoch of which some batches are over."""
+        """Yields the rest of an epoch after some of its batches."""
         num_batches = self._epoch_iterator.num_batches
         for begin, end, iterator in steps:
             over = min(max(0, batch - begin), end - begin + 1)
@@ -78,8 +78,8 @@ class DataPosition:
             ):
                 continue
             if over and not num_batches:
-                # The call was short since the data were over, perhaps: Keras,
-                # which counts by whole calls, must find their end as late.
+                # Perhaps the call was short because the data had ended: Keras,
+                # which counts whole calls, must find their end as late.
                 iterator = _unless_over(iterator)
                 if iterator is None:
                     continue
@@ -87,11 +87,11 @@ class DataPosition:
 
 
 class _Counted:
-    """A dataset that counts.
+    """A dataset that counts its iterators and batches.
 
     Attributes:
-        iterators: int, how often it was iterated over.
-        drawn: int, the batches that were drawn since the last time.
+        iterators: int, number of iterators created.
+        drawn: int, number of batches drawn from the last iterator.
     """
 
     def __init__(self, dataset):
@@ -121,7 +121,7 @@ class _CountedIterator:
 
 
 def _unless_over(iterator):
-    """An iterator over the same, or `None` if nothing is left."""
+    """Returns an equivalent iterator, or `None` if nothing is left."""
     for first in iterator:
         return itertools.chain([first], iterator)
     return None

@@ -1,8 +1,8 @@
 """Descriptions of objects, for JSON: classes, configurations, functions.
 
-They leave out what a training that goes on may do otherwise: names, which
-depend on what else was made in a process, and what only says how variables
-begin.
+They leave out settings that may differ when training resumes: names, which
+depend on the other objects created in a process, and settings that only
+initialize variables.
 """
 
 import hashlib
@@ -15,16 +15,16 @@ import numpy as np
 _LEFT_OUT = {
     "batch_input_shape", "batch_shape", "build_config", "module", "name",
     "registered_name", "seed", "shared_object_id", "trainable",
-    # Of models in layers, which name theirs; the layers are described.
+    # Of nested models, where these are layer names; the layers are described.
     "inbound_nodes", "input_layers", "output_layers",
 }
 
-# Longer ones are described by a checksum.
+# Longer values are described by a checksum.
 _LONGEST = 500
 
 
 def of_object(thing):
-    """The class of something and its configuration, if it tells it."""
+    """Describes an object by its class and, if available, configuration."""
     try:
         config = thing.get_config()
     except Exception:  # Users' classes may raise anything.
@@ -33,7 +33,7 @@ def of_object(thing):
 
 
 def of_function(function):
-    """A function by its name, and by those that it uses."""
+    """Describes a function by its name and the names it uses."""
     code = getattr(function, "__code__", None)
     return [
         getattr(function, "__name__", type(function).__name__),
@@ -42,7 +42,7 @@ def of_function(function):
 
 
 def plain(value):
-    """A value of a configuration for JSON, without what is left out."""
+    """Converts a value of a configuration for JSON, without `_LEFT_OUT`."""
     value = _simplified(value)
     text = json.dumps(value)
     is_long = len(text) > _LONGEST and not isinstance(value, dict)
@@ -57,7 +57,7 @@ def _simplified(value):
     if isinstance(value, dict):
         kind = str(value.get("class_name"))
         if kind == "__lambda__":
-            return "lambda"  # Its code depends on where it stands.
+            return "lambda"  # Its code depends on its location.
         if "DTypePolicy" in kind:
             return json.dumps(value.get("config"), default=str)
         return {

@@ -1,20 +1,20 @@
-"""Files that a power cut does not take away."""
+"""Files that survive a power failure."""
 
 import os
 
 
 def sync(path):
-    """Waits until a file, or the names in a directory, are on the disk.
+    """Waits until a file, or the entries of a directory, are on disk.
 
-    Until then the system may hold them back for half a minute, and a machine
-    that loses power comes up with empty files. (Whoever replaces a file must
-    wait for the new one before the old one is gone.)
+    Otherwise the system may hold them back for half a minute, and a machine
+    that loses power comes up with empty files. (When replacing a file, wait
+    for the new one before removing the old one.)
 
     Args:
         path: str or path.
 
     Raises:
-        OSError: if it is not there, or the disk fails.
+        OSError: if it does not exist, or the disk fails.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -24,13 +24,13 @@ def sync(path):
 
 
 def make_directory(path):
-    """Makes a directory and those that lead to it, all of them to stay.
+    """Durably creates a directory and its parents.
 
     Args:
         path: str or path.
 
     Raises:
-        OSError: if it cannot be made.
+        OSError: if it cannot be created.
     """
     path = os.path.abspath(path)
     missing = []

@@ -1,4 +1,4 @@
-"""What can be kept: known state, and weights that are finite."""
+"""Checks whether a model can be saved: known state and finite weights."""
 
 import logging
 
@@ -27,7 +27,7 @@ def check_model(model):
             "Checkpoints need a model whose training is a graph. "
             "Received: run_eagerly=True"
         )
-    # What is forgotten would be missed by nobody but the training.
+    # Missing state would go unnoticed and spoil the resumed training.
     if _overrides(model, "make_state") and not _overrides(
         model, "state_variables"
     ):
@@ -42,10 +42,10 @@ def _overrides(model, name):
 
 
 class Weights:
-    """The weights of a model that is built, looked through.
+    """Checks the weights of a built model.
 
     Args:
-        model: algorithm, whose modules are built, on workers that are there.
+        model: algorithm with built modules, on workers that respond.
     """
 
     def __init__(self, model):
@@ -56,7 +56,7 @@ class Weights:
         self._has_warned = False
 
     def are_finite(self):
-        """Whether they are; warns of the first that is not, once."""
+        """Whether all are finite; warns once of the first that is not."""
         for k, of_module in enumerate(self._of_modules, start=1):
             spoiled = of_module.first()
             if spoiled is None:

@@ -1,4 +1,4 @@
-"""Files that grow while a network trains, cut back to a checkpoint."""
+"""Log files, truncated to the state of a checkpoint."""
 
 import collections
 import os
@@ -12,18 +12,17 @@ from fr_keras.callbacks.checkpoints import durable
 class LogFiles:
     """The files that callbacks append to.
 
-    They are part of a training: one that goes on from a checkpoint repeats
-    what came after it, and would log that twice.
+    They are part of a training: resuming from a checkpoint repeats the steps
+    after it, which would be logged twice.
 
     Args:
-        paths: iterable of str or path, files, and directories of which all
-            event files of TensorBoard count.
-        callbacks: list of `keras.callbacks.Callback`. What Keras' TensorBoard
-            and CSVLogger write is found by itself, and all writers of
-            summaries that callbacks hold are flushed when a checkpoint is
-            written.
-        writers: `Writers`, by which the event files of this training are told
-            from others in the same directory.
+        paths: iterable of str or path, files, and directories, in which all
+            TensorBoard event files count.
+        callbacks: list of `keras.callbacks.Callback`. Files of Keras'
+            TensorBoard and CSVLogger are found automatically, and all summary
+            writers of the callbacks are flushed when a checkpoint is written.
+        writers: `Writers`, which tells the event files of this training from
+            others in the same directory.
     """
 
     def __init__(self, paths, callbacks, writers):
@@ -50,10 +49,10 @@ class LogFiles:
         return bool(self._paths)
 
     def sizes(self):
-        """How long the files are, with all that was logged.
+        """Returns the sizes of the files, with everything logged so far.
 
         Returns:
-            Dict from what writes to a dict from names of files to bytes.
+            Dict from the source of logs to a dict from file name to bytes.
         """
         for callback in self._callbacks:
             for writer in _writers(callback):
@@ -68,13 +67,13 @@ class LogFiles:
         return sizes
 
     def sync(self, sizes):
-        """Waits until all that was logged is on the disk.
+        """Waits until all logs are on disk.
 
         Args:
-            sizes: as `sizes` returned it.
+            sizes: as returned by `sizes`.
 
         Raises:
-            OSError: if a file is not there any more, or the disk fails.
+            OSError: if a file no longer exists, or the disk fails.
         """
         for key, names in sizes.items():
             for name in names:
@@ -82,13 +81,13 @@ class LogFiles:
                 durable.sync(os.path.join(path, name) if name else path)
 
     def cut_back(self, sizes):
-        """Makes the files as long as they were.
+        """Truncates the files to earlier sizes.
 
-        Files that this training has made since are removed; only those are
-        touched that logs are written to, and were then.
+        Files that this training has created since are removed. Only logs that
+        are written now and were written then are touched.
 
         Args:
-            sizes: as `sizes` returned it.
+            sizes: as returned by `sizes`.
         """
         for key in self._paths.keys() & sizes.keys():
             for name, file in _files(self._paths[key]):
@@ -106,7 +105,7 @@ class LogFiles:
 
 
 def check_sizes(sizes):
-    """Checks that sizes are as `LogFiles.sizes` returns them.
+    """Checks that sizes have the form returned by `LogFiles.sizes`.
 
     Raises:
         ValueError: in one line, if not.
@@ -123,7 +122,7 @@ def check_sizes(sizes):
 
 
 def _files(path):
-    """Pairs of name and path of the log files that there are."""
+    """Pairs of name and path of the existing log files."""
     if os.path.isfile(path):
         return [("", path)]
     if not os.path.isdir(path):
@@ -131,13 +130,13 @@ def _files(path):
     return [
         (name, os.path.join(path, name)) for name in sorted(os.listdir(path))
         if "tfevents" in name and os.path.isfile(os.path.join(path, name))
-        # What it leads to is not this training's.
+        # The target of a link does not belong to this training.
         and not os.path.islink(os.path.join(path, name))
     ]
 
 
 def _writers(callback):
-    """The writers of summaries that a callback holds."""
+    """Yields the summary writers of a callback."""
     for value in list(vars(callback).values()):
         values = value.values() if isinstance(value, dict) else [value]
         for candidate in values:

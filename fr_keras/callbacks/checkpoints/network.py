@@ -11,13 +11,13 @@ from fr_keras.engine import private
 
 
 def of_network(parts):
-    """Describes a network: the calls of its layers, and what goes into each.
+    """Describes a network: the calls of its layers and their inputs.
 
-    Where it is cut does not matter, nor whether models are called in others.
+    Neither the split nor the nesting of models matters.
 
     Args:
-        parts: list of `keras.layers.Layer`, the output of one being the input
-            of the next.
+        parts: list of `keras.layers.Layer`, each taking the output of the one
+            before.
 
     Returns:
         List for JSON.
@@ -30,14 +30,14 @@ def of_network(parts):
 
 
 def of_layer(layer):
-    """Describes a layer: its class, its configuration, the layers in it.
+    """Describes a layer: its class, configuration and inner layers.
 
     Args:
-        layer: `keras.layers.Layer`, or another operation of Keras.
+        layer: `keras.layers.Layer`, or another Keras operation.
 
     Returns:
-        List for JSON. Layers whose `get_config` does not work have no
-        configuration.
+        List for JSON, without a configuration for layers whose `get_config`
+        fails.
     """
     if _is_graph(layer):
         return [type(layer).__name__, of_network([layer])]
@@ -54,7 +54,7 @@ def of_layer(layer):
 
 
 class _Given:
-    """Tensors that are named by where they come from.
+    """Tensors named by their origin.
 
     Args:
         source: "data", or the number of a call.
@@ -68,11 +68,11 @@ class _Given:
 
 
 class _Made:
-    """Where a tensor comes from.
+    """The origin of a tensor.
 
     Attributes:
-        call: tuple of the scope and the node that makes it, or `None`.
-        reference: list for JSON; of a call, the number of its output.
+        call: tuple of the scope and the node that creates it, or `None`.
+        reference: list for JSON; for a call, the number of its output.
     """
 
     def __init__(self, call, reference):
@@ -81,12 +81,12 @@ class _Made:
 
 
 class _Scope:
-    """A model that is called: its own tensors, and what they stand for.
+    """A call of a model, which maps the model's own tensors to their origins.
 
     Args:
         model: Sequential or Functional model.
         inputs: callable on the number of an input, which returns `_Made`.
-        constants: list, what it is given beside tensors, like `training`.
+        constants: list of its arguments besides tensors, such as `training`.
 
     Attributes:
         constants: the same.
@@ -99,7 +99,7 @@ class _Scope:
         self._inner = {}
 
     def made(self, tensor):
-        """Where a tensor of the model comes from, `_Made`."""
+        """Returns the origin of a tensor of the model, `_Made`."""
         if id(tensor) in self._inputs:
             return self._stands_for(self._inputs[id(tensor)])
         operation, node_index, i = private.history_of(tensor)
@@ -115,16 +115,16 @@ class _Scope:
 
 
 class _Calls:
-    """Describes calls in an order that depends on what they compute only."""
+    """Describes calls in an order that depends only on the computation."""
 
     def __init__(self):
         self.described = []
         self._numbers = {}
         self._first = {}
-        self._scopes = []  # Kept, as they are known by their ids.
+        self._scopes = []  # Kept, as they are identified by their ids.
 
     def follow(self, part, inputs):
-        """Adds the calls of one part; returns what its outputs are."""
+        """Adds the calls of one part; returns its outputs."""
         if not _is_graph(part):
             taken = inputs if isinstance(inputs, list) else [inputs[0]]
             self._add(part, [made.reference for made in taken], [])
@@ -137,7 +137,7 @@ class _Calls:
         return [_Made(None, self._reference(made)) for made in outputs]
 
     def _reach(self, made):
-        """Adds the calls that a tensor needs, each after what it needs."""
+        """Adds the calls that a tensor depends on, dependencies first."""
         waiting = [made]
         while waiting:
             call = waiting[-1].call
@@ -180,7 +180,7 @@ class _Calls:
 
 
 def _is_graph(layer):
-    """Whether a layer is a model that is nothing but the layers in it."""
+    """Whether a layer is a model that consists of its layers alone."""
     if isinstance(layer, keras.Sequential):
         return (
             type(layer).call is keras.Sequential.call
@@ -193,7 +193,7 @@ def _is_graph(layer):
 
 
 def _constants(node):
-    """What a call was given beside tensors, a list for JSON."""
+    """The arguments of a call besides tensors, a list for JSON."""
 
     def is_constant(value):
         return not all(

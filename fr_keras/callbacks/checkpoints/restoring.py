@@ -1,4 +1,4 @@
-"""Finds the newest checkpoint that a training can go on from."""
+"""Finds the newest checkpoint that training can resume from."""
 
 import logging
 
@@ -12,7 +12,7 @@ _logger = logging.getLogger("fr_keras")
 
 
 class CheckpointError(RuntimeError):
-    """There are checkpoints, but none that training can go on from."""
+    """There are checkpoints, but none that training can resume from."""
 
 
 def restore_newest(model, stores, configured):
@@ -21,7 +21,7 @@ def restore_newest(model, stores, configured):
     Args:
         model: algorithm.
         stores: list of `Store`s; the newest checkpoints are in the last.
-        configured: dict, of `configuration.of_training`.
+        configured: dict, as returned by `configuration.of_training`.
 
     Returns:
         `Restored`, or `None` if there is no checkpoint at all.
@@ -54,16 +54,16 @@ def restore_newest(model, stores, configured):
 
 
 class Restored:
-    """A checkpoint from which a training goes on.
+    """A checkpoint from which training resumes.
 
     Args:
-        model: algorithm, which is checked against it, and set to it.
-        prefix: str, what the paths of its files begin with.
-        configured: dict, of `configuration.of_training`.
+        model: algorithm, which is checked against it and set to it.
+        prefix: str, the prefix of its files' paths.
+        configured: dict, as returned by `configuration.of_training`.
 
     Attributes:
         prefix: str.
-        manifest: dict, what it says of itself.
+        manifest: dict, its description of itself.
 
     Raises:
         store.Damaged: if it cannot be read.
@@ -89,7 +89,7 @@ class Restored:
             raise
         except ValueError as error:
             raise CheckpointError(f"{prefix} does not fit. {error}") from error
-        except Exception as error:  # It may hold anything.
+        except Exception as error:  # The file may hold anything.
             raise CheckpointError(
                 f"{prefix} does not fit. It is not as it was written. "
                 f"Received: {error!r:.200}"
@@ -103,17 +103,17 @@ class Restored:
             )
 
     def set_variables(self, model):
-        """Sets the variables of the model."""
+        """Restores the variables of the model."""
         store.read_variables(self.prefix, training_state.variables(model))
 
     def set_callbacks(self, callback_state):
-        """Sets the other callbacks.
+        """Restores the state of the other callbacks.
 
         Args:
             callback_state: `CallbackState` of them.
 
         Raises:
-            CheckpointError: if they are others.
+            CheckpointError: if it is the state of different callbacks.
         """
         try:
             callback_state.set(self._callbacks)

@@ -10,8 +10,8 @@ from fr_keras.engine import placement
 class Reader:
     """Reads many variables at once, wherever they are.
 
-    By one function, which is traced when the first are read: single operations
-    on a worker that hangs would stop all threads of this process, even the one
+    It uses one function, traced at the first read: single operations on a
+    worker that hangs would block all threads of this process, even the one
     that would notice.
     """
 
@@ -20,7 +20,7 @@ class Reader:
         self._read = None
 
     def prepare(self, variables):
-        """Traces what `read` calls, unless that was done for the same ones.
+        """Traces the function of `read`, unless done for the same variables.
 
         Args:
             variables: dict from names to lists of `tf.Variable`.
@@ -39,12 +39,12 @@ class Reader:
         self._read = tf.function(read, autograph=False).get_concrete_function()
 
     def read(self, variables):
-        """The values of variables, in the memory of this host.
+        """Returns the values of variables, in the memory of this host.
 
-        What is trained on changes the variables, and not these: values of
-        accelerators and of other machines are copied; the memory of a variable
-        on this host is shared until it is written to, when TensorFlow gives
-        the variable another.
+        Further training changes the variables but not these values: those on
+        accelerators and other machines are copied; the memory of a variable on
+        this host is shared until it is written to, when TensorFlow allocates
+        new memory for the variable.
 
         Args:
             variables: dict from names to lists of `tf.Variable`.
@@ -54,22 +54,22 @@ class Reader:
             `tf.TensorShape` of the variable.
 
         Raises:
-            tf.errors.OpError: if they cannot be read, since a worker is lost.
+            tf.errors.OpError: if a worker is lost, so they cannot be read.
         """
         self.prepare(variables)
         values = iter(self._read())
         return {
-            # Those of replay queues leave their shapes open.
+            # Variables of replay queues leave their shapes open.
             name: [(next(values), variable.shape) for variable in group]
             for name, group in variables.items()
         }
 
 
 class Snapshot:
-    """What a checkpoint holds.
+    """The contents of a checkpoint.
 
     Args:
-        values: dict, of `Reader.read`.
+        values: dict, as returned by `Reader.read`.
         manifest: dict for JSON.
         arrays: iterable of arrays that the manifest refers to.
 
@@ -83,7 +83,7 @@ class Snapshot:
         self._arrays = list(arrays)
 
     def checkpoint(self):
-        """A `tf.train.Checkpoint` of all that is in it."""
+        """Returns a `tf.train.Checkpoint` of all contents."""
         with tf.device(placement.this_host()):
             return tf.train.Checkpoint(
                 manifest=tf.Variable(json.dumps(self.manifest)),

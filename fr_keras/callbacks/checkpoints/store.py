@@ -1,4 +1,4 @@
-"""The files of checkpoints: written whole, read only if undamaged."""
+"""Checkpoint files, written completely and read only if undamaged."""
 
 import contextlib
 import glob
@@ -23,13 +23,13 @@ class Damaged(Exception):
 class Store:
     """The checkpoints in a directory, in TensorFlow's format.
 
-    A new checkpoint is on the disk before an old one is deleted. Which there
-    are is seen from the files themselves: TensorFlow's `checkpoint` file,
-    which lists them, may be missing, damaged or name files elsewhere.
+    A new checkpoint is on disk before an old one is deleted. Existing ones are
+    found by their own files, because TensorFlow's `checkpoint` file, which
+    lists them, may be missing, damaged or name files elsewhere.
 
     Args:
-        directory: str or path, made when it is needed.
-        keep: int, how many checkpoints are kept.
+        directory: str or path, created when needed.
+        keep: int, number of checkpoints to keep.
     """
 
     def __init__(self, directory, keep):
@@ -37,10 +37,10 @@ class Store:
         self.keep = keep
 
     def prefixes(self):
-        """What the paths of each checkpoint begin with, a list, oldest first.
+        """Returns the list of the checkpoints' path prefixes, oldest first.
 
         Raises:
-            OSError: if the directory is there but cannot be read.
+            OSError: if the directory exists but cannot be read.
         """
         return [os.path.join(self.directory, f"{_NAME}-{n}")
                 for n in self._numbers()]
@@ -61,17 +61,17 @@ class Store:
             snapshot: `Snapshot`.
 
         Returns:
-            str, what the paths of its files begin with.
+            str, the prefix of its files' paths.
 
         Raises:
-            OSError, tf.errors.OpError: if it cannot be written; all others are
-                still there, and nothing is left of this one.
+            OSError, tf.errors.OpError: if it cannot be written; all others
+                still exist, and nothing is left of this one.
         """
         durable.make_directory(self.directory)
         number = max(self._numbers(), default=0) + 1
         prefix = os.path.join(self.directory, f"{_NAME}-{number}")
         try:
-            self._remove_parts()  # Of a process that was killed.
+            self._remove_parts()  # Left by a killed process.
             snapshot.checkpoint().write(prefix, options=_options())
             self._sync(prefix)
         except (OSError, tf.errors.OpError):
@@ -80,7 +80,7 @@ class Store:
                     os.remove(f"{prefix}.index")
                 self._remove_parts()
             raise
-        # It is there, and stays; now the others may go.
+        # It is safely on disk; now the others may go.
         with contextlib.suppress(OSError, tf.errors.OpError):
             self._delete(self._numbers()[:-self.keep])
             self._list_for_tensorflow()
@@ -102,26 +102,26 @@ class Store:
         ]
 
     def _delete(self, numbers):
-        """Deletes checkpoints, so that no half of one can be taken for one."""
+        """Deletes checkpoints, so that no part can be mistaken for one."""
         for number in numbers:
             for path in self._files(number):
                 os.remove(path)
 
     def _list_for_tensorflow(self):
-        """Has TensorFlow's list name the checkpoints that are there.
+        """Lists the existing checkpoints in TensorFlow's own file.
 
-        For `tf.train.latest_checkpoint`; nobody here reads it.
+        This is for `tf.train.latest_checkpoint`; nothing here reads it.
         """
         prefixes = self.prefixes()
         tf.__internal__.train.update_checkpoint_state(
             self.directory, prefixes[-1], prefixes,
-            # Of none does it matter how old it is.
+            # Their ages do not matter.
             all_model_checkpoint_timestamps=[1.0] * len(prefixes),
             last_preserved_timestamp=0.0,
         )
 
     def _remove_parts(self):
-        """Removes what is left of a checkpoint that was not completed."""
+        """Removes the remains of checkpoints that were not completed."""
         numbers = {str(number) for number in self._numbers()}
         for name in os.listdir(self.directory):
             match = re.fullmatch(
@@ -135,20 +135,20 @@ class Store:
 
 
 def _options():
-    # Of a cluster, only the machine of the program has these files.
+    # In a cluster, only the program's own machine has these files.
     return tf.train.CheckpointOptions(
         experimental_io_device=placement.this_host()
     )
 
 
 def read_manifest(prefix):
-    """Reads what a checkpoint says of itself.
+    """Reads a checkpoint's description of itself.
 
     Args:
-        prefix: str, what the paths of its files begin with.
+        prefix: str, the prefix of its files' paths.
 
     Returns:
-        Dict, as it was given to `Snapshot`.
+        Dict, as passed to `Snapshot`.
 
     Raises:
         Damaged: if it cannot be read.
@@ -163,7 +163,7 @@ def read_arrays(prefix, count):
 
     Args:
         prefix: str.
-        count: int, how many there are.
+        count: int, the number of arrays.
 
     Returns:
         List of arrays.
@@ -192,14 +192,14 @@ def read_variables(prefix, variables):
         checkpoint = tf.train.Checkpoint(**variables)
         status = checkpoint.read(prefix, _options())
         status.assert_existing_objects_matched()
-        status.expect_partial()  # Of what was left out.
+        status.expect_partial()  # For groups left out.
 
 
 @contextlib.contextmanager
 def _damage_told():
-    """Raises `Damaged` for what TensorFlow says of damaged files."""
+    """Raises `Damaged` for TensorFlow's errors on damaged files."""
     # Its reader has no exception of its own: damage shows as missing keys, odd
-    # shapes, texts that are none.
+    # shapes, invalid strings.
     try:
         yield
     except Exception as error:
@@ -207,7 +207,7 @@ def _damage_told():
 
 
 def reason(error):
-    """What an error of TensorFlow or Python says, in one line."""
+    """Returns the message of a TensorFlow or Python error, in one line."""
     lines = str(getattr(error, "message", None) or error).strip().splitlines()
-    # What comes before braces names TensorFlow's own functions.
+    # The text before braces names TensorFlow's own functions.
     return lines[0].rpartition("}} ")[2] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""The state of a training: what must be kept to go on with it."""
+"""The state that must be saved to resume a training."""
 
 import keras
 
@@ -6,27 +6,27 @@ from fr_keras.callbacks.checkpoints.configuration import WEIGHTS_ALONE
 from fr_keras.engine import holdings, private
 from fr_keras.versions import VERSION
 
-# What checkpoints hold and where it lies. To be raised when that changes.
+# Version of the contents and layout of checkpoints, to be raised on changes.
 FORMAT = 2
 
 
 def variables(model):
-    """All variables that one iteration leaves for the next.
+    """Returns all variables that one iteration leaves for the next.
 
     Args:
-        model: algorithm, when all is built that training needs.
+        model: algorithm, when everything that training needs is built.
 
     Returns:
         Dict from groups to lists of `tf.Variable`:
 
         - `network`: weights, averages of batch normalization, and the state
-          of random layers. Where the network is cut does not matter.
+          of random layers. The split of the network does not matter.
         - `random`: the modules' own random number generators.
         - `optimizer`: the state of all optimizers, the learning rate, and the
-          number of the iteration.
-        - `metrics`: what metrics have counted in this epoch.
-        - `method`: what the algorithm keeps: replay queues, error gradients,
-          the iterations since `compile`, which tell the warm-up.
+          iteration number.
+        - `metrics`: the state of the metrics in this epoch.
+        - `method`: the state of the algorithm: replay queues, error gradients,
+          and the iterations since `compile`, which determine the warm-up.
     """
     groups = {
         "network": network_variables(model),
@@ -41,7 +41,7 @@ def variables(model):
 
 
 def network_variables(model):
-    """The variables of the network that was cut, in its own order."""
+    """Returns the variables of the original network, in its own order."""
     found = {}
     for part in model.parts:
         for variable in part.variables:
@@ -79,7 +79,7 @@ def describe(model):
 
 
 def _trainable(model):
-    """The places of the variables that are trained, among the network's."""
+    """The indices of the trained variables among the network's."""
     trained = {
         id(variable) for module in model.modules_at_work
         for variable in module.trainable_variables
@@ -91,7 +91,7 @@ def _trainable(model):
 
 
 def network(model):
-    """Describes the network that was cut, for `check_network`."""
+    """Describes the original network, for `check_network`."""
     found = network_variables(model)
     return [
         [variable.path, *_shape_and_dtype(tf_variable)]
@@ -99,7 +99,7 @@ def network(model):
     ]
 
 
-# What a manifest has, and of which type.
+# The entries of a manifest and their types.
 _ENTRIES = {
     "position": {
         "step": int, "epoch": int, "batch": int, "stopped": bool,
@@ -120,10 +120,10 @@ _ENTRIES = {
 
 
 def check_format(manifest):
-    """Checks that a checkpoint is written as it is read here.
+    """Checks that a checkpoint has the format that is read here.
 
     Args:
-        manifest: dict, of `store.read_manifest`.
+        manifest: dict, as returned by `store.read_manifest`.
 
     Raises:
         ValueError: in one line, if not.
@@ -151,11 +151,11 @@ def _check_entries(received, expected):
 
 
 def check_model(model, described):
-    """Checks that a model is one like that which was described.
+    """Checks that a model matches a description.
 
     Args:
-        model: algorithm, whose state need not be made yet.
-        described: as `describe` returned it.
+        model: algorithm, whose state need not exist yet.
+        described: as returned by `describe`.
 
     Raises:
         ValueError: in one line, what differs.
@@ -173,11 +173,11 @@ def check_model(model, described):
 
 
 def check_state(model, described):
-    """Checks that a model's state is like that which was described.
+    """Checks that a model's state matches a description.
 
     Args:
         model: as for `variables`.
-        described: as `describe` returned it.
+        described: as returned by `describe`.
 
     Raises:
         ValueError: in one line, what differs.
@@ -204,18 +204,18 @@ _WORDS = {
 
 
 def check_network(model, described):
-    """Checks that a model has the weights that were described.
+    """Checks that a model's weights match a description.
 
     Args:
         model: algorithm.
-        described: as `describe` returned it.
+        described: as returned by `describe`.
 
     Raises:
         ValueError: in one line, which differ.
     """
     theirs = described["network"]
     mine = network(model)
-    # Names depend on what else was built in a process.
+    # Names depend on the other objects created in a process.
     for (path, *my_own), other in zip(mine, theirs):
         if my_own != other[1:]:
             raise ValueError(
@@ -232,7 +232,7 @@ def check_network(model, described):
 
 
 def tf_variables(found):
-    """List of the same variables as TensorFlow's checkpoints know them."""
+    """Returns the variables in the form TensorFlow's checkpoints expect."""
     return [v.value if isinstance(v, keras.Variable) else v for v in found]
 
 
@@ -244,7 +244,7 @@ def _shape_and_dtype(variable):
 
 
 def _first_difference(mine, theirs):
-    """What `mine` is like where it first differs from `theirs`."""
+    """Describes where `mine` first differs from `theirs`."""
     theirs = theirs if isinstance(theirs, list) else []
     if all(isinstance(entry, int) for entry in mine):
         return f"{mine} in place of {theirs}"

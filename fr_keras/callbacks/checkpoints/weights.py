@@ -1,4 +1,4 @@
-"""The weights of a checkpoint, for another training."""
+"""Restores the weights of a checkpoint for another training."""
 
 import logging
 import os
@@ -15,23 +15,23 @@ def restore_weights(
 ) -> str:
     """Sets the weights of a model to those of the newest checkpoint.
 
-    The checkpoint may be of another algorithm or number of modules, as long as
-    the network computes the same; what only matters in training, like the rate
-    of dropout or a regularizer, may differ. Only the network's variables are
-    taken over, its averages and random state included: optimizers, replay
-    queues and the count of iterations are left as they are.
+    The checkpoint may belong to another algorithm or number of modules, as long
+    as the network computes the same; settings that only matter in training,
+    such as a dropout rate or a regularizer, may differ. Only the network's
+    variables are restored, including averages and random state: optimizers,
+    replay queues and the iteration count do not change.
 
     Args:
-        model: algorithm, like `fr_keras.FeaturesReplay`.
-        directory: str or path, the directory of `fr_keras.Checkpoints`, or
-            `best` below it.
+        model: algorithm, such as `fr_keras.FeaturesReplay`.
+        directory: str or path, the directory of `fr_keras.Checkpoints`, or its
+            subdirectory `best`.
 
     Returns:
         str, the checkpoint.
 
     Raises:
-        ValueError: if there is no checkpoint, none that can be read, or it is
-            of another network.
+        ValueError: if there is no checkpoint, none that can be read, or it
+            belongs to another network.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Which processes have written for a training, so which event files are its."""
+"""Records the processes of a training, which identify its event files."""
 
 import json
 import os
@@ -14,12 +14,12 @@ _NAME = "processes"
 class Writers:
     """The processes in which a training has run, noted beside its checkpoints.
 
-    Event files of TensorBoard have the time, the machine and the process in
-    their names, by which those of other trainings in the same directory are
-    told apart.
+    Names of TensorBoard event files contain the time, the machine and the
+    process, which tells them from those of other trainings in the same
+    directory.
 
     Args:
-        directory: str, that of the checkpoints.
+        directory: str, the directory of the checkpoints.
     """
 
     def __init__(self, directory):
@@ -40,7 +40,7 @@ class Writers:
         self._known = None
 
     def have_written(self, name):
-        """Whether an event file is of one of the processes.
+        """Whether an event file was written by one of the processes.
 
         Args:
             name: str, the name of the file.
@@ -67,12 +67,12 @@ class Writers:
                     for line in file:
                         self._known += _entry(line)
             except OSError:
-                pass  # Of a training from before they were noted.
+                pass  # The training is older than these notes.
         return self._known
 
 
 def _entry(line):
-    """What a line says, in a list, or nothing if it is torn."""
+    """Returns a list with the entry of a line, empty if it is torn."""
     try:
         _, pid, since = entry = json.loads(line)
     except (TypeError, ValueError):

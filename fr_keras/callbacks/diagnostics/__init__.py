@@ -1,4 +1,4 @@
-"""Quantities of a training run, and the callbacks that log them."""
+"""Callbacks that log quantities of a training run."""
 
 from fr_keras.callbacks.diagnostics.busy_shares import BusyShares
 from fr_keras.callbacks.diagnostics.convergence_bound import ConvergenceBound

@@ -1,4 +1,4 @@
-"""Busy shares: who works when, in a call of a real training."""
+"""Busy shares: when each module works in a call of a real training."""
 
 import dataclasses
 import io
@@ -17,7 +17,7 @@ from fr_keras.engine.recording import Recorder, Selection, attach, detach
 from fr_keras.planning.simulation import Event
 from fr_keras.visualization.timeline import plot_timeline
 
-# What the functions of the algorithms do, in the words of the timeline.
+# The timeline's kind of work of each function of the algorithms.
 _KINDS = {
     "play": "play",
     "forward": "play",
@@ -31,25 +31,25 @@ _KINDS = {
 
 
 class BusyShares(Diagnostic):
-    """Logs for which share of the time each module is at work.
+    """Logs the share of time in which each module is at work.
 
-    Every few iterations one call of the training function is run by the clock:
-    it notes when the functions of the modules had all that they need, and when
-    their results were there. A module's busy share is the part of the time
-    from the first such moment of the call to the last in which one of its
-    functions was at work. With one iteration per call modules wait for each
-    other; with many, those of Features Replay are always busy.
+    Every few iterations one call of the training function is timed: when all
+    inputs of each function of the modules were available, and when its results
+    were. A module's busy share is the part of the time, from the first such
+    moment of the call to the last, in which one of its functions was at work.
+    With one iteration per call modules wait for each other; with many, those
+    of Features Replay are always busy.
 
-    The clock is that of the host: it tells the truth of CPU devices. A GPU
-    works later than it is told to: look at its profile instead.
+    The clock is that of the host, which is correct for CPU devices. A GPU
+    works later than its work is submitted: use its profile instead.
 
     The logs are `busy_share/module_1` to `busy_share/module_K`, NaN for an
-    algorithm whose iteration is one function, like `fr_keras.Backprop`.
+    algorithm whose iteration is one function, such as `fr_keras.Backprop`.
 
     Args:
-        every: int, iterations from one timed call to the next.
+        every: int, iterations between timed calls.
         to_file: str or path of a picture of the timeline of the latest call,
-            or `None`. Its ending tells the format.
+            or `None`. Its extension sets the format.
         writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`; the
             timeline is written to it as an image.
 
@@ -57,8 +57,8 @@ class BusyShares(Diagnostic):
         events: list of `simulation.Event`, of the latest timed call.
 
     Raises:
-        ValueError: if `every` is below 1; when training begins, if TensorFlow
-            is to be deterministic, which no clock is.
+        ValueError: if `every` is below 1; when training begins, if op
+            determinism is enabled, which excludes a clock.
 
     Example:
 
@@ -116,7 +116,7 @@ class BusyShares(Diagnostic):
 
 
 def shares(events):
-    """For which share of the time each module is at work.
+    """Computes the share of time in which each module is at work.
 
     Args:
         events: list of `fr_keras.planning.simulation.Event`.
@@ -152,10 +152,10 @@ class _Timing(Selection):
 
 
 class _Timer(Recorder):
-    """Has one call timed every few iterations.
+    """Times one call every few iterations.
 
     Attributes:
-        step: int, the iterations that were run.
+        step: int, number of iterations run.
         events: list of `Event` of the last call, empty if it was not timed.
     """
 
@@ -177,8 +177,8 @@ class _Timer(Recorder):
         self.events: list[Event] = []
         if selected is None:
             return
-        # The first call by the clock is a graph of its own, whose functions
-        # are made ready as it runs.
+        # The first timed call is a graph of its own, whose functions are
+        # prepared as it runs.
         if len(batches) in self._ready:
             self._is_due = False
             self.events = [

@@ -1,4 +1,4 @@
-"""The convergence bound of the paper, beside what it bounds."""
+"""The convergence bound of the paper and the quantity that it bounds."""
 
 import math
 from typing import Any
@@ -17,26 +17,26 @@ class ConvergenceBound(ProbeDiagnostic):
         (1 / Σγ_t) Σ γ_t ‖∇f(w^t)‖²
             ≤ (f(w^0) - f*) / (σ Σγ_t) + (L M / 2σ) Σγ_t² / Σγ_t.
 
-    f and ∇f are measured on `dataset`, in every probe the same; between two
-    probes they count as what the later one found. The constants, of which
-    the theorem assumes that they exist, are estimated from the probes so far:
+    f and ∇f are measured on `dataset`, the same in every probe; iterations
+    between two probes use the values of the later one. The constants, whose
+    existence the theorem assumes, are estimated from the probes so far:
 
     - L, the Lipschitz constant of ∇f: the largest
-      ‖∇f(w) - ∇f(w')‖ / ‖w - w'‖ of two probes that follow each other.
+      ‖∇f(w) - ∇f(w')‖ / ‖w - w'‖ of two consecutive probes.
     - M, the bound of E ‖Σ_k g_k‖²: the largest ‖Σ_k g_k‖².
     - σ: Σ ⟨∇f, Σ_k g_k⟩ / Σ ‖∇f‖² (see `SufficientDirection`).
     - f*, the least value of f: `minimum`.
 
-    So the right-hand side is an estimate, no proof, and the theorem is about
+    So the right-hand side is an estimate, not a proof, and the theorem is about
     SGD without momentum. The logs are `bound/left` and `bound/right`, NaN
     where σ is not above 0, and `bound/loss`, `bound/lipschitz`,
     `bound/second_moment` and `bound/sigma`.
 
     Args:
         dataset: iterable of mini-batches `(x, y)` or `(x, y, sample_weight)`:
-            the training set, or as much of it as a probe may take time for.
+            the training set, or as much of it as the time for a probe allows.
         minimum: float, f*; 0 is below any cross-entropy or squared error.
-        every: int, iterations from one probe to the next.
+        every: int, iterations between probes.
         writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`.
 
     Raises:
@@ -76,7 +76,7 @@ class ConvergenceBound(ProbeDiagnostic):
             self.log(self._measure(*found), self.probe.step)
 
     def _count_rates(self):
-        """Adds γ_t of the iterations of a call, all as after it."""
+        """Adds γ_t of the iterations of a call, each as after the call."""
         num_steps = self.probe.step - (self._step or 0)
         if self._step is not None and self._first_loss is not None:
             rate = float(self.model.optimizer.learning_rate)

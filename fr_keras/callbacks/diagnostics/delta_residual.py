@@ -14,22 +14,21 @@ from fr_keras.callbacks.diagnostics.diagnostic import (
 class DeltaResidual(ProbeDiagnostic):
     """Logs how far each module's error gradient is from the true one.
 
-    The δ_k that module k works with was computed with weights that have moved
+    The δ_k that module k uses was computed with weights that have changed
     since. With w^t, on the mini-batch that module k replays, its residual is
 
         ‖δ_k^t - ∂f/∂h_k(w^t)‖²,
 
-    and relative to ‖∂f/∂h_k(w^t)‖². Features Replay minimizes
-    Σ_k ‖δ_k - ∂f/∂h_k‖² + f, its objective. Here that is the sum of the latest
-    residual of each module and the loss f of the latest mini-batch that was
-    probed.
+    also logged relative to ‖∂f/∂h_k(w^t)‖². Features Replay minimizes the
+    objective Σ_k ‖δ_k - ∂f/∂h_k‖² + f. Here that is the sum of the latest
+    residual of each module and the loss f of the latest probed mini-batch.
 
     The logs are `residual/module_k` and `relative_residual/module_k` for k
     from 1 to K, 0 for a module without delay; `objective`; and `probed_loss`,
     that f.
 
     Args:
-        every: int, iterations from one probe to the next; modules take turns.
+        every: int, iterations between probes; modules take turns.
         writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`.
 
     Raises:

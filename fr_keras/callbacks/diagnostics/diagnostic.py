@@ -1,4 +1,4 @@
-"""What the callbacks that log a quantity have in common."""
+"""Base classes of the callbacks that log a quantity."""
 
 import math
 
@@ -9,15 +9,14 @@ from fr_keras.callbacks.diagnostics.probe import Probe
 
 
 class Diagnostic(keras.callbacks.Callback):
-    """Logs quantities when they are measured, and the latest at epochs' ends.
+    """Logs quantities when measured, and the latest values every epoch.
 
     Put the callback before those that write logs. A quantity that was not
     measured yet is NaN.
 
     Args:
         writer: `tf.summary.SummaryWriter`, to which values are written at the
-            iteration they belong to, or `None` to have them in the logs of
-            epochs only.
+            iteration they belong to, or `None` for the logs of epochs only.
     """
 
     def __init__(self, writer: tf.summary.SummaryWriter | None = None) -> None:
@@ -46,13 +45,13 @@ class Diagnostic(keras.callbacks.Callback):
 
 
 class ProbeDiagnostic(Diagnostic):
-    """A diagnostic that looks into a probe.
+    """A diagnostic based on a probe.
 
-    Between two calls of the training function, every few iterations, one
-    module after the other is probed (see `probe.py` beside this file): the
-    gradient that it will use next is set beside the true gradient at today's
-    weights, of the same mini-batch. Callbacks that probe the same model share
-    what a probe costs.
+    Every few iterations, between two calls of the training function, the next
+    module in turn is probed (see `probe.py` beside this file): the gradient
+    that it will use next is compared with the true gradient of the same
+    mini-batch at the current weights. Callbacks that probe the same model
+    share the cost of a probe.
 
     Args:
         every: int, iterations between two probes, at least 1.
@@ -60,11 +59,11 @@ class ProbeDiagnostic(Diagnostic):
 
     Raises:
         ValueError: if `every` is below 1; when training begins, if callbacks
-            with different `every` probe the model, or it is none whose
-            gradients are true or late.
+            with different `every` probe the model, or its gradients are
+            neither true nor late.
     """
 
-    # Names of what is logged for each module, and for all of them together.
+    # Names of the logs of each module, and of those of the whole model.
     of_modules: tuple[str, ...] = ()
     of_model: tuple[str, ...] = ()
 
@@ -95,7 +94,7 @@ class ProbeDiagnostic(Diagnostic):
         self.probe = None
 
     def values(self, measured):
-        """What is logged after a probe (hook).
+        """Returns the values to log after a probe (hook).
 
         Args:
             measured: `fr_keras.callbacks.diagnostics.probe.Measured`.
@@ -107,7 +106,7 @@ class ProbeDiagnostic(Diagnostic):
 
 
 def checked(every):
-    """Returns a number of iterations between two measurements.
+    """Checks and returns the number of iterations between measurements.
 
     Raises:
         ValueError: if it is below 1.
@@ -121,14 +120,14 @@ def checked(every):
 
 
 def per_module(name, values):
-    """Names for values of modules.
+    """Names the values of modules.
 
     Args:
         name: str.
-        values: dict from the numbers of modules, from 0.
+        values: dict from the numbers of modules, from 0, to values.
 
     Returns:
-        Dict from names, in which modules count from 1.
+        Dict from names, in which modules count from 1, to values.
     """
     return {f"{name}/module_{k + 1}": value for k, value in values.items()}
 

@@ -1,4 +1,4 @@
-"""Whether what modules do goes downhill."""
+"""Whether the steps of modules go downhill."""
 
 import collections
 import math
@@ -16,30 +16,30 @@ from fr_keras.engine.user_warnings import warn
 class DownhillSteps(ProbeDiagnostic):
     """Logs how many of a module's steps go downhill.
 
-    A late gradient may point the right way, as σ says, and the module go the
-    wrong way all the same: momentum goes on in the direction of gradients that
-    were answered long ago, comes back, and the module swings. So what counts
-    is the last step of the optimizer, Δ_k = w_k^t - w_k^{t-1}, and whether
+    A late gradient may point the right way, as σ shows, while the module still
+    goes the wrong way: momentum continues in the direction of gradients that
+    were answered long ago, then turns back, and the module swings. So the test
+    is on the last step of the optimizer, Δ_k = w_k^t - w_k^{t-1}: whether
 
         ⟨∇_k f(w^t), Δ_k⟩ < 0
 
-    on a mini-batch from which the module has not learned yet, the next one.
-    Logged is the share of the last probes of which that is true. Near the
-    largest learning rate, back-propagation too has 0.4 to 0.5; a module below
-    0.2 swings, and a warning says so, once.
+    on the next mini-batch, from which the module has not learned yet. The log
+    is the share of the last probes for which this holds. Near the largest
+    learning rate, back-propagation also has 0.4 to 0.5; a module below 0.2
+    swings, which is reported by a single warning.
 
     The logs are `downhill/module_k` for the late modules, k < K, NaN for the
-    last. They need an optimizer whose own state tells its last step: SGD with
-    momentum, Adam or AdamW. With others there are none.
+    last. They need an optimizer whose state contains its last step: SGD with
+    momentum, Adam or AdamW. Other optimizers give no values.
 
     Args:
-        every: int, iterations from one probe to the next; modules take turns.
-        window: int, probes of a module whose share is logged, at least 1. The
-            warning needs as many.
+        every: int, iterations between probes; modules take turns.
+        window: int, number of probes of a module whose share is logged, at
+            least 1. The warning needs as many.
         writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`.
 
     Raises:
-        ValueError: if `every` or `window` is below 1, or see
+        ValueError: if `every` or `window` is below 1; see also
             `ProbeDiagnostic`.
 
     Example:
@@ -97,5 +97,5 @@ class DownhillSteps(ProbeDiagnostic):
         )
 
 
-# Of steps at random directions, 20 in a row hardly ever have less.
+# Of 20 steps in random directions, the share is hardly ever less.
 _SWINGS = 0.2

@@ -1,4 +1,4 @@
-"""Feature drift: how far a replay is from the play."""
+"""Feature drift: how far replayed features are from those of the play."""
 
 import math
 
@@ -10,18 +10,18 @@ from fr_keras.callbacks.diagnostics.diagnostic import (
 
 
 class FeatureDrift(ProbeDiagnostic):
-    """Logs how much the features of a mini-batch have changed until replay.
+    """Logs how much the features of a mini-batch change until the replay.
 
     Module k computes h_k in play, and h̃_k in replay, K - k iterations later,
-    of the same input with the weights of then. Its drift is
-    ‖h̃_k - h_k‖ / ‖h_k‖. The error gradient that the replay is multiplied with
-    was made for h_k.
+    from the same input with the weights of that time. Its drift is
+    ‖h̃_k - h_k‖ / ‖h_k‖. The error gradient that the replay is multiplied by
+    was computed for h_k.
 
     The logs are `feature_drift/module_k` for k from 1 to K; 0 for a module
     without delay, as it replays nothing.
 
     Args:
-        every: int, iterations from one probe to the next; modules take turns.
+        every: int, iterations between probes; modules take turns.
         writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`.
 
     Raises:

@@ -11,10 +11,10 @@ from fr_keras.callbacks.diagnostics.true_gradient import (
 
 
 class FullGradient:
-    """∇f(w^t) over a dataset: the mean of that of all mini-batches.
+    """∇f(w^t) over a dataset: the mean over all mini-batches.
 
     Mini-batches are weighted by their size. Modules run in training mode, so
-    batch normalization sees each mini-batch by itself; nothing is moved.
+    batch normalization sees each mini-batch by itself; no state changes.
 
     Args:
         model: as for `TrueGradient`.
@@ -31,12 +31,12 @@ class FullGradient:
         self._add = function_of(model, self._added)
 
     def __call__(self):
-        """Goes through the dataset once.
+        """Computes loss and gradients in one pass over the dataset.
 
         Returns:
             Tuple `(loss, gradients)`: float, f(w^t); and for each module the
-            list of tensors ∇_k f on its device, without loss scale, zero where
-            nothing depends on a variable.
+            list of tensors ∇_k f on its device, without loss scale, zero for
+            variables that the loss does not depend on.
         """
         size, loss, totals = 0, 0.0, []
         for module in self._modules:

@@ -1,17 +1,16 @@
-"""The probe: what modules are about to use, beside what is true.
+"""The probe: the gradients that modules are about to use, and the true ones.
 
 Between two iterations, at the weights w^t, module k < K is about to be updated
-with g_k^t, from the mini-batch of iteration t - d_k and a δ_k^t that is as
-old; d_k is its delay, K - k iterations. A probe computes g_k^t, and for the
-very same mini-batch back-propagates through all modules at w^t: the true
-gradient ∇_k f and the true error gradient ∂f/∂h_k. The diagnostics are what
-the two have to do with each other. For a module without delay they are the
-same, so that it is not looked into.
+with g_k^t, from the mini-batch of iteration t - d_k and an equally old δ_k^t;
+d_k is its delay, K - k iterations. A probe computes g_k^t, and for the same
+mini-batch back-propagates through all modules at w^t: the true gradient ∇_k f
+and the true error gradient ∂f/∂h_k. The diagnostics compare the two. For a
+module without delay they are the same, so it is not probed.
 
-Nothing of the training is changed, and nothing is computed within its graph.
-What a probe needs of the past, one mini-batch, the state it was played from
-(dropout is the same) and the features h_k that were made of it then, is taken
-from the calls that contain it.
+Training is not changed, and nothing is computed within its graph. The past data
+that a probe needs (one mini-batch, the state it was played from, so that
+dropout is the same, and the features h_k computed from it then) are taken from
+the calls that contain them.
 """
 
 import collections
@@ -36,7 +35,7 @@ from fr_keras.engine.recording import Recorder, Selection, attach, detach
 
 @dataclasses.dataclass(frozen=True)
 class ModuleProbe:
-    """Numbers of one module, for one mini-batch.
+    """Measurements of one module for one mini-batch.
 
     Attributes:
         inner_product: float, ⟨∇_k f, g_k⟩.
@@ -48,7 +47,7 @@ class ModuleProbe:
             from those of the play; NaN where nothing is replayed.
         features: float, ‖h_k‖², or NaN.
         step: float, ⟨∇_k f, Δ_k⟩ with the last step Δ_k of the optimizer; NaN
-            if that does not tell it.
+            if its state does not contain it.
     """
 
     inner_product: float
@@ -63,10 +62,10 @@ class ModuleProbe:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a probe found.
+    """The result of a probe.
 
     Attributes:
-        step: int, iterations that were run before, t.
+        step: int, t, the number of previous iterations.
         loss: float, f(w^t) on the mini-batch.
         modules: dict from the numbers of modules, from 0, to `ModuleProbe`.
     """
@@ -78,11 +77,11 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class _Selection(Selection):
-    """Selects what probes need of the iterations of a call.
+    """Selects the data that probes need from the iterations of a call.
 
     Args:
-        wanted: tuple of pairs, the number of a module and that of an
-            iteration of the call.
+        wanted: tuple of pairs of a module's number and an iteration's number
+            in the call.
     """
 
     wanted: tuple
@@ -94,20 +93,20 @@ class _Selection(Selection):
 
 
 class Probe(Recorder):
-    """Looks at one module after the other, every few iterations.
+    """Probes one module after the other, every few iterations.
 
-    Modules take turns, so that what it costs does not grow with K. Made by
+    Modules take turns, so that the cost does not grow with K. Create it by
     `of`, which lets the callbacks of a model share it.
 
     Args:
-        model: algorithm, like `fr_keras.FeaturesReplay`.
-        every: int, iterations from one probe to the next. A probe takes place
-            after the call of the training function that completes them.
+        model: algorithm, such as `fr_keras.FeaturesReplay`.
+        every: int, iterations between probes. A probe takes place after the
+            call of the training function that completes them.
 
     Attributes:
         every: int.
-        step: int, the iterations that were run.
-        is_due: bool, whether this is a time for a probe.
+        step: int, number of iterations run.
+        is_due: bool, whether a probe is due.
         batch: tuple `(x, y, sample_weight)`, the last mini-batch, or `None`.
     """
 
@@ -126,7 +125,7 @@ class Probe(Recorder):
             if delay and model.modules_at_work[k].learns
         }
         self._turns = collections.deque(self._late or [None])
-        # From a late module and an iteration: what it was played with.
+        # From a late module and an iteration to the data it was played with.
         self._records = {}
         self._measured = None
         self._functions = {}
@@ -135,7 +134,7 @@ class Probe(Recorder):
 
     @classmethod
     def of(cls, model, every, fit):
-        """The probe of a model; to be given back by `release`.
+        """Returns the probe of a model, to be given back by `release`.
 
         Args:
             model: as for `Probe`.
@@ -146,8 +145,8 @@ class Probe(Recorder):
             `Probe`.
 
         Raises:
-            ValueError: if the model's gradients are not just late, or a probe
-                with another `every` is at work.
+            ValueError: if the model's gradients are neither true nor late, or
+                a probe with another `every` is active.
         """
         if getattr(model, "delays", None) is None:
             raise ValueError(
@@ -171,7 +170,7 @@ class Probe(Recorder):
         return probe
 
     def release(self):
-        """Ends the use by one callback; with the last, the probe is gone."""
+        """Ends the use by one callback; the last one removes the probe."""
         self._users -= 1
         if not self._users:
             detach(self._model, self)
@@ -179,7 +178,7 @@ class Probe(Recorder):
     def begin(self, num_steps):
         horizon = max(self._late.values(), default=0)
         wanted = []
-        # Of this call and the next, if they are as long, those that complete
+        # Of this call and the next ones, if equally long, those that complete
         # iterations for a probe.
         for ahead in range(0, horizon, num_steps):
             end = self.step + num_steps + ahead
@@ -197,7 +196,7 @@ class Probe(Recorder):
         self.is_due = self.step // self.every > begin // self.every
         for (k, i), played in (selected or {}).items():
             self._records[k, begin + i] = batches[i], *played
-        # What is older than any delay will not be asked for.
+        # Records older than any delay are not needed any more.
         oldest = self.step - max(self._late.values(), default=0)
         self._records = {
             key: record for key, record in self._records.items()
@@ -205,10 +204,11 @@ class Probe(Recorder):
         }
 
     def read(self):
-        """Probes the module whose turn it is, if it is time.
+        """Probes the module whose turn it is, if a probe is due.
 
         Returns:
-            `Measured`, the same for all who ask after the same call, or `None`.
+            `Measured`, the same for all callers after the same call of the
+            training function, or `None`.
         """
         if not self.is_due:
             return None
@@ -226,7 +226,7 @@ class Probe(Recorder):
             args = self.batch, self._present, None
         else:
             args = self._records.get((k, self.step - self._late[k]))
-        # If there is none, calls were not as long as expected.
+        # Without a record, calls were not as long as expected.
         if args is None or not self.is_warm():
             return None
         self._turns.rotate(-1)
@@ -237,17 +237,17 @@ class Probe(Recorder):
         })
 
     def read_all(self, dataset):
-        """Takes all modules, and the gradient over a dataset, if it is time.
+        """Probes all modules against a dataset's gradient, if it is due.
 
         Args:
             dataset: as for `FullGradient`.
 
         Returns:
             Tuple `(loss, true, used)`: float, f(w^t) over the dataset; its
-            gradient, a list of tensors for each module; and the same of the
-            gradients g_k^t that modules would be updated with now (those of
-            modules without delay are of the last mini-batch). `None` if it is
-            not time, or during warm-up.
+            gradient, a list of tensors for each module; and likewise the
+            gradients g_k^t that would update the modules now (those of modules
+            without delay are of the last mini-batch). `None` if no probe is
+            due, or during warm-up.
         """
         if not self.is_due or not self.is_warm():
             return None
@@ -263,7 +263,7 @@ class Probe(Recorder):
         return found
 
     def _function(self, function, *args):
-        """A function between iterations, traced once."""
+        """Returns a function for use between iterations, traced once."""
         if self._true_gradient is None:
             self._true_gradient = TrueGradient(self._model)
         key = function.__name__, args
@@ -275,7 +275,7 @@ class Probe(Recorder):
 
     @property
     def _present(self):
-        """The present state of all modules, for `TrueGradient`."""
+        """The current state of all modules, for `TrueGradient`."""
         return [[] for _ in self._model.modules_at_work]
 
     def _used(self, batch):
@@ -292,17 +292,17 @@ class Probe(Recorder):
         return found
 
     def _compare(self, k, batch, states, made):
-        """The numbers of a probe, as tensors.
+        """Computes the numbers of a probe, as tensors.
 
         Args:
-            k: int, the module to be probed, or `None` for one without delays.
+            k: int, the module to probe, or `None` for a model without delays.
             batch: tuple `(x, y, sample_weight)`.
             states: list of K lists of tensors, from which it was played.
-            made: `Features`, what module k made of it.
+            made: `Features` that module k computed from it.
 
         Returns:
-            Tuple `(loss, numbers)`, of which the second is a dict from modules
-            to what `ModuleProbe` takes, a vector.
+            Tuple `(loss, numbers)`, the second a dict from module numbers to
+            vectors of the arguments of `ModuleProbe`.
         """
         modules = self._model.modules_at_work
         loss, gradients, deltas = self._true_gradient(batch, states, k or 0)

@@ -1,17 +1,16 @@
-"""Delays, and what is kept because of them."""
+"""Delays, and the size of the replay queues that they require."""
 
 from fr_keras.callbacks.diagnostics.diagnostic import Diagnostic, per_module
 from fr_keras.profiling.measurement import num_bytes
 
 
 class ReplayQueues(Diagnostic):
-    """Logs by how much each module is late, and what its queue holds.
+    """Logs the delay of each module and the size of its queue.
 
     The logs, added at the end of every epoch, are `delay/module_1` to
     `delay/module_K`, in iterations: K - k for late methods; and
-    `queue_bytes/module_1` to `queue_bytes/module_K`, the bytes on the module's
-    device that are kept from one iteration to the next: stored inputs and the
-    error gradient.
+    `queue_bytes/module_1` to `queue_bytes/module_K`, the bytes kept on the
+    module's device between iterations: stored inputs and the error gradient.
 
     Args:
         writer: as for other diagnostics; nothing is written to it.

@@ -22,25 +22,24 @@ class SufficientDirection(ProbeDiagnostic):
 
         σ_k = median (⟨∇_k f, g_k⟩ / ‖∇_k f‖²),
 
-    over the last probes of the module. (In a ratio of means, one probe of a
-    huge gradient, as there are at the start, would be all that counts until it
-    has left the window.) In total σ is the mean of all σ_k, weighted by the
+    over the last probes of the module. (A ratio of means would be dominated by
+    a single probe with a huge gradient, as is common at the start, until it has
+    left the window.) The total σ is the mean of all σ_k, weighted by the
     median ‖∇_k f‖². Convergence is proven where σ stays above 0
-    (Assumption 1, inequality (8): ⟨∇f, E[Σ_k g_k]⟩ ≥ σ ‖∇f‖²). 1 is what
-    back-propagation has; modules without delay, like the last, have it always.
-    Below 0 a module goes uphill.
+    (Assumption 1, inequality (8): ⟨∇f, E[Σ_k g_k]⟩ ≥ σ ‖∇f‖²).
+    Back-propagation has 1, and so do modules without delay, like the last,
+    always. Below 0 a module goes uphill.
 
-    ∇f is that of the mini-batch of g_k, unless `dataset` says otherwise.
+    ∇f is that of the mini-batch of g_k, unless `dataset` overrides this.
 
-    The logs are `sigma/module_1` to `sigma/module_K` and `sigma/total`. To the
-    `writer` go two lines to compare with as well, `sigma_line/uphill_below` at
-    0 and `sigma_line/back_propagation` at 1.
+    The logs are `sigma/module_1` to `sigma/module_K` and `sigma/total`. The
+    `writer` also gets two reference lines, `sigma_line/uphill_below` at 0 and
+    `sigma_line/back_propagation` at 1.
 
     Args:
-        every: int, iterations from one probe to the next. Modules take turns,
-            unless there is a `dataset`.
-        window: int, probes of a module of which the median is taken, at
-            least 1.
+        every: int, iterations between probes. Modules take turns, unless a
+            `dataset` is given.
+        window: int, number of probes of a module for the median, at least 1.
         dataset: iterable of mini-batches `(x, y)` or `(x, y, sample_weight)`,
             the whole training set, for the exact ∇f: the mean over all
             mini-batches, weighted by their size; for small sets, since every
@@ -48,7 +47,7 @@ class SufficientDirection(ProbeDiagnostic):
         writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`.
 
     Raises:
-        ValueError: if `every` or `window` is below 1, or see
+        ValueError: if `every` or `window` is below 1; see also
             `ProbeDiagnostic`.
 
     Example:

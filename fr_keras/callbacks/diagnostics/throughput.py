@@ -6,12 +6,12 @@ import keras
 
 
 class Throughput(keras.callbacks.Callback):
-    """Logs training examples per second, validation not counted.
+    """Logs training examples per second, excluding validation.
 
     The logs `examples_per_second`, `seconds_per_step`, the time of an
-    iteration, and `iterations`, how many there were so far, are added at the
-    end of every epoch; put the callback before those that write logs. The
-    first epoch contains the time that tracing takes.
+    iteration, and `iterations`, their number so far, are added at the end of
+    every epoch; put the callback before those that write logs. The first epoch
+    includes the time for tracing.
 
     Args:
         examples_per_epoch: int.
@@ -21,7 +21,7 @@ class Throughput(keras.callbacks.Callback):
         super().__init__()
         self.examples_per_epoch = examples_per_epoch
         self._start = 0.0
-        # Of the epoch so far: an epoch may go on in another process.
+        # Of the epoch so far: an epoch may resume in another process.
         self._seconds = 0.0
         self._steps = 0
         self._step = 0

@@ -1,4 +1,4 @@
-"""The true gradient: back-propagation at today's weights, moving nothing."""
+"""The true gradient: back-propagation at the current weights and state."""
 
 import functools
 
@@ -12,11 +12,11 @@ class TrueGradient:
     """Back-propagates mini-batches through modules on their devices.
 
     Every module does its part on its own device, in training mode. Weights
-    and state stay as they are.
+    and state do not change.
 
     Args:
-        model: algorithm, like `fr_keras.FeaturesReplay`, that was trained for
-            a step at least.
+        model: algorithm, such as `fr_keras.FeaturesReplay`, trained for at
+            least one step.
     """
 
     def __init__(self, model):
@@ -27,7 +27,7 @@ class TrueGradient:
             for module in self._modules[:-1]
         ]
 
-        # (What would move are variables, which no function can return.)
+        # (State to be moved refers to variables, which no function can return.)
         def forward(of_module, *args):
             made, residuals, losses, _ = of_module.stateless_forward(*args)
             return made, residuals, losses
@@ -51,18 +51,17 @@ class TrueGradient:
 
         Args:
             batch: tuple `(x, y, sample_weight)`.
-            states: list of K lists of tensors, as of
-                `recording.Played`, or of empty lists for the present
-                state.
-            lowest: int, the number of the module, from 0, down to which
-                gradients are wanted.
+            states: list of K lists of tensors, as in `recording.Played`, or of
+                empty lists for the current state.
+            lowest: int, the number, from 0, of the lowest module to compute
+                gradients for.
 
         Returns:
             Tuple `(loss, gradients, deltas)`: scalar tensor, the loss f with
             those of all layers; for each module the list of tensors ∇_k f; and
             for each the `ErrorGradient` ∂f/∂h_k of its output. Gradients and
             deltas are multiplied by the module's loss scale, and `None` below
-            `lowest` and where there is none.
+            `lowest` and where none exist.
         """
         x, y, sample_weight = batch
         modules = self._modules
@@ -95,7 +94,7 @@ class TrueGradient:
 
 
 def function_of(model, function):
-    """A function that computes something between iterations of a model.
+    """Wraps a function to be called between iterations of a model.
 
     Args:
         model: algorithm.
@@ -110,7 +109,7 @@ def function_of(model, function):
 
 
 def unscaled(module, tensors):
-    """Gradients without loss scale, dense and of single precision at least.
+    """Returns gradients without loss scale, dense, at least in float32.
 
     Args:
         module: `fr_keras.engine.module.Module`, by whose loss scale they are
@@ -132,7 +131,7 @@ def unscaled(module, tensors):
 
 
 def dot(a, b):
-    """The inner product of two lists of tensors.
+    """Computes the inner product of two lists of tensors.
 
     Args:
         a: list of dense tensors or `None`.

@@ -1,4 +1,4 @@
-"""What the callbacks that look at each update have in common."""
+"""Base class of the callbacks that observe every update."""
 
 import keras
 import tensorflow as tf
@@ -14,7 +14,7 @@ class UpdateDiagnostic(Diagnostic):
     made none.
     """
 
-    # Of what is logged.
+    # The name of the logged quantity.
     name: str | None = None
 
     def __init__(self):
@@ -24,7 +24,7 @@ class UpdateDiagnostic(Diagnostic):
     def on_train_begin(self, logs=None):
         self._means = {}
         for module in self.model.modules_at_work:
-            # Those of a training that an error has ended look no more.
+            # Removes observers of a training that an error has ended.
             module.observers[:] = [
                 observe for observe in module.observers
                 if self._is_of_this_fit(observe)
@@ -35,7 +35,7 @@ class UpdateDiagnostic(Diagnostic):
         self.model.make_train_function(force=True)
 
     def get_state(self):
-        """What was averaged so far in this epoch, for checkpoints."""
+        """Returns the averages of this epoch so far, for checkpoints."""
         return {
             "latest": self._latest,
             "means": [
@@ -45,7 +45,7 @@ class UpdateDiagnostic(Diagnostic):
         }
 
     def set_state(self, state):
-        """Goes on from what `get_state` returned."""
+        """Restores the result of `get_state`."""
         self._latest = state["latest"]
         for mean, values in zip(self._means.values(), state["means"]):
             for variable, value in zip(mean.variables, values):
@@ -55,7 +55,7 @@ class UpdateDiagnostic(Diagnostic):
         owner = getattr(observe, "__self__", None)
         return (
             not isinstance(owner, UpdateDiagnostic)
-            # What the callbacks of one call of `fit` have in common.
+            # The callbacks of one call of `fit` share their `params`.
             or (owner is not self and owner.params is self.params)
         )
 
@@ -88,7 +88,7 @@ class UpdateDiagnostic(Diagnostic):
         self.model.make_train_function(force=True)
 
     def before(self, module):
-        """What `value` needs of the time before the update (hook).
+        """Returns what `value` needs from before the update (hook).
 
         Args:
             module: `fr_keras.engine.module.Module`.
@@ -98,12 +98,12 @@ class UpdateDiagnostic(Diagnostic):
         """
 
     def value(self, module, gradients, before):
-        """The quantity (hook), called after the update.
+        """Computes the quantity, after the update (hook).
 
         Args:
             module: `fr_keras.engine.module.Module`.
             gradients: list of tensors or `None`, g_k.
-            before: what `before` returned.
+            before: the result of `before`.
 
         Returns:
             Scalar tensor.
