@@ -24,9 +24,9 @@ from absl import flags
 import fr_keras
 from fr_keras.engine.nested import is_graph
 from fr_keras.planning.planner import Planner
-from trainers.benchmarks import tables
 from trainers.command import errors
 from trainers.command.validation import are_numbers, is_positive
+from trainers.results import plan_tables
 
 FLAGS = flags.FLAGS
 
@@ -159,9 +159,9 @@ def main():
     }
     if len(by_link) == 1:
         (found,) = by_link.values()
-        print(tables.plan(found, one, FLAGS.batch_size))
+        print(plan_tables.plan(found, one, FLAGS.batch_size))
     else:
-        print(tables.plan_of_links(by_link, one))
+        print(plan_tables.plan_of_links(by_link, one))
 
 
 def predictions(planner, bytes_per_second):

@@ -1,5 +1,7 @@
 """Tables of measurements, in Markdown."""
 
+from trainers.command.markdown import table
+
 
 def schedule(num_modules, tau, rows):
     """Table of the schedules of K modules.
@@ -29,7 +31,7 @@ def schedule(num_modules, tau, rows):
             ))
     return (
         f"K = {num_modules}, forward τ = {tau * 1e3:g} ms, backward 2τ:\n\n"
-        + _table(
+        + table(
             ("schedule", "τ per iteration", "simulated",
              "speed-up over back-propagation"),
             lines,
@@ -70,12 +72,12 @@ def compute(job, num_modules, rows, modules, bounds, predicted, busy):
     parts = [
         f"ResNet-{job.depth}, {job.batch_size} images of 32x32, "
         f"K = {num_modules}, {job.steps_per_execution} iterations per call:",
-        _table(
+        table(
             ("who", "images/s", "seconds per iteration",
              "speed-up over Backprop on one core"),
             lines,
         ),
-        _table(
+        table(
             ("module alone on one core", "forward (ms)", "backward (ms)",
              "update (ms)"),
             [
@@ -121,7 +123,7 @@ def tracing(job, found):
     return (
         f"ResNet-{job.depth}, {job.batch_size} images of 32x32, "
         f"{job.steps_per_execution} iterations per call, seconds:\n\n"
-        + _table(
+        + table(
             ("algorithm", "first call, tracing and all",
              "second call, traced past warm-up", "third call"),
             [
@@ -147,7 +149,7 @@ def overhead(job, every, found):
         f"Features Replay, ResNet-{job.depth}, {job.batch_size} images of "
         f"32x32, {job.steps_per_execution} iterations per call, a probe every "
         f"{every} iterations, seconds per iteration:\n\n"
-        + _table(
+        + table(
             ("K", "without diagnostics", "with", "throughput that is left"),
             [
                 (
@@ -176,7 +178,7 @@ def prediction(job, num_modules, found):
         f"Features Replay, K = {num_modules}, ResNet-{job.depth}, "
         f"{job.batch_size} images of 32x32, {job.steps_per_execution} "
         "iterations per call, seconds per iteration:\n\n"
-        + _table(
+        + table(
             (
                 "optimizer", "the paper's", "predicted",
                 "throughput that is left",
@@ -208,7 +210,7 @@ def checkpoints(job, num_modules, found):
         f"Features Replay, K = {num_modules}, ResNet-{job.depth}, "
         f"{job.batch_size} images of 32x32, {job.steps_per_execution} "
         "iterations per call:\n\n"
-        + _table(
+        + table(
             (
                 "checkpoints", "in 100 iterations", "seconds per iteration",
                 "throughput that is left",
@@ -242,7 +244,7 @@ def on_workers(job, found):
         f"Features Replay, ResNet-{job.depth}, {job.batch_size} images of "
         f"32x32, {job.steps_per_execution} iterations per call, a core for "
         "each module:",
-        _table(
+        table(
             ("K", "one process (images/s)", "K workers (images/s)",
              "of the throughput of one process"),
             [
@@ -261,7 +263,7 @@ def on_workers(job, found):
             f"K = {k}: what is sent in an iteration. Features that cross "
             f"boundaries: {of_k.features / 1e6:.3f} MB, error gradients as "
             "much.",
-            _table(
+            table(
                 ("from", "to", "MB per iteration"),
                 [
                     (*pair, f"{samples.median / 1e6:.4f}")
@@ -299,7 +301,7 @@ def memory(job, found):
     return (
         f"ResNet-{job.depth}, {job.batch_size} images of 32x32, one iteration "
         "per call, megabytes (10^6 bytes) of all devices together:\n\n"
-        + _table(
+        + table(
             ("algorithm", "K", "peak", "parameters", "optimizer",
              "kept between iterations", "activations and rest",
              "theory, all modules at once", "peak over Backprop's"),
@@ -321,97 +323,7 @@ def recovery(num_modules, seconds):
     return (
         f"The digits on {num_modules} workers on loopback, of which one is "
         "killed and started again at once:\n\n"
-    ) + _table(
+    ) + table(
         ("after so many seconds", ""),
         [(samples.text(1), what) for what, samples in seconds.items()],
     )
-
-
-def plan(predictions, one, batch_size):
-    """Table of predictions.
-
-    Args:
-        predictions: dict from K to `fr_keras.planning.planner.Prediction`.
-        one: `Prediction` for one device.
-        batch_size: int.
-
-    Returns:
-        str.
-    """
-    lines = []
-    for num_modules, found in predictions.items():
-        seconds = found.seconds["features_replay"]
-        busy = max(max(t.send_up, t.send_down) for t in found.times) / seconds
-        lines.append((
-            str(num_modules),
-            f"{batch_size / seconds:.4g}",
-            *(f"{_speed_up(found, one, name):.2f}" for name in (
-                "features_replay", "gpipe", "ddg", "backprop"
-            )),
-            f"{max(found.memory) / 1e6:.1f}",
-            f"{max(found.sent, default=0) / 1e6:.2f}",
-            f"{busy:.1%}",
-        ))
-    return _table(
-        (
-            "K", "examples/s", "speed-up", "GPipe's", "DDG's",
-            "back-propagation's", "fullest device (MB)",
-            "crosses a boundary (MB)", "busiest link",
-        ),
-        lines,
-    )
-
-
-def plan_of_links(by_link, one):
-    """Table of predictions for several bandwidths.
-
-    Args:
-        by_link: dict from bandwidths, str in Gbit/s, to predictions as for
-            `plan`.
-        one: `fr_keras.planning.planner.Prediction` for one device.
-
-    Returns:
-        str.
-    """
-    # Each has its own splits.
-    slowest = min(by_link, key=float)
-    return _table(
-        (
-            "K", f"fullest device at {slowest} Gbit/s (MB)",
-            f"crosses a boundary at {slowest} Gbit/s (MB)",
-            *(f"speed-up at {rate} Gbit/s (GPipe's)" for rate in by_link),
-        ),
-        [
-            (
-                str(num_modules),
-                f"{max(found.memory) / 1e6:.0f}",
-                f"{max(found.sent, default=0) / 1e6:.1f}",
-                *(
-                    "{:.2f} ({:.2f})".format(*(
-                        _speed_up(of_link[num_modules], one, schedule)
-                        for schedule in ("features_replay", "gpipe")
-                    ))
-                    for of_link in by_link.values()
-                ),
-            )
-            for num_modules, found in by_link[slowest].items()
-        ],
-    )
-
-
-def _speed_up(found, one, schedule):
-    """Speed-up over back-propagation on one device."""
-    return one.seconds["backprop"] / found.seconds[schedule]
-
-
-def _table(header, rows):
-    lines = [header, *rows]
-    widths = [max(len(row[i]) for row in lines) for i in range(len(header))]
-    texts = [
-        "| " + " | ".join(
-            cell.ljust(width) for cell, width in zip(row, widths)
-        ) + " |"
-        for row in lines
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([texts[0], rule, *texts[1:]])
