@@ -14,7 +14,8 @@ PROGRAM = """
 import sys
 from absl import flags
 from absl.testing import flagsaver
-from trainers import {program}, errors
+from trainers import {program}
+from trainers.command import errors
 for file in sys.argv[1:]:
     with flagsaver.flagsaver():
         own = [] if "{program}" == "plan" else ["--workdir=x"]

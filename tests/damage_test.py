@@ -348,7 +348,8 @@ def test_hostile_network_runs_no_code(make, tmp_path):
     shutil.rmtree(tmp_path / "harm", ignore_errors=True)  # Of making it.
     path = str(tmp_path / "harm.keras")
     program = f"""
-from trainers import errors, evaluate
+from trainers import evaluate
+from trainers.command import errors
 try:
     evaluate.load_network({path!r}, None)
 except errors.UsageError as error:

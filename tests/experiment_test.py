@@ -265,7 +265,7 @@ def test_warnings_are_told_in_one_line():
     """Of Python's `warnings` as of the library's logger."""
     code = (
         "import logging, warnings\n"
-        "from trainers import errors\n"
+        "from trainers.command import errors\n"
         "def main():\n"
         "    warnings.warn('two\\nlines')\n"
         "    logging.getLogger('fr_keras').warning('logged')\n"

@@ -12,9 +12,7 @@ import os
 import sys
 import time
 
-from trainers.command import errors
-from trainers.data import input_pipeline
-
+# First, since it keeps TensorFlow quiet.
 from trainers import train  # isort: skip
 
 import numpy as np
@@ -22,6 +20,8 @@ import tensorflow as tf
 
 import fr_keras
 from fr_keras.callbacks.checkpoints import training_state
+from trainers.command import errors
+from trainers.data import input_pipeline
 
 
 def nan_in_data():

@@ -45,7 +45,7 @@ def test_all_else_is_that_of_the_stream():
 PROGRAM = """
 import sys
 from absl import flags
-from trainers import errors
+from trainers.command import errors
 
 def main():
     sys.stdin.read()  # Until nobody reads any more.

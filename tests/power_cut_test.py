@@ -64,7 +64,7 @@ WRITING = """
 import sys
 import tensorflow as tf
 from fr_keras.callbacks.checkpoints import snapshot, store
-from trainers import workdir
+from trainers.command import workdir
 
 folder = sys.argv[1] + "/run"
 kept = store.Store(folder, keep=2)

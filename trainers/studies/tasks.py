@@ -10,6 +10,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 import fr_keras
+from trainers.data.datasets import (  # noqa: F401, registers them.
+    patterns,
+    python_manual,
+    signals,
+)
 
 layers = keras.layers
 
