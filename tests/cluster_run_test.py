@@ -85,6 +85,7 @@ def killed(pattern, line, how, tmp_path, data_dir, *flags, after=0):
     return status, out + rest, told
 
 
+@pytest.mark.slow  # tests/unprivileged_test.py runs it in any case.
 def test_worker_dies_and_the_run_goes_on(unbroken, tmp_path, data_dir):
     status, out, told = killed(
         r"Worker 1 at .* (is lost: nobody answers|was started anew); goes on",
@@ -96,6 +97,7 @@ def test_worker_dies_and_the_run_goes_on(unbroken, tmp_path, data_dir):
     assert_equal(weights(tmp_path / "run"), unbroken)
 
 
+@pytest.mark.slow
 def test_worker_hangs(tmp_path, data_dir):
     status, _, told = killed(
         r"Worker 1 at .* is lost: it has not answered for 3 s; it was so too",

@@ -32,10 +32,12 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("num_modules, net, optimizer, policy", [
     (1, dense_net, "adam", None),
-    (3, dense_net, "momentum", None),
+    pytest.param(3, dense_net, "momentum", None, marks=pytest.mark.slow),
     (4, dense_net, "adam", fr_keras.DelayPolicy()),
     (3, convolutional_net, "momentum", fr_keras.DelayPolicy()),
-    (3, dense_net, "muon", fr_keras.DelayPolicy()),
+    pytest.param(
+        3, dense_net, "muon", fr_keras.DelayPolicy(), marks=pytest.mark.slow
+    ),
 ])
 def test_runs_are_those_of_the_library(
     float64, num_modules, net, optimizer, policy

@@ -33,9 +33,8 @@ class Watch(keras.callbacks.Callback):
         })
 
 
-@pytest.mark.parametrize(
-    "algorithm", ["FeaturesReplay", pytest.param("DDG", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["FeaturesReplay", "DDG"])
 def test_ten_thousand_iterations(algorithm, tmp_path):
     model = getattr(fr_keras, algorithm)(keras.Sequential([
         keras.Input([8]), layers.Dense(16, "relu"), layers.Dropout(0.1),

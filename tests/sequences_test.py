@@ -33,7 +33,9 @@ def lstm():
     )
 
 
-@pytest.mark.parametrize("make, steps", [(transformer, 3), (lstm, 1)])
+@pytest.mark.parametrize("make, steps", [
+    (transformer, 3), pytest.param(lstm, 1, marks=pytest.mark.slow)
+])
 def test_sequences_of_varying_length(make, steps):
     """Every batch has a length of its own; the task is to copy."""
     rng = np.random.default_rng(0)

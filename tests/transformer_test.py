@@ -41,7 +41,9 @@ def test_knows_places():
     assert len(np.unique(logits.round(6), axis=0)) == 5
 
 
-@pytest.mark.parametrize("num_modules", [2, 4])
+@pytest.mark.parametrize(
+    "num_modules", [pytest.param(2, marks=pytest.mark.slow), 4]
+)
 def test_is_cut_and_learns(num_modules):
     """The next token of a text that counts."""
     tokens = (np.arange(64)[:, None] + np.arange(6)) % 11

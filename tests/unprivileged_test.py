@@ -53,7 +53,7 @@ def test_there_are_no_privileges():
 
 
 def test_clusters(tmp_path):
-    run(tmp_path, "-k", "listens or dies or before")
+    run(tmp_path, "-m", "slow or not slow", "-k", "listens or dies or before")
 
 
 @pytest.mark.slow
