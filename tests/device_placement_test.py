@@ -146,3 +146,43 @@ def test_everything(hard_placement, algorithm, steps_per_execution):
         for queues in (model._replay_queues, model._deltas):
             for queue, device in zip(queues, model.devices[:-1], strict=True):
                 assert {v.device for v in queue.variables} == {device}
+
+
+def skipping_model():
+    """The second input passes modules 1 and 2 by."""
+    layers = keras.layers
+    a, b = keras.Input((4,)), keras.Input((4,))
+    x = layers.Dense(4, name="of_1")(a)
+    y = layers.Dense(4, name="of_2")(x)
+    z = layers.Concatenate(name="join")([y, b])
+    return keras.Model([a, b], layers.Dense(2, name="of_3")(z))
+
+
+def test_nothing_waits_for_what_only_passes():
+    model = fr_keras.FeaturesReplay(
+        skipping_model(), 3, devices=DEVICES[:3],
+        costs={"of_1": 1, "of_2": 1, "of_3": 1, "join": 0},
+    )
+    assert [len(m.outputs) for m in model.modules] == [2, 2, 1]
+    model.compile("sgd", "mse", steps_per_execution=4)
+    x = np.ones([16, 4], "float32"), np.ones([16, 4])  # One is to be cast.
+    data = tf.data.Dataset.from_tensor_slices((x, np.zeros([16, 2])))
+    model.fit(data.batch(4), verbose=0)
+    graph = model.training_graph
+    replays = [
+        operation for operation in graph.get_operations()
+        if operation.type.endswith("PartitionedCall")
+        and operation.get_attr("f").name.startswith("__inference_replay")
+    ]
+    assert len(replays) == 2 + 3  # From iteration K - k on.
+    for replay in replays:
+        for waited_for in replay.control_inputs:
+            assert waited_for.device == replay.device, waited_for
+    casts = [o for o in graph.get_operations() if o.type == "Cast"]
+    host = fr_keras.cluster.host(model.devices[0])
+    of_data = [
+        o for o in casts if o.inputs[0].op.type == "Placeholder"
+        and o.inputs[0].dtype == tf.float64 and o.inputs[0].shape[-1] == 4
+    ]
+    assert len(of_data) == 4
+    assert {o.device for o in of_data} == {host}

@@ -7,7 +7,7 @@ import warnings
 import keras
 import tensorflow as tf
 
-from fr_keras.engine import private
+from fr_keras.engine import placement, private
 from fr_keras.engine.features import ErrorGradient, Features
 from fr_keras.engine.tied import flat_layers
 from fr_keras.engine.wiring import Wiring
@@ -184,12 +184,13 @@ class WiredSubmodel:
         Returns:
             `Features`.
         """
-        tensors = (
-            # Like Keras: dicts by name, dtypes, missing dimensions.
-            private.standardize_inputs(self.submodel, x)
-            if self._wiring.passed
-            else keras.tree.flatten(x)
-        )
+        if self._wiring.passed:
+            # In the memory where data begin: some belong to other modules.
+            with tf.device(placement.host(self.device)):
+                # Like Keras: dicts by name, dtypes, missing dimensions.
+                tensors = private.standardize_inputs(self.submodel, x)
+        else:
+            tensors = keras.tree.flatten(x)
         return Features(tensors, [None] * len(tensors))
 
     def used(self, features):
