@@ -100,6 +100,7 @@ NOISY = (
     "HGNetV2",
     "MetaCLIP2Text",
     "MobileNetV5",
+    "PaliGemma",
     "ResNet",
     "RetinaNet",
     "SigLIPText",
