@@ -263,3 +263,5 @@ def test_costs_that_are_none():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
     with pytest.raises(ValueError, match="measure_costs.*Received: costs='me"):
         fr_keras.partition(model, 1, costs="measured")
+    with pytest.raises(ValueError, match="measure_costs.*Received: costs=arr"):
+        fr_keras.FeaturesReplay(model, 1, costs=np.ones(2))

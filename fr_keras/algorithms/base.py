@@ -98,7 +98,7 @@ class Algorithm(Face):
         else:
             if num_modules is None:
                 num_modules = placement.default_num_modules(devices)
-            if costs == "measured":
+            if isinstance(costs, str) and costs == "measured":
                 first = devices[0] if devices else None
                 costs = measure_costs(model, device=first)
             graph = Graph(model)
