@@ -69,6 +69,16 @@ OPTIMIZERS = {
         # (Of float32, as Keras' schedules return them.)
         lambda t: np.float32(2**-5 if t <= 2 else 2**-6 if t <= 12 else 2**-8),
     ),
+    # Rises and falls within one call.
+    "rising": (
+        lambda: keras.optimizers.SGD(
+            keras.optimizers.schedules.PiecewiseConstantDecay(
+                [1, 3], [2**-8, 2**-5, 2**-6]
+            ),
+        ),
+        lambda: reference.SGD(0.0),
+        lambda t: np.float32(2**-8 if t <= 1 else 2**-5 if t <= 3 else 2**-6),
+    ),
 }
 
 

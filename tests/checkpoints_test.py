@@ -804,11 +804,14 @@ def test_models_that_cannot_be_kept(tmp_path):
 
 
 def test_algorithm_that_does_not_name_its_state(tmp_path):
-    class Forgetful(fr_keras.Backprop):
+    class Forgetful(fr_keras.Backprop.pipeline_class):
         def make_state(self):
             self.counter = tf.Variable(0)
 
-    model = Forgetful(network(), 2)
+    class Forgets(fr_keras.Backprop):
+        pipeline_class = Forgetful
+
+    model = Forgets(network(), 2)
     model.compile("sgd", "mse")
     with pytest.raises(
         ValueError, match="by `state_variables`. Received: Forgetful"

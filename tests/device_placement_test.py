@@ -130,7 +130,7 @@ def test_everything(hard_placement, algorithm, steps_per_execution):
     assert not tf.config.get_soft_device_placement()
     model = trained(algorithm, steps_per_execution)
     index = [device_index(name) for name in model.devices]
-    graph = model.training_graph
+    graph = model.training.graph
 
     counts = dict.fromkeys(range(1, K + 1), 0)
     check_work(graph, index, counts)
@@ -139,11 +139,11 @@ def test_everything(hard_placement, algorithm, steps_per_execution):
     # the work. The host (CPU:0) counts steps and checks labels.
     assert min(counts.values()) >= 8, counts
     assert devices_in(graph) == {None, 0, *index}
-    for module, device in zip(model.modules_at_work, model.devices):
+    for module, device in zip(model.pipeline.modules, model.devices):
         state = module.submodel.variables + module.optimizer.variables
         assert {variable.value.device for variable in state} == {device}
     if algorithm in (fr_keras.FeaturesReplay, fr_keras.DDG):
-        for queues in (model._replay_queues, model._deltas):
+        for queues in (model.pipeline._replay_queues, model.pipeline._deltas):
             for queue, device in zip(queues, model.devices[:-1], strict=True):
                 assert {v.device for v in queue.variables} == {device}
 
@@ -168,7 +168,7 @@ def test_nothing_waits_for_what_only_passes():
     x = np.ones([16, 4], "float32"), np.ones([16, 4])  # One is to be cast.
     data = tf.data.Dataset.from_tensor_slices((x, np.zeros([16, 2])))
     model.fit(data.batch(4), verbose=0)
-    graph = model.training_graph
+    graph = model.training.graph
     replays = [
         operation for operation in graph.get_operations()
         if operation.type.endswith("PartitionedCall")

@@ -117,9 +117,10 @@ def test_agrees_with_reference(float64, monkeypatch, num_modules, net, steps):
         algorithm, plain, num_modules, net, "nesterov", steps
     )
 
-    assert len(model._synthesizers) == len(synthesizers) == num_modules - 1
-    for ours, theirs in zip(model._synthesizers, synthesizers):
-        (network,) = ours._networks.values()
+    ours = model.pipeline._synthesizers
+    assert len(ours) == len(synthesizers) == num_modules - 1
+    for own, theirs in zip(ours, synthesizers):
+        (network,) = own._networks.values()
         agreement.assert_close(
             network.submodel.trainable_variables, sum(theirs.weights, [])
         )
@@ -160,7 +161,7 @@ def test_every_tensor_of_a_boundary_has_a_synthesizer():
     model.compile("sgd", "mse")
     fit(model)
     for module, device, synthesizer in zip(
-        model.modules, model.devices, model._synthesizers
+        model.modules, model.devices, model.pipeline._synthesizers
     ):
         assert len(synthesizer._networks) == len(module.outputs)
         for tensor, network in zip(
@@ -171,7 +172,7 @@ def test_every_tensor_of_a_boundary_has_a_synthesizer():
                 network.submodel.variables + network.optimizer.variables
             ):
                 assert variable.value.device == device
-    assert max(len(s._networks) for s in model._synthesizers) == 2
+    assert max(len(s._networks) for s in model.pipeline._synthesizers) == 2
 
 
 def test_frozen_module_needs_no_prediction():
@@ -179,8 +180,8 @@ def test_frozen_module_needs_no_prediction():
     model.modules[0].trainable = False
     model.compile("sgd", "mse")
     fit(model)
-    assert not model._synthesizers[0]._networks
-    assert model._synthesizers[1]._networks
+    assert not model.pipeline._synthesizers[0]._networks
+    assert model.pipeline._synthesizers[1]._networks
 
 
 def test_arguments_are_saved():

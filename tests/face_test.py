@@ -260,7 +260,7 @@ def test_model_that_was_trained_itself_comes_back():
     iterations = int(model.optimizer.iterations)
     model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
     assert int(model.optimizer.iterations) == 2 * iterations
-    assert model.age == 2 * iterations
+    assert model.training.num_iterations == 2 * iterations
     assert {v.value.device[-1] for v in plain.variables} == {"1", "2"}
     # As if it had never been home.
     twin.compile("sgd", ["mse", "mse"])

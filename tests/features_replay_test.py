@@ -168,7 +168,7 @@ def test_update_does_not_overtake_error_gradient(repetition):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     model.train_on_batch(x, y)
-    delta = model._deltas[0].load(1)[0]
+    delta = model.pipeline._deltas[0].load(1)[0]
     eager = keras.models.clone_model(submodel)
     eager.set_weights(submodel.get_weights())
     module = Module(eager, model.devices[0])

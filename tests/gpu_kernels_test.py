@@ -168,7 +168,7 @@ def test_every_operation_has_a_kernel(algorithm, model, policy):
         trained.fit(x, y, batch_size=4, verbose=0)
     finally:
         keras.config.set_dtype_policy("float32")
-    graph = trained.training_graph
+    graph = trained.training.graph
     assert without_kernel(graph) == []
     on_host = {node.op for node in nodes_of(graph) if is_on_host(node)}
     assert on_host <= _OF_LABELS

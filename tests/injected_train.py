@@ -43,7 +43,7 @@ def nan_in_gradient():
     class Spoiled(fr_keras.OnNaN):
         def on_train_begin(self, logs=None):
             super().on_train_begin(logs)
-            module = self.model.modules_at_work[1]
+            module = self.model.pipeline.modules[1]
             update = module.update
             with tf.device(module.device):
                 count = tf.Variable(0)

@@ -29,7 +29,7 @@ class Watch(keras.callbacks.Callback):
                 "current"
             ],
             "resident": pages * os.sysconf("SC_PAGESIZE"),
-            "traces": self.model._trace.cache_info().currsize,
+            "traces": self.model.training.traces,
         })
 
 

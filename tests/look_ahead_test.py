@@ -20,7 +20,10 @@ class Policy(comparison.Ahead):
     """Factors that are exact in binary, so that float64 agrees."""
 
 
-MOMENTUM = {"sgd": 0.0, "nesterov": 0.875, "adam": 0.875, "schedule": 0.875}
+MOMENTUM = {
+    "sgd": 0.0, "nesterov": 0.875, "adam": 0.875, "schedule": 0.875,
+    "rising": 0.0,
+}
 
 
 def ahead(optimizer):
@@ -34,6 +37,7 @@ def ahead(optimizer):
 
 @pytest.mark.parametrize("num_modules, optimizer, steps", [
     (2, "sgd", 1), (3, "nesterov", 5), (4, "adam", 5), (4, "schedule", 5),
+    (2, "rising", 5),
 ])
 def test_agrees_with_reference(float64, num_modules, optimizer, steps):
     agreement.check(
@@ -160,7 +164,7 @@ def test_what_layers_assign_is_not_predicted(algorithm):
     kernel, *others = net.get_weights()
     assert np.linalg.norm(kernel) == pytest.approx(1, rel=1e-6)
     small_net.assert_same(others, before)
-    assert not model.modules_at_work[0].look_ahead.leave_out(
+    assert not model.pipeline.modules[0].look_ahead.leave_out(
         [net.layers[0].kernel]
     )
 
@@ -172,10 +176,10 @@ def one_module(optimizer):
         [net, layers.Dense(1)], weight_prediction=True, delay_policy=Policy()
     )
     model.compile(optimizer, "mse")
-    model.prepare(fr_keras.batches.batch_spec.BatchSpec(
+    model.training.prepare(fr_keras.batches.batch_spec.BatchSpec(
         (tf.zeros((2, 1)), tf.zeros((2, 1)), None)
     ))
-    return model.modules_at_work[0]
+    return model.pipeline.modules[0]
 
 
 def predicted(module, kind, rate=0.5):
@@ -259,8 +263,8 @@ def test_what_is_kept(optimizer, copies):
         optimizer = optimizer()
     model = small_net.compiled(weight_prediction=True, optimizer=optimizer)
     small_net.fit(model)
-    kept = {id(variable) for variable in model.state_variables()}
-    for module in model.modules_at_work:
+    kept = {id(variable) for variable in model.pipeline.state_variables()}
+    for module in model.pipeline.modules:
         assert isinstance(module.look_ahead, LookAhead)
         variables = module.look_ahead.variables
         assert len(variables) == copies * len(module.trainable_variables)
@@ -309,9 +313,9 @@ def test_diagnostics_see_the_gradient_that_is_used(weight_prediction):
         weight_prediction=weight_prediction, run_eagerly=True
     )
     small_net.fit(model)
-    expected = [model.next_update(k)[0] for k in (0, 1)]
+    expected = [model.pipeline.next_update(k)[0] for k in (0, 1)]
     used = {}
-    for k, module in enumerate(model.modules_at_work):
+    for k, module in enumerate(model.pipeline.modules):
         module.observers.append(
             lambda module, gradients, k=k: used.update({k: gradients})
         )

@@ -188,7 +188,7 @@ def test_activations():
         + [layers.Dense(width, "tanh") for _ in range(depth)]
     )
     model = fr_keras.Backprop(network, 1)
-    (module,) = model.modules_at_work
+    (module,) = model.pipeline.modules
     x = tf.ones([batch, width])
     chain.build([module], x)
     found = measurement.activation_bytes(module, Features([x], [None]))

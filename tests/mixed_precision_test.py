@@ -69,7 +69,7 @@ def test_error_gradients_are_in_half_precision(policy):
     model = fr_keras.FeaturesReplay(net(), K)
     model.compile("sgd", "mse")
     model.fit(*data(), batch_size=BATCH, verbose=0)
-    for delta in model._deltas:
+    for delta in model.pipeline._deltas:
         assert {v.dtype for v in delta.variables} == {tf.bfloat16}
 
 

@@ -79,7 +79,7 @@ def test_after_an_error():
             fit(model, callbacks, 1)
     # The same callback once more, and beside another.
     fit(model, [norm, diagnostics.UpdateRatio()], 4)
-    assert [module.observers for module in model.modules_at_work] == [[]] * 3
+    assert [module.observers for module in model.pipeline.modules] == [[]] * 3
 
 
 def test_resting_modules_have_no_updates():

@@ -115,7 +115,7 @@ def test_weights_stay_finite(algorithm, value):
     assert np.isfinite(history["loss"]).all()
     for variable in model.variables:
         assert np.isfinite(variable).all(), variable.path
-    for module in model.modules_at_work:
+    for module in model.pipeline.modules:
         assert int(module.optimizer.iterations) > 15
 
 
@@ -199,7 +199,7 @@ def test_overflow_under_a_scale_is_no_failure():
     callback, _ = fit(model, X, action="stop")
     assert callback.skipped == [0, 0, 0]
     assert any(
-        float(module.loss_scale) < 2.0**127 for module in model.modules_at_work
+        float(module.loss_scale) < 2.0**127 for module in model.pipeline.modules
     )
 
 
@@ -218,8 +218,8 @@ def test_guards_end_with_the_training_that_they_stopped():
     model = build("FeaturesReplay")
     with pytest.raises(fr_keras.NonFiniteError):
         fit(model, spoiled(), action="stop")
-    assert all(module.guard is None for module in model.modules_at_work)
-    assert model.loss_guard is None
+    assert all(module.guard is None for module in model.pipeline.modules)
+    assert model.objective.guard is None
     loss = model.fit(
         spoiled(), Y, batch_size=4, shuffle=False, verbose=0
     ).history["loss"]

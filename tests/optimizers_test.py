@@ -104,7 +104,7 @@ def test_each_module_is_updated_by_a_stock_optimizer(name):
     model = fr_keras.FeaturesReplay(net(), num_modules)
     model.compile(MAKERS[name](), "mse", run_eagerly=True)
     gradients = [[] for _ in range(num_modules)]
-    for k, module in enumerate(model.modules_at_work):
+    for k, module in enumerate(model.pipeline.modules):
         module.observers.append(
             lambda module, of_step, k=k: gradients[k].append(
                 [np.array(g) for g in of_step]

@@ -351,10 +351,10 @@ def test_off_costs_nothing():
     model = compiled(net, 3)
     batches = batches_of(net)
     fit(model, batches)
-    trace = model._trace
+    trace = model.training._trace
     before = trace.cache_info().currsize
     fit(model, batches, diagnostics.SufficientDirection(every=4))
-    assert model.recorders == () and model._trace is trace
+    assert model.recorders == () and model.training._trace is trace
     # A variant of the call that shows what it plays; the first is used again.
     assert before < trace.cache_info().currsize
     now = trace.cache_info().misses

@@ -87,7 +87,7 @@ def test_queues_are_not_part_of_it(trained_before, tmp_path):
     tf.train.Checkpoint(model=other, optimizer=other.optimizer).restore(
         prefix
     )
-    assert other.age == trained_before
+    assert other.training.num_iterations == trained_before
     if not trained_before:
         for variable, value in zip(fresh.variables, model.variables):
             variable.assign(value)

@@ -178,7 +178,7 @@ def test_table_goes_past_the_modules_between():
     """It is no input of what they compute, so they neither keep nor copy it."""
     model = fr_keras.FeaturesReplay(language_model(6), 3)
     trained(model)
-    inputs, _ = model.queues[1]
+    inputs, _ = model.pipeline.queues[1]
     assert len(model.modules[1].inputs) == 2
     assert [v.numpy().shape for v in inputs.variables] == [
         (BATCH, LENGTH, WIDTH)

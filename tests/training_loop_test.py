@@ -42,10 +42,10 @@ def test_a_first_call_that_fails_does_not_count(algorithm):
     wrong = np.where(np.arange(len(x)) < 2 * BATCH, 9, y)
     with pytest.raises(ValueError, match="Received: a label of 9$"):
         fit(model, x, wrong)
-    assert model.age == 0
+    assert model.training.num_iterations == 0
     for each in (model, other):
         fit(each, x, y)
-    assert model.age == other.age == 6
+    assert model.training.num_iterations == other.training.num_iterations == 6
     # Dropout has not moved either.
     assert_same(values(model), values(other), rtol=1e-5)
 
@@ -77,7 +77,7 @@ def test_after_a_failure_queues_are_filled_anew(algorithm, run_eagerly):
     failing.assign(True)
     with pytest.raises(Exception, match="this is the cause"):
         fit(model, x, y)
-    assert model.age == 0
+    assert model.training.num_iterations == 0
     failing.assign(False)
     for ours, theirs in zip(model.variables, other.variables):
         theirs.assign(ours)
@@ -96,7 +96,7 @@ def test_wrong_labels_later_leave_the_queues_alone():
         fit(each, x, y)
     with pytest.raises(ValueError, match="a label of -1$"):
         fit(model, x, y * 0 - 1)
-    assert model.age == 6
+    assert model.training.num_iterations == 6
     for each in (model, other):
         fit(each, x, y)
     assert_same(values(model), values(other), rtol=1e-5)
@@ -198,7 +198,7 @@ def test_the_cause_is_reported_from_whichever_device(fails):
         tf.errors.InvalidArgumentError, match="this is the cause"
     ):
         fit(model, x * np.inf, x)
-    assert model.age == 0
+    assert model.training.num_iterations == 0
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,8 @@ def test_modules_that_xla_cannot_compile():
     ):
         fit(model, x, y)
     fit(plain, x, y)
-    assert [f._function._jit_compile for f in model._update] == [False, True]
+    updates = model.training._update._update
+    assert [f._function._jit_compile for f in updates] == [False, True]
     assert_same(values(model), values(plain), rtol=1e-4)
 
 

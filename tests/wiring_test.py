@@ -74,17 +74,17 @@ def test_what_passes_is_neither_queued_nor_copied():
     # but only passes through module 3.
     widths = [
         {variable.numpy().shape[-1] for variable in queue.variables}
-        for queue in model._replay_queues
+        for queue in model.pipeline._replay_queues
     ]
     assert widths == [{3}, {5}, {4}]
     # Its error gradient stops at every module, that of the data nowhere.
     widths = [
         sorted(variable.numpy().shape[-1] for variable in queue.variables)
-        for queue in model._deltas
+        for queue in model.pipeline._deltas
     ]
     assert widths == [[5], [4, 5], [4, 5]]
     # No operation of the devices in between touches the skip or the data.
-    graph = model.training_graph
+    graph = model.training.graph
     for op in graph.get_operations():
         if op.device.endswith(("CPU:1", "CPU:2")) and "Call" in op.type:
             assert 7 not in [t.shape[-1] for t in op.inputs if t.shape.rank]

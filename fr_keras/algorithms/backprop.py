@@ -5,9 +5,47 @@ import functools
 import keras
 
 from fr_keras.algorithms.base import Algorithm
+from fr_keras.algorithms.pipeline import Pipeline
 from fr_keras.engine.boundaries import lead_backward, lead_forward
 from fr_keras.engine.device_function import DeviceFunction
 from fr_keras.engine.forward_backward import record
+
+
+class BackpropPipeline(Pipeline):
+    """One pipeline trained by back-propagation."""
+
+    def make_functions(self):
+        self._differentiate = DeviceFunction(
+            self._gradients, run_eagerly=self.model.run_eagerly
+        )
+
+    def train_steps(self, batches, rates, age):
+        del rates, age
+        for batch in batches:
+            yield self._differentiate(*batch), None
+
+    def _gradients(self, x, y, sample_weight):
+        """Runs an iteration up to the update; returns g_k of all modules."""
+        modules = self.modules
+        features, losses, backward = modules[0].standardize(x), [], []
+        for module in modules[:-1]:
+            features, of_layers, moved, backward_of_module = lead_forward(
+                module, functools.partial(record, module), features
+            )
+            module.commit(moved)
+            losses.extend(of_layers)
+            backward.append(backward_of_module)
+
+        gradients = [None] * self.num_modules
+        gradients[-1], delta, _ = self.learn(
+            features, y, sample_weight, losses
+        )
+        for k in reversed(range(self.num_modules - 1)):
+            module = modules[k]
+            if not module.learns:
+                break
+            gradients[k], delta = lead_backward(module, backward[k], delta)
+        return gradients
 
 
 @keras.saving.register_keras_serializable("fr_keras")
@@ -42,34 +80,4 @@ class Backprop(Algorithm):
     ```
     """
 
-    def make_functions(self):
-        self._step = DeviceFunction(
-            self._iteration, run_eagerly=self.run_eagerly
-        )
-
-    def train_steps(self, batches, age):
-        del age
-        for batch in batches:
-            self._step(*batch, self.optimizer.next_learning_rate())
-
-    def _iteration(self, x, y, sample_weight, learning_rate):
-        modules = self.modules_at_work
-        features, losses, backward = modules[0].standardize(x), [], []
-        for module in modules[:-1]:
-            features, of_layers, moved, backward_of_module = lead_forward(
-                module, functools.partial(record, module), features
-            )
-            module.commit(moved)
-            losses.extend(of_layers)
-            backward.append(backward_of_module)
-
-        gradients = [None] * self.num_modules
-        gradients[-1], delta, _ = self.learn(
-            features, y, sample_weight, losses
-        )
-        for k in reversed(range(self.num_modules - 1)):
-            module = modules[k]
-            if not module.learns:
-                break
-            gradients[k], delta = lead_backward(module, backward[k], delta)
-        self.update(gradients, learning_rate)
+    pipeline_class = BackpropPipeline

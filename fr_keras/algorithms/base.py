@@ -1,12 +1,10 @@
 """Base class of all algorithms: a `keras.Model` of modules on devices."""
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from fr_keras.algorithms.acceptance import (
     check_modules,
@@ -14,11 +12,12 @@ from fr_keras.algorithms.acceptance import (
     checked,
     copied,
 )
-from fr_keras.algorithms.face import Face
+from fr_keras.algorithms.fitting import Fitting
+from fr_keras.algorithms.places import check_no_strategy
 from fr_keras.cutting.costs import as_cost
 from fr_keras.cutting.graph import Graph
 from fr_keras.cutting.partition import best_cut, split
-from fr_keras.engine import holdings, placement, private
+from fr_keras.engine import placement
 from fr_keras.engine.chain import Chain
 from fr_keras.engine.module import Module
 from fr_keras.engine.user_warnings import warn
@@ -26,11 +25,11 @@ from fr_keras.profiling.measurement import measure_costs
 from fr_keras.visualization.summary import summary
 
 
-class Algorithm(Face):
+class Algorithm(Fitting):
     """A network split into K modules on K devices, and a method to train it.
 
-    Subclasses implement the iterations of their method in `make_functions` and
-    `train_steps` (see `fr_keras.algorithms.trainer.ModuleTrainer`).
+    Subclasses have the options of a method; its iterations are those of their
+    `pipeline_class`, a `fr_keras.algorithms.pipeline.Pipeline`.
 
     Args:
         model: Sequential or Functional `keras.Model` to split (see
@@ -67,21 +66,13 @@ class Algorithm(Face):
             a list.
     """
 
-    # Whether modules may share weights, which are then sent with the features.
-    ties_weights = True
-
     def __init__(
         self, model: keras.Model | Sequence[keras.layers.Layer],
         num_modules: int | None = None, devices: Sequence[str] | None = None,
         costs: Mapping[str, Any] | str | None = None, copy: bool = True,
         **kwargs: Any,
     ) -> None:
-        if tf.distribute.has_strategy():
-            raise ValueError(
-                "Modules go to devices by `devices`, not by a strategy of "
-                "tf.distribute: make the model outside of its scope. "
-                f"Received: strategy={tf.distribute.get_strategy()!r}"
-            )
+        check_no_strategy()
         if isinstance(model, (list, tuple)):
             if costs is not None:
                 raise ValueError(
@@ -102,77 +93,28 @@ class Algorithm(Face):
                 first = devices[0] if devices else None
                 costs = measure_costs(model, device=first)
             graph = Graph(model)
-            cut = best_cut(graph, num_modules, costs, ties=self.ties_weights)
+            cut = best_cut(
+                graph, num_modules, costs,
+                ties=self.pipeline_class.ties_weights,
+            )
             check_overrides(model)
             network = copied(model) if copy else checked(model)
             submodels = split(network, cut)
         # `compile` decides by its dtype policy whether to scale the loss.
         whole = submodels[-1] if isinstance(network, list) else network
         kwargs.setdefault("dtype", whole.dtype_policy)
-        super().__init__(**kwargs)
-        # Keras tracks, saves and lists the trained network as a whole, so that
-        # its weights do not depend on the split.
-        self._network = network
-        self._chain = None
+        places = placement.assign_devices(len(submodels), devices)
+        super().__init__(
+            network, list(map(Module, submodels, places)), copy, **kwargs
+        )
         self._given_devices = devices
         self._costs = None
         if isinstance(costs, Mapping):
             self._costs = {name: as_cost(cost) for name, cost in costs.items()}
-        self._devices = placement.assign_devices(len(submodels), devices)
-        # Original places of a network that is not copied, for `to_keras`.
-        self._homes = None if copy else _Homes([
-            (variable, variable.value.device)
-            for variable in holdings.variables(network)
-        ])
-        self._is_home = False
-        self.modules_at_work = []
-        for submodel, device in zip(submodels, self._devices):
-            self.modules_at_work.append(Module(submodel, device))
-        self._take_to_devices()
-        self.built = self._layers_are_built()
-
-    def _take_to_devices(self):
-        """Moves the modules to their devices, if they are elsewhere."""
-        for module in self.modules_at_work:
-            placement.move([module.submodel], module.device)
-        for part in self.parts:
-            placement.forget_functions(part)
-        self._is_home = False
-
-    def _check_places(self):
-        if self._is_home:
-            self._take_to_devices()
-            self.train_function = None
-            self.test_function = None
-            self.predict_function = None
-        super()._check_places()
-
-    def _layers_are_built(self):
-        return all(
-            layer.built for layer in private.sublayers(self, include_self=False)
-        )
-
-    @property
-    def parts(self):
-        """list of `keras.layers.Layer`: the network, or the given modules."""
-        network = self._network
-        return list(network) if isinstance(network, list) else [network]
-
-    @property
-    def modules(self) -> tuple[keras.layers.Layer, ...]:
-        return tuple(module.submodel for module in self.modules_at_work)
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        return self._devices
 
     @property
     def costs(self) -> dict[str, Any] | None:
         return self._costs
-
-    @property
-    def num_modules(self) -> int:
-        return len(self.modules_at_work)
 
     def to_keras(self) -> keras.Model:
         """Returns the trained network as one plain Keras model.
@@ -188,10 +130,7 @@ class Algorithm(Face):
             ValueError: if ready-made modules were given whose input is not
                 known, or which Keras cannot copy.
         """
-        if self._homes is not None:
-            placement.put(self._homes.places)
-            placement.forget_functions(self._network)
-            self._is_home = True
+        if self.places.take_back():
             return self._network
         return copied(self._whole())
 
@@ -201,10 +140,10 @@ class Algorithm(Face):
             return self._network
         first = self.modules[0]
         inputs = first.input if getattr(first, "inputs", None) else None
-        if inputs is None and self._chain is not None:
+        if inputs is None and self.pipeline.chain is not None:
             inputs = keras.tree.map_structure(
                 lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype),
-                self._chain.data,
+                self.pipeline.chain.data,
             )
         if inputs is None:
             raise ValueError(
@@ -280,8 +219,10 @@ class Algorithm(Face):
                 name: list(cost) for name, cost in self.costs.items()
             },
             # Unknown before training begins.
-            "data": self._chain
-            and keras.saving.serialize_keras_object(self._chain.data),
+            "data": self.pipeline.chain
+            and keras.saving.serialize_keras_object(
+                self.pipeline.chain.data
+            ),
         }
 
     @classmethod
@@ -303,14 +244,9 @@ class Algorithm(Face):
         if not isinstance(config["model"], list):
             config["copy"] = False  # Nothing else refers to it.
         model = cls(**config)
-        model._homes = None
+        model.places.forget_originals()
         if data is not None:
-            model._chain = Chain(keras.saving.deserialize_keras_object(data))
+            model.pipeline.chain = Chain(
+                keras.saving.deserialize_keras_object(data)
+            )
         return model
-
-
-@dataclasses.dataclass
-class _Homes:
-    """Original places of variables. (Keras would track a list of them.)"""
-
-    places: list

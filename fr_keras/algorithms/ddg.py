@@ -6,9 +6,65 @@ from typing import Any
 
 import keras
 
-from fr_keras.algorithms.features_replay import FeaturesReplay
+from fr_keras.algorithms.features_replay import (
+    FeaturesReplay,
+    FeaturesReplayPipeline,
+)
 from fr_keras.delays.delay_policy import DelayPolicy
 from fr_keras.engine.forward_backward import ForwardBackward
+
+
+class DDGPipeline(FeaturesReplayPipeline):
+    """One pipeline of DDG: queues hold residuals in place of inputs."""
+
+    replays = False
+
+    def make_state(self):
+        super().make_state()
+        if self.model.run_eagerly:
+            self._replay_queues = [
+                _EagerQueue(queue.length) for queue in self._replay_queues
+            ]
+
+    def make_functions(self):
+        passes = [
+            ForwardBackward(module, self.model.run_eagerly)
+            for module in self.modules
+        ]
+        self._play = self.forward_functions(
+            of_module.forward for of_module in passes
+        )
+        self._replay = self.backward_functions(
+            of_module.backward for of_module in passes
+        )
+        self._build_queues()
+
+    def rates_ahead(self):
+        plays, replays = super().rates_ahead()
+        # Nothing is replayed, but the last module still looks ahead.
+        return plays, [*([] for _ in replays[:-1]), replays[-1]]
+
+    def next_update(self, k):
+        residuals, delta = self._pending(k)
+        gradients, _ = self._replay[k](residuals, delta)
+        return gradients, delta, None
+
+
+class _EagerQueue:
+    """A queue for eager execution: keeps the tapes instead of tensors."""
+
+    variables = ()
+
+    def __init__(self, length):
+        self.length = length
+        self._entries = collections.deque()
+
+    def load(self, count):
+        entries = list(self._entries)
+        return collections.deque(entries[len(entries) - count:])
+
+    def store(self, entries):
+        self._entries = entries
 
 
 @keras.saving.register_keras_serializable("fr_keras")
@@ -65,7 +121,7 @@ class DDG(FeaturesReplay):
     https://arxiv.org/abs/1804.10574).
     """
 
-    replays = False
+    pipeline_class = DDGPipeline
 
     def __init__(
         self, model: keras.Model | Sequence[keras.layers.Layer],
@@ -77,50 +133,3 @@ class DDG(FeaturesReplay):
             model, num_modules, devices, gradient_shrink, weight_prediction,
             delay_policy, **kwargs,
         )
-
-    def make_state(self):
-        super().make_state()
-        if self.run_eagerly:
-            self._replay_queues = [
-                _EagerQueue(queue.length) for queue in self._replay_queues
-            ]
-
-    def make_functions(self):
-        passes = [
-            ForwardBackward(module, self.run_eagerly)
-            for module in self.modules_at_work
-        ]
-        self._play = self.forward_functions(
-            of_module.forward for of_module in passes
-        )
-        self._replay = self.backward_functions(
-            of_module.backward for of_module in passes
-        )
-        self._build_queues()
-
-    def rates_ahead(self):
-        plays, replays = super().rates_ahead()
-        # Nothing is replayed, but the last module still looks ahead.
-        return plays, [*([] for _ in replays[:-1]), replays[-1]]
-
-    def next_update(self, k):
-        residuals, delta = self._pending(k)
-        gradients, _ = self._replay[k](residuals, delta)
-        return gradients, delta, None
-
-
-class _EagerQueue:
-    """A queue for eager execution: keeps the tapes instead of tensors."""
-
-    variables = ()
-
-    def __init__(self, length):
-        self.length = length
-        self._entries = collections.deque()
-
-    def load(self, count):
-        entries = list(self._entries)
-        return collections.deque(entries[len(entries) - count:])
-
-    def store(self, entries):
-        self._entries = entries

@@ -1,5 +1,6 @@
 """Base class of methods with delayed gradients."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,10 +8,12 @@ import keras
 import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
+from fr_keras.algorithms.pipeline import Pipeline
 from fr_keras.delays.delay_adjustment import adjust
 from fr_keras.delays.delay_policy import DelayPolicy
 from fr_keras.delays.delayed_rates import DelayedRates
 from fr_keras.delays.look_ahead import LookAhead
+from fr_keras.engine.features import ErrorGradient
 from fr_keras.engine.user_warnings import warn
 
 # With more, only Muon reached back-propagation's accuracy in the study.
@@ -100,31 +103,35 @@ class DelayedAlgorithm(Algorithm):
         return super().from_config(config, custom_objects)
 
     @property
-    def _policy(self):
+    def policy(self):
         """The `DelayPolicy`, or `None` if nothing is late or predicted."""
         if self.num_modules == 1 or not self.weight_prediction:
             return None
         return self.delay_policy or DelayPolicy()
 
+
+class DelayedPipeline(Pipeline):
+    """A pipeline in which module k's gradient is K - k iterations late."""
+
     @property
-    def num_warmup_steps(self) -> int:
+    def num_warmup_steps(self):
         return self.num_modules - 1
 
     @property
-    def delays(self) -> list[int]:
+    def delays(self):
         return list(reversed(range(self.num_modules)))
 
     def make_state(self):
-        policy = self._policy
-        for module, delay in zip(self.modules_at_work, self.delays):
+        policy = self.model.policy
+        for module, delay in zip(self.modules, self.delays):
             module.look_ahead = policy and LookAhead(module, policy, delay)
         self._rates = policy and DelayedRates(
-            policy, self.delays, self.optimizer
+            policy, self.delays, self.model.optimizer
         )
 
     def state_variables(self):
         keeping = [
-            self._rates, *(module.look_ahead for module in self.modules_at_work)
+            self._rates, *(module.look_ahead for module in self.modules)
         ]
         return [
             variable for one in keeping if one is not None
@@ -132,15 +139,9 @@ class DelayedAlgorithm(Algorithm):
         ]
 
     def next_rates(self):
-        """Returns the learning rates of the next iteration and counts it.
-
-        Returns:
-            Tuple of γ_t, as for `update`, and the two lists of `rates_ahead`.
-        """
         if self._rates is not None:
             self._rates.note()
-        ahead = self.rates_ahead()
-        return self.optimizer.next_learning_rate(), *ahead
+        return self.rates_ahead()
 
     def rates_ahead(self):
         """The learning rates with which modules look ahead, if they do.
@@ -159,12 +160,12 @@ class DelayedAlgorithm(Algorithm):
         return self._rates.of_module(k, learning_rate)
 
     def adjust_optimizer(self, k, optimizer, given):
-        if self._policy is not None:
-            adjust(optimizer, given, self._policy, self.delays[k])
+        if self.model.policy is not None:
+            adjust(optimizer, given, self.model.policy, self.delays[k])
 
     def sent_down(self, sent):
         """Multiplies error gradients by β: δ_k for all but the last module."""
-        if self.gradient_shrink == 1:
+        if self.model.gradient_shrink == 1:
             return sent[1:]
         deltas = []
         for device, delta in zip(self.devices[1:], sent[1:]):
@@ -172,8 +173,55 @@ class DelayedAlgorithm(Algorithm):
                 with tf.device(device):
                     delta = delta._replace(tensors=[
                         None if tensor is None
-                        else tensor * self.gradient_shrink
+                        else tensor * self.model.gradient_shrink
                         for tensor in delta.tensors
                     ])
             deltas.append(delta)
         return deltas
+
+    def trace_features(self, functions, others=()):
+        """Traces the forward functions of all modules but the last.
+
+        Args:
+            functions: list of `ForwardFunction`s, one for each module, which
+                return h_k, the values that the module keeps, and more.
+            others: list of lists of the arguments of each besides h_{k-1}, if
+                any.
+
+        Returns:
+            List of tuples `(features, kept, graph)`, one for each module but
+            the last: nests of `tf.TensorSpec`, the module's whole output and
+            the values it keeps, and the `tf.Graph`.
+        """
+        x, _, _ = self.batch_spec.structure
+        features = tf.function(
+            self.modules[0].standardize, autograph=False
+        ).get_concrete_function(x).structured_outputs
+        traced = []
+        for function, more in itertools.zip_longest(
+            functions[:-1], others, fillvalue=()
+        ):
+            (features, kept, *_), graph = function.trace(features, *more)
+            traced.append((features, kept, graph))
+        return traced
+
+    def delta_spec(self, k, features):
+        """Returns the spec of the error gradient of a module's features.
+
+        Args:
+            k: int, the number of the module, from 0.
+            features: `Features` of `tf.TensorSpec`, its output.
+
+        Returns:
+            `ErrorGradient` of `tf.TensorSpec`.
+        """
+        scale = self.modules[-1].loss_scale
+        return ErrorGradient(
+            [
+                spec if differentiable else None
+                for spec, differentiable in zip(
+                    features.tensors, self.chain.differentiable[k]
+                )
+            ],
+            None if scale is None else tf.TensorSpec.from_tensor(scale),
+        )

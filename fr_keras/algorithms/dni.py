@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
+from fr_keras.algorithms.pipeline import Pipeline
 from fr_keras.engine.features import ErrorGradient, Features
 from fr_keras.engine.forward_backward import ForwardBackward
 from fr_keras.engine.guard import all_finite
@@ -16,90 +17,8 @@ from fr_keras.engine.tied import is_weight
 from fr_keras.models.synthesizer import synthesizer
 
 
-@keras.saving.register_keras_serializable("fr_keras")
-class DNI(Algorithm):
-    """Trains K modules with predicted error gradients instead of waiting.
-
-    Decoupled neural interfaces. At each boundary a small network, the
-    *synthesizer* S_k, predicts the error gradient δ_k of the features h_k from
-    these features, so that module k can run its backward pass and update
-    immediately. Iteration t, with mini-batch t:
-
-    1. Forward: h_k = F_k(h_{k-1}), module after module.
-    2. Predict: δ_k = S_k(h_k) / B, all k < K; δ_K is that of the loss.
-    3. Backward in every module from δ_k, and update with its own optimizer.
-    4. Train the synthesizers: S_k takes a step on
-       ‖S_k(h_k) - B e_{k+1}‖² / B, where e_{k+1} is the gradient with respect
-       to h_k computed by module k + 1 (for k + 1 < K, also from a prediction).
-
-    B is the batch size: if losses are means, B δ is the gradient of each
-    example's own loss, independent of its batch, so that its magnitude suits a
-    network's output.
-
-    Each synthesizer lives on the device of its module, and has one network
-    (`fr_keras.models.synthesizer`) for each differentiable tensor at the
-    boundary. Synthesizers are not part of the network and are not saved:
-    loading, like compiling, creates new ones.
-
-    Attributes and errors are those of `fr_keras.algorithms.base.Algorithm`.
-
-    Args:
-        model: Sequential or Functional `keras.Model` to split (a copy of it is
-            trained, and `model` is not changed), or a list of K modules.
-        num_modules: int, K, or `None` for one module per device.
-        devices: list of K device names. `None` uses the GPUs or, without a
-            GPU, the logical CPU devices.
-        synthesizer_width: int, channels or units of the synthesizers' hidden
-            layers, or `None` for as many as the features have.
-        synthesizer_optimizer: `keras.optimizers.Optimizer`, its name or its
-            configuration; each synthesizer gets a copy. `None` for Adam at
-            learning rate 1e-4.
-        **kwargs: `costs`, by which `model` is split, and `copy`, whether to
-            train a copy (see `fr_keras.algorithms.base.Algorithm`), and the
-            arguments of `keras.Model`.
-
-    Raises:
-        ValueError: when training begins, if no synthesizer exists for the
-            shape of some features.
-
-    Example:
-
-    ```python
-    model = fr_keras.DNI(
-        fr_keras.models.resnet(20, num_classes=10), num_modules=2,
-        synthesizer_optimizer=keras.optimizers.Adam(1e-4),
-    )
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    model.fit(x_train, y_train)
-    ```
-
-    Reference: [Decoupled Neural Interfaces using Synthetic Gradients](
-    https://arxiv.org/abs/1608.05343).
-    """
-
-    def __init__(
-        self, model: keras.Model | Sequence[keras.layers.Layer],
-        num_modules: int | None = None, devices: Sequence[str] | None = None,
-        synthesizer_width: int | None = None,
-        synthesizer_optimizer: keras.optimizers.Optimizer | str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(model, num_modules, devices, **kwargs)
-        self.synthesizer_width = synthesizer_width
-        self.synthesizer_optimizer = (
-            keras.optimizers.Adam(1e-4)
-            if synthesizer_optimizer is None
-            else keras.optimizers.get(synthesizer_optimizer)
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "synthesizer_width": self.synthesizer_width,
-            "synthesizer_optimizer": keras.optimizers.serialize(
-                self.synthesizer_optimizer
-            ),
-        }
+class SyntheticGradientPipeline(Pipeline):
+    """One pipeline of DNI, with a synthesizer at each boundary."""
 
     # The error gradient of weights cannot be predicted: they are not features
     # of examples.
@@ -110,7 +29,7 @@ class DNI(Algorithm):
     def make_state(self):
         if any(
             is_weight(tensor) for module in self.modules[:-1]
-            for tensor in getattr(module, "outputs", None) or ()
+            for tensor in getattr(module.submodel, "outputs", None) or ()
         ):
             raise ValueError(
                 "DNI cannot predict error gradients of tied weights: layers "
@@ -118,14 +37,15 @@ class DNI(Algorithm):
                 "model itself, or choose a smaller `num_modules`. "
                 f"Received: num_modules={self.num_modules}"
             )
+        model = self.model
         self._synthesizers = [
             _Synthesizer(
-                features, differentiable, device, self.synthesizer_optimizer,
-                width=self.synthesizer_width, dtype=self.variable_dtype,
+                features, differentiable, device, model.synthesizer_optimizer,
+                width=model.synthesizer_width, dtype=model.variable_dtype,
             )
             for features, differentiable, device in zip(
-                self._chain.features[:-1],
-                self._chain.differentiable,
+                self.chain.features[:-1],
+                self.chain.differentiable,
                 self.devices,
             )
         ]
@@ -137,9 +57,10 @@ class DNI(Algorithm):
         ]
 
     def make_functions(self):
-        modules, synthesizers = self.modules_at_work[:-1], self._synthesizers
+        modules, synthesizers = self.modules[:-1], self._synthesizers
         passes = [
-            ForwardBackward(module, self.run_eagerly) for module in modules
+            ForwardBackward(module, self.model.run_eagerly)
+            for module in modules
         ]
         self._forward = self.forward_functions(p.forward for p in passes)
         self._backward = self.backward_functions(p.backward for p in passes)
@@ -151,16 +72,24 @@ class DNI(Algorithm):
         self._compare = self.on_devices(s.gradients for s in synthesizers)
         self._correct = self.on_devices(s.update for s in synthesizers)
 
-    def train_steps(self, batches, age):
-        del age
+    def train_steps(self, batches, rates, age):
+        del rates, age
         for batch in batches:
-            self._iteration(*batch)
+            gradients, features, sent = self._iteration(*batch)
+            yield gradients, None
+            for k, module in enumerate(self.modules[:-1]):
+                if module.learns:
+                    self._correct[k](
+                        self._compare[k](features[k + 1], sent[k + 1])
+                    )
 
     def _iteration(self, x, y, sample_weight):
-        """Runs one iteration of the algorithm, on one mini-batch."""
-        modules = self.modules_at_work
-        learning_rate = self.optimizer.next_learning_rate()
+        """Runs an iteration up to the update.
 
+        Returns:
+            Tuple `(gradients, features, sent)` of lists: g_k, h_{k-1} and e_k.
+        """
+        modules = self.modules
         features, losses = [modules[0].standardize(x)], []
         gradients = [None] * self.num_modules
         sent = [None] * self.num_modules
@@ -175,12 +104,7 @@ class DNI(Algorithm):
         gradients[-1], sent[-1], _ = self.learn(
             features[-1], y, sample_weight, losses
         )
-        self.update(gradients, learning_rate)
-        for k, module in enumerate(modules[:-1]):
-            if module.learns:
-                self._correct[k](
-                    self._compare[k](features[k + 1], sent[k + 1])
-                )
+        return gradients, features, sent
 
 
 class _Synthesizer:
@@ -295,3 +219,91 @@ def _unscaled(delta, i, dtype):
     return tensor if delta.scale is None else tensor / tf.cast(
         delta.scale, dtype
     )
+
+
+@keras.saving.register_keras_serializable("fr_keras")
+class DNI(Algorithm):
+    """Trains K modules with predicted error gradients instead of waiting.
+
+    Decoupled neural interfaces. At each boundary a small network, the
+    *synthesizer* S_k, predicts the error gradient δ_k of the features h_k from
+    these features, so that module k can run its backward pass and update
+    immediately. Iteration t, with mini-batch t:
+
+    1. Forward: h_k = F_k(h_{k-1}), module after module.
+    2. Predict: δ_k = S_k(h_k) / B, all k < K; δ_K is that of the loss.
+    3. Backward in every module from δ_k, and update with its own optimizer.
+    4. Train the synthesizers: S_k takes a step on
+       ‖S_k(h_k) - B e_{k+1}‖² / B, where e_{k+1} is the gradient with respect
+       to h_k computed by module k + 1 (for k + 1 < K, also from a prediction).
+
+    B is the batch size: if losses are means, B δ is the gradient of each
+    example's own loss, independent of its batch, so that its magnitude suits a
+    network's output.
+
+    Each synthesizer lives on the device of its module, and has one network
+    (`fr_keras.models.synthesizer`) for each differentiable tensor at the
+    boundary. Synthesizers are not part of the network and are not saved:
+    loading, like compiling, creates new ones.
+
+    Attributes and errors are those of `fr_keras.algorithms.base.Algorithm`.
+
+    Args:
+        model: Sequential or Functional `keras.Model` to split (a copy of it is
+            trained, and `model` is not changed), or a list of K modules.
+        num_modules: int, K, or `None` for one module per device.
+        devices: list of K device names. `None` uses the GPUs or, without a
+            GPU, the logical CPU devices.
+        synthesizer_width: int, channels or units of the synthesizers' hidden
+            layers, or `None` for as many as the features have.
+        synthesizer_optimizer: `keras.optimizers.Optimizer`, its name or its
+            configuration; each synthesizer gets a copy. `None` for Adam at
+            learning rate 1e-4.
+        **kwargs: `costs`, by which `model` is split, and `copy`, whether to
+            train a copy (see `fr_keras.algorithms.base.Algorithm`), and the
+            arguments of `keras.Model`.
+
+    Raises:
+        ValueError: when training begins, if no synthesizer exists for the
+            shape of some features.
+
+    Example:
+
+    ```python
+    model = fr_keras.DNI(
+        fr_keras.models.resnet(20, num_classes=10), num_modules=2,
+        synthesizer_optimizer=keras.optimizers.Adam(1e-4),
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(x_train, y_train)
+    ```
+
+    Reference: [Decoupled Neural Interfaces using Synthetic Gradients](
+    https://arxiv.org/abs/1608.05343).
+    """
+
+    pipeline_class = SyntheticGradientPipeline
+
+    def __init__(
+        self, model: keras.Model | Sequence[keras.layers.Layer],
+        num_modules: int | None = None, devices: Sequence[str] | None = None,
+        synthesizer_width: int | None = None,
+        synthesizer_optimizer: keras.optimizers.Optimizer | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(model, num_modules, devices, **kwargs)
+        self.synthesizer_width = synthesizer_width
+        self.synthesizer_optimizer = (
+            keras.optimizers.Adam(1e-4)
+            if synthesizer_optimizer is None
+            else keras.optimizers.get(synthesizer_optimizer)
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "synthesizer_width": self.synthesizer_width,
+            "synthesizer_optimizer": keras.optimizers.serialize(
+                self.synthesizer_optimizer
+            ),
+        }

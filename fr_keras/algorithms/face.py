@@ -1,10 +1,18 @@
-"""The interface of the original network: its layers, names and weights."""
-
+"""The Keras model around pipelines: calls, evaluation, layers, weights."""
 
 import contextlib
 
-from fr_keras.algorithms.trainer import ModuleTrainer
+import keras
+import tensorflow as tf
+
+from fr_keras.algorithms.announcing import announcing
+from fr_keras.algorithms.objective import Objective, check_sample_weight
+from fr_keras.algorithms.pipeline import Pipeline
+from fr_keras.algorithms.places import Places, check_no_strategy
+from fr_keras.batches import labels
+from fr_keras.batches.reading import Reading, reads
 from fr_keras.engine import private
+from fr_keras.engine.wired_submodel import call_quietly
 
 
 def _of_network(name, doc):
@@ -18,13 +26,26 @@ def _of_network(name, doc):
     return property(of_network, doc=doc)
 
 
-class Face(ModuleTrainer):
+class Face(keras.Model):
     """Lets modules on devices look like the original network.
 
     Layers, symbolic inputs and outputs, and weight files are those of the
-    plain model.
+    plain model, and so are the results of `evaluate` and `predict`.
+
+    Args:
+        network: `keras.Model`, the network as a whole, or the list of its
+            modules. Keras tracks, saves and lists its layers, so that weights
+            do not depend on the split.
+        modules: list of K `fr_keras.engine.module.Module`, its parts.
+        is_copy: bool, whether nobody else uses the network, so that its
+            weights need not go back to where they came from.
+        **kwargs: arguments of `keras.Model`.
 
     Attributes:
+        pipelines: list of `fr_keras.algorithms.pipeline.Pipeline`s, all of the
+            same network.
+        objective: `fr_keras.algorithms.objective.Objective`.
+        places: `fr_keras.algorithms.places.Places`.
         network: `keras.Model`, the trained network as a whole; raises
             `AttributeError` if ready-made modules were given.
     """
@@ -37,6 +58,51 @@ class Face(ModuleTrainer):
     output_shape = _of_network(
         "output_shape", "Shape of the network's output."
     )
+
+    # The `fr_keras.algorithms.pipeline.Pipeline` of the training method.
+    pipeline_class: type[Pipeline] = Pipeline
+
+    evaluate = reads(keras.Model.evaluate)
+    predict = reads(keras.Model.predict)
+    has_announced = False
+
+    def __init__(self, network, modules, is_copy, **kwargs):
+        super().__init__(**kwargs)
+        self._network = network
+        self.pipelines = [self.pipeline_class(self, modules)]
+        self.objective = Objective(self)
+        self.places = Places(modules, self.parts, remember=not is_copy)
+        self.places.take_to_devices()
+        self.built = self.layers_are_built()
+
+    def layers_are_built(self):
+        """Whether all layers have their weights."""
+        return all(
+            layer.built for layer in private.sublayers(self, include_self=False)
+        )
+
+    @property
+    def parts(self):
+        """list of `keras.layers.Layer`: the network, or the given modules."""
+        network = self._network
+        return list(network) if isinstance(network, list) else [network]
+
+    @property
+    def pipeline(self):
+        """The pipeline whose modules are those of the network."""
+        return self.pipelines[0]
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return tuple(self.pipeline.devices)
+
+    @property
+    def modules(self) -> tuple[keras.layers.Layer, ...]:
+        return tuple(module.submodel for module in self.pipeline.modules)
+
+    @property
+    def num_modules(self) -> int:
+        return self.pipeline.num_modules
 
     @property
     def network(self):
@@ -121,3 +187,80 @@ class Face(ModuleTrainer):
         finally:
             if optimizer is not None:
                 vars(network)["optimizer"] = own
+
+    @property
+    def distribute_strategy(self):
+        """Strategy by which Keras reads datasets; modules ignore it."""
+        return Reading()
+
+    def build(self, input_shape=None):
+        """Does nothing: the modules are built with the first batch."""
+        del input_shape
+        self.built = True
+
+    def call(self, inputs, training=None):
+        outputs = inputs
+        for module in self.pipeline.modules:
+            with tf.device(module.device):
+                outputs = call_quietly(
+                    module.submodel, outputs, training=training
+                )
+        if training and (self.delays is None or any(self.delays)):
+            outputs = announcing(self, outputs)
+        return outputs
+
+    def _check_places(self):
+        """Takes the modules to their devices, if no other model has them."""
+        check_no_strategy()
+        if self.places.are_original:
+            self.places.take_to_devices()
+            self.train_function = None
+            self.test_function = None
+            self.predict_function = None
+        self.places.check()
+
+    def make_predict_function(self, force=False):
+        self._check_places()
+        super().make_predict_function(force)
+
+    def make_test_function(self, force=False):
+        self._check_places()
+        if self.test_function is None or force:
+            super().make_test_function(force=True)
+            self.test_function = labels.told_plainly(self.test_function)
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """Computes the loss that was passed to `compile`.
+
+        Unlike in other Keras models, it does not include the losses of the
+        layers (regularizers, `add_loss`): each belongs to its module.
+
+        Args:
+            x: not used.
+            y: nest of tensors, the labels.
+            y_pred: nest of tensors, the output of the last module.
+            sample_weight: nest of tensors or `None`.
+            training: not used.
+
+        Returns:
+            Scalar tensor, or `None` if no loss was given.
+        """
+        del x, training
+        if private.compiled_loss(self) is None:
+            return None
+        check_sample_weight(y_pred, sample_weight)
+        return private.compiled_loss(self)(y, y_pred, sample_weight)
+
+    def test_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y_pred = self(x, training=False)
+        with tf.device(self.devices[-1]):
+            labels.check(self.loss, y, y_pred)
+            with self.objective.fits(y, y_pred):
+                losses = self.objective.losses(
+                    y, y_pred, sample_weight, self.losses, training=False
+                )
+                self.objective.count_losses(losses, y_pred)
+                return self.compute_metrics(x, y, y_pred, sample_weight)

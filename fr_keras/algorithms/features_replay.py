@@ -5,12 +5,199 @@ import functools
 import keras
 import tensorflow as tf
 
-from fr_keras.algorithms.delayed import DelayedAlgorithm
+from fr_keras.algorithms.delayed import DelayedAlgorithm, DelayedPipeline
 from fr_keras.engine import replayable
 from fr_keras.engine.forward_backward import record
 from fr_keras.engine.playing import play, replay
 from fr_keras.engine.recording import Played
 from fr_keras.engine.replay_queue import ReplayQueue
+
+
+class FeaturesReplayPipeline(DelayedPipeline):
+    """One pipeline of Features Replay.
+
+    The steps are those of `FeaturesReplay`.
+    """
+
+    replays = True
+
+    @property
+    def queues(self):
+        return [*map(list, zip(self._replay_queues, self._deltas)), []]
+
+    def make_state(self):
+        super().make_state()
+        # Between two iterations module k keeps its inputs of K - k iterations
+        # and one δ; with the current input there are K - k + 1.
+        late = list(enumerate(zip(self.delays, self.devices[:-1]), start=1))
+        self._replay_queues = [
+            ReplayQueue(delay, device, f"inputs_{k}")
+            for k, (delay, device) in late
+        ]
+        self._deltas = [
+            ReplayQueue(1, device, f"delta_{k}") for k, (_, device) in late
+        ]
+
+    def state_variables(self):
+        kept = [
+            variable for queue in [*self._replay_queues, *self._deltas]
+            for variable in queue.variables
+        ]
+        return kept + super().state_variables()
+
+    def make_functions(self):
+        modules = self.modules
+        self._play = self.forward_functions(
+            functools.partial(play, module) for module in modules
+        )
+        self._replay = self.backward_functions(
+            functools.partial(replay, module) for module in modules
+        )
+        for module, graph in zip(modules, self._build_queues()):
+            replayable.check(graph, module)
+
+    def _build_queues(self):
+        """Allocates the queues filled by plays; returns the plays' graphs."""
+        if self.model.run_eagerly:
+            return []  # The queues accept anything.
+        play_ahead, _ = self.rates_ahead()
+        traced = self.trace_features(self._play, play_ahead[:-1])
+        for k, (features, kept, _) in enumerate(traced):
+            self._replay_queues[k].build(kept)
+            self._deltas[k].build(self.delta_spec(k, features))
+        return [graph for _, _, graph in traced]
+
+    def train_steps(self, batches, rates, age):
+        queues, deltas = self._load(age)
+        for t, (batch, (_, ahead)) in enumerate(zip(batches, rates), age):
+            gradients, sent, played = self._iteration(
+                t, batch, ahead, queues, deltas
+            )
+            yield gradients, played  # 4. Update.
+            deltas = self.sent_down(sent)  # 5. Send.
+        self._store(queues, deltas)
+
+    def _iteration(self, t, batch, ahead, queues, deltas):
+        """Runs the first steps of iteration t, as the class docs number them.
+
+        Args:
+            t: int, the number of the iteration, or any number past warm-up.
+            batch: tuple `(x, y, sample_weight)`.
+            ahead: as returned by `rates_ahead`.
+            queues: list of deques, one for each module but the last; the
+                current input is added, the replayed one removed.
+            deltas: list of `ErrorGradient`s, δ_k^t, of these modules.
+
+        Returns:
+            Tuple `(gradients, sent, played)`: g_k, a list of K lists of
+            tensors; e_k, a list of K `ErrorGradient`s, both `None` where there
+            is no δ_k yet; and `Played`.
+        """
+        (x, y, sample_weight), (play_ahead, replay_ahead) = batch, ahead
+        features, losses = [self.modules[0].standardize(x)], []
+        gradients, sent = ([None] * self.num_modules for _ in range(2))
+        played = Played()
+
+        for k in self._late:  # 1. Play.
+            output, kept, own_losses, state = self._play[k](
+                features[k], *play_ahead[k]
+            )
+            queues[k].append(kept)
+            features.append(output)
+            losses.extend(own_losses)
+            played.add(self.modules[k].made(output), state)
+        for k in self._late:  # 2. Replay. 3. Backward.
+            if self._has_delta(k, t):
+                # Others wait for this module's play, none for its replay.
+                with tf.control_dependencies(played.made[k].tensors):
+                    gradients[k], sent[k] = self._replay[k](
+                        queues[k].popleft(), deltas[k], *replay_ahead[k]
+                    )
+        gradients[-1], sent[-1], state = self.learn(
+            features[-1], y, sample_weight, losses, *replay_ahead[-1]
+        )
+        played.add(None, state)
+        return gradients, sent, played
+
+    def drain_steps(self, age):
+        """Lets modules learn from all that their queues hold; as `train_steps`.
+
+        Args:
+            age: as for `train_steps`.
+
+        Yields:
+            List of K lists of tensors, g_k, or `None`.
+        """
+        queues, deltas = self._load(age)
+        _, replay_ahead = self.rates_ahead()
+        for _ in self._late:
+            gradients, sent = ([None] * self.num_modules for _ in range(2))
+            for k in self._late:
+                if deltas[k] is not None and queues[k]:
+                    gradients[k], sent[k] = self._replay[k](
+                        queues[k].popleft(), deltas[k], *replay_ahead[k]
+                    )
+            yield gradients
+            deltas = self.sent_down(sent)
+
+    @property
+    def _late(self):
+        """The numbers, from 0, of the modules whose gradients are late."""
+        return range(self.num_modules - 1)
+
+    def _has_delta(self, k, t):
+        """Whether the first δ has arrived at module k (from 0) at step t."""
+        return t >= self.num_modules - 1 - k
+
+    def _load(self, age):
+        """Loads the inputs and δ_k kept after `age` iterations."""
+        return [
+            queue.load(min(age, queue.length)) for queue in self._replay_queues
+        ], [
+            self._deltas[k].load(1)[0] if self._has_delta(k, age) else None
+            for k in self._late
+        ]
+
+    def _store(self, queues, deltas):
+        """Stores inputs and δ_k for the next call."""
+        for k in self._late:
+            self._replay_queues[k].store(queues[k])
+            if deltas[k] is not None:
+                self._deltas[k].store([deltas[k]])
+
+    def next_update(self, k):
+        """Computes the gradients of a module's next update.
+
+        Call it between iterations, past warm-up.
+
+        Args:
+            k: int, the number of the module, from 0, not the last.
+
+        Returns:
+            Tuple `(gradients, delta, made)`: g_k, a list of tensors, and the
+            `ErrorGradient` δ_k, both multiplied by the module's loss scale,
+            and `Features`, the part of h̃_k that the replay computes, or `None`
+            if nothing is replayed.
+        """
+        kept, delta = self._pending(k)
+        module = self.modules[k]
+        x, state = kept
+        _, replay_ahead = self.rates_ahead()
+        ahead = module.look_ahead and functools.partial(
+            module.look_ahead.replay, *replay_ahead[k]
+        )
+        made, _, _, backward = record(module, x, 1.0, state, ahead)
+        gradients, _ = backward(module.received(delta))
+        return gradients, delta, made
+
+    def _pending(self, k):
+        """Returns the input that module k (from 0) replays next, and δ_k."""
+        queue = self._replay_queues[k]
+        (delta,) = self._deltas[k].load(1)
+        return (
+            queue.load(queue.length)[0],
+            self.modules[k].rescaled(delta),
+        )
 
 
 @keras.saving.register_keras_serializable("fr_keras")
@@ -90,125 +277,7 @@ class FeaturesReplay(DelayedAlgorithm):
     https://arxiv.org/abs/1807.04511).
     """
 
-    replays = True
-
-    @property
-    def queues(self):
-        return [*map(list, zip(self._replay_queues, self._deltas)), []]
-
-    def make_state(self):
-        super().make_state()
-        # Between two iterations module k keeps its inputs of K - k iterations
-        # and one δ; with the current input there are K - k + 1.
-        late = list(enumerate(zip(self.delays, self.devices[:-1]), start=1))
-        self._replay_queues = [
-            ReplayQueue(delay, device, f"inputs_{k}")
-            for k, (delay, device) in late
-        ]
-        self._deltas = [
-            ReplayQueue(1, device, f"delta_{k}") for k, (_, device) in late
-        ]
-
-    def state_variables(self):
-        kept = [
-            variable for queue in [*self._replay_queues, *self._deltas]
-            for variable in queue.variables
-        ]
-        return kept + super().state_variables()
-
-    def make_functions(self):
-        modules = self.modules_at_work
-        self._play = self.forward_functions(
-            functools.partial(play, module) for module in modules
-        )
-        self._replay = self.backward_functions(
-            functools.partial(replay, module) for module in modules
-        )
-        for module, graph in zip(modules, self._build_queues()):
-            replayable.check(graph, module)
-
-    def _build_queues(self):
-        """Allocates the queues filled by plays; returns the plays' graphs."""
-        if self.run_eagerly:
-            return []  # The queues accept anything.
-        play_ahead, _ = self.rates_ahead()
-        traced = self.trace_features(self._play, play_ahead[:-1])
-        for k, (features, kept, _) in enumerate(traced):
-            self._replay_queues[k].build(kept)
-            self._deltas[k].build(self.delta_spec(k, features))
-        return [graph for _, _, graph in traced]
-
-    def train_steps(self, batches, age):
-        queues, deltas = self._load(age)
-        plays = []
-        for t, batch in enumerate(batches, start=age):
-            deltas, played = self._iteration(t, batch, queues, deltas)
-            plays.append(played)
-        for k in self._late:
-            self._replay_queues[k].store(queues[k])
-            if deltas[k] is not None:
-                self._deltas[k].store([deltas[k]])
-        return plays
-
-    def _iteration(self, t, batch, queues, deltas):
-        """Runs iteration t, in the steps of the class docstring.
-
-        Args:
-            t: int, the number of the iteration, or any number past warm-up.
-            batch: tuple `(x, y, sample_weight)`.
-            queues: list of deques, one for each module but the last; the
-                current input is added, the replayed one removed.
-            deltas: list of `ErrorGradient`s, δ_k^t, of these modules.
-
-        Returns:
-            Tuple `(deltas, played)`: list of `ErrorGradient`s, δ_k^{t+1},
-            `None` where there is none; and `Played`.
-        """
-        x, y, sample_weight = batch
-        learning_rate, play_ahead, replay_ahead = self.next_rates()
-        features, losses = [self.modules_at_work[0].standardize(x)], []
-        gradients, sent = ([None] * self.num_modules for _ in range(2))
-        played = Played()
-
-        for k in self._late:  # 1. Play.
-            output, kept, own_losses, state = self._play[k](
-                features[k], *play_ahead[k]
-            )
-            queues[k].append(kept)
-            features.append(output)
-            losses.extend(own_losses)
-            played.add(self.modules_at_work[k].made(output), state)
-        for k in self._late:  # 2. Replay. 3. Backward.
-            if self._has_delta(k, t):
-                # Others wait for this module's play, none for its replay.
-                with tf.control_dependencies(played.made[k].tensors):
-                    gradients[k], sent[k] = self._replay[k](
-                        queues[k].popleft(), deltas[k], *replay_ahead[k]
-                    )
-        gradients[-1], sent[-1], state = self.learn(
-            features[-1], y, sample_weight, losses, *replay_ahead[-1]
-        )
-        played.add(None, state)
-        self.update(gradients, learning_rate)  # 4. Update.
-        return self.sent_down(sent), played  # 5. Send.
-
-    @property
-    def _late(self):
-        """The numbers, from 0, of the modules whose gradients are late."""
-        return range(self.num_modules - 1)
-
-    def _has_delta(self, k, t):
-        """Whether the first δ has arrived at module k (from 0) at step t."""
-        return t >= self.num_modules - 1 - k
-
-    def _load(self, age):
-        """Loads the inputs and δ_k kept after `age` iterations."""
-        return [
-            queue.load(min(age, queue.length)) for queue in self._replay_queues
-        ], [
-            self._deltas[k].load(1)[0] if self._has_delta(k, age) else None
-            for k in self._late
-        ]
+    pipeline_class = FeaturesReplayPipeline
 
     def drain(self) -> None:
         """Lets late modules learn from all mini-batches in their queues.
@@ -219,58 +288,4 @@ class FeaturesReplay(DelayedAlgorithm):
         further training starts with empty queues. Call it between calls of
         `fit`, before another method continues with the weights.
         """
-        age = min(self.age, self.num_warmup_steps)
-        if age:
-            run = self._drain
-            if not self.run_eagerly:
-                run = tf.function(run, autograph=False)
-            run(age)
-            self.age_variable.assign(0)
-
-    def _drain(self, age):
-        queues, deltas = self._load(age)
-        _, replay_ahead = self.rates_ahead()
-        learning_rate = self.optimizer.learning_rates()
-        for _ in self._late:
-            gradients, sent = ([None] * self.num_modules for _ in range(2))
-            for k in self._late:
-                if deltas[k] is not None and queues[k]:
-                    gradients[k], sent[k] = self._replay[k](
-                        queues[k].popleft(), deltas[k], *replay_ahead[k]
-                    )
-            self.update(gradients, learning_rate)
-            deltas = self.sent_down(sent)
-
-    def next_update(self, k):
-        """Computes the gradients of a module's next update.
-
-        Call it between iterations, past warm-up.
-
-        Args:
-            k: int, the number of the module, from 0, not the last.
-
-        Returns:
-            Tuple `(gradients, delta, made)`: g_k, a list of tensors, and the
-            `ErrorGradient` δ_k, both multiplied by the module's loss scale,
-            and `Features`, the part of h̃_k that the replay computes, or `None`
-            if nothing is replayed.
-        """
-        kept, delta = self._pending(k)
-        module = self.modules_at_work[k]
-        x, state = kept
-        _, replay_ahead = self.rates_ahead()
-        ahead = module.look_ahead and functools.partial(
-            module.look_ahead.replay, *replay_ahead[k]
-        )
-        made, _, _, backward = record(module, x, 1.0, state, ahead)
-        gradients, _ = backward(module.received(delta))
-        return gradients, delta, made
-
-    def _pending(self, k):
-        """Returns the input that module k (from 0) replays next, and δ_k."""
-        queue = self._replay_queues[k]
-        (delta,) = self._deltas[k].load(1)
-        return (
-            queue.load(queue.length)[0],
-            self.modules_at_work[k].rescaled(delta),
-        )
+        self.training.drain()

@@ -8,12 +8,217 @@ import keras
 import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
-from fr_keras.algorithms.evaluator import given
+from fr_keras.algorithms.objective import given
+from fr_keras.algorithms.pipeline import Pipeline
 from fr_keras.engine import replayable
 from fr_keras.engine.device_function import DeviceFunction
 from fr_keras.engine.features import ErrorGradient, Features
 from fr_keras.engine.forward_backward import ForwardBackward
 from fr_keras.engine.playing import replay
+
+
+class MicrobatchPipeline(Pipeline):
+    """One pipeline of GPipe."""
+
+    def check_data(self, x):
+        for tensor in tf.nest.flatten(x):
+            if not isinstance(tensor, tf.Tensor):
+                raise ValueError(
+                    "GPipe splits batches, which must be dense tensors. "
+                    f"Received: {type(tensor).__name__}"
+                )
+            if tensor.shape[0] % self.model.num_microbatches:
+                raise ValueError(
+                    "The size of every batch must be divisible by "
+                    f"num_microbatches={self.model.num_microbatches} (the "
+                    "last of an epoch can be left out, as with "
+                    "`drop_remainder=True` of `tf.data.Dataset.batch`). "
+                    "Received: a batch of "
+                    f"{tensor.shape[0]} examples"
+                )
+
+    def make_functions(self):
+        modules = self.modules
+        passes = [
+            ForwardBackward(module, self.model.run_eagerly, self._loss_weight)
+            for module in modules
+        ]
+        self._forward = self.forward_functions(
+            functools.partial(self._forward_microbatch, *of_module)
+            for of_module in zip(modules, passes)
+        )
+        self._backward = self.backward_functions(
+            functools.partial(self._backward_microbatch, *of_module)
+            for of_module in zip(modules, passes)
+        )
+        self._settle = self.on_devices(
+            functools.partial(settle, module) for module in modules
+        )
+        self._differentiate = DeviceFunction(
+            self._loss_of_batch, self.devices[-1],
+            run_eagerly=self.model.run_eagerly,
+        )
+
+    def train_steps(self, batches, rates, age):
+        del rates, age
+        for batch in batches:
+            yield self._gradients(*batch), None
+
+    def _gradients(self, x, y, sample_weight):
+        """Runs an iteration up to the update; returns g_k of all modules."""
+        modules = self.modules
+        # Values kept by forward passes, their losses and updated averages: a
+        # list for each module, with an entry for each micro-batch.
+        kept, losses, averages = [[[] for _ in modules] for _ in range(3)]
+        outputs = []
+        for features in self._split(modules[0].standardize(x)):
+            for k, forward in enumerate(self._forward):
+                features, *rest = forward(features)
+                for of_all, mine in zip((kept, losses, averages), rest):
+                    of_all[k].append(mine)
+            outputs.append(features)
+        for k, of_module in enumerate(averages):
+            self._settle[k](of_module)
+
+        deltas, loss, whole = self._differentiate(outputs, y, sample_weight)
+        with tf.device(self.devices[-1]):
+            of_layers = [
+                tf.add_n(of_loss) * self._loss_weight
+                for of_module in losses for of_loss in zip(*of_module)
+            ]
+        self.count(given(loss, of_layers), y, whole, sample_weight)
+
+        gradients = [None] * self.num_modules
+        for m, delta in reversed(list(enumerate(deltas))):
+            for k in reversed(range(self.num_modules)):
+                if not modules[k].learns:
+                    break
+                gradients[k], delta = self._backward[k](
+                    kept[k][m], delta, gradients[k]
+                )
+        return gradients
+
+    def _split(self, features):
+        """Splits features into a list with those of each micro-batch."""
+        with tf.device(self.devices[0]):
+            tensors = [
+                tf.split(tensor, self.model.num_microbatches)
+                for tensor in features.tensors
+            ]
+        return [
+            Features(list(of_microbatch), features.masks)
+            for of_microbatch in zip(*tensors)
+        ]
+
+    def _forward_microbatch(self, module, passes, x):
+        """Runs the forward pass of one micro-batch.
+
+        Returns:
+            Tuple `(made, kept, losses, averages)`: `Features`, the part of h_k
+            that the module computes; the values that `_backward_microbatch`
+            needs; the losses of the layers; and the averages of batch
+            normalization as this micro-batch would move them, a list of
+            tensors.
+        """
+        if self.model.recompute:
+            made, losses, moved = module.forward(x)
+            kept = x, [tf.identity(v) for v in module.replayed_state]
+        else:
+            made, kept, losses, moved = passes.stateless_forward(x)
+        averages = {id(variable) for variable in module.averages}
+        module.commit([(v, new) for v, new in moved if id(v) not in averages])
+        if self.model.recompute and not self.model.run_eagerly:
+            replayable.check(tf.compat.v1.get_default_graph(), module)
+        return made, kept, losses, [
+            new for v, new in moved if id(v) in averages
+        ]
+
+    def _backward_microbatch(self, module, passes, kept, delta, total):
+        """Runs a micro-batch backward; adds its gradients to `total`."""
+        gradients, sent = (
+            replay(module, kept, delta, loss_weight=self._loss_weight)
+            if self.model.recompute
+            else passes.backward(kept, delta)
+        )
+        if total is not None:
+            gradients = [plus(*pair) for pair in zip(total, gradients)]
+        return gradients, sent
+
+    @property
+    def _loss_weight(self):
+        """Weight of layers' losses, which are averaged over micro-batches."""
+        return 1 / self.model.num_microbatches
+
+    def _loss_of_batch(self, outputs, y, sample_weight):
+        """Computes the loss of all micro-batches together and its gradient.
+
+        Args:
+            outputs: list of `Features`, the output for each micro-batch.
+            y: nest of tensors, the labels.
+            sample_weight: nest of tensors or `None`.
+
+        Returns:
+            Tuple `(deltas, loss, whole)`: for each micro-batch the
+            `ErrorGradient` δ_K; the loss; and `Features`, the output for the
+            mini-batch.
+        """
+        module = self.modules[-1]
+        whole = Features(*(
+            [
+                None if parts[0] is None else tf.concat(parts, 0)
+                for parts in zip(*of_microbatches)
+            ]
+            for of_microbatches in zip(*outputs)
+        ))
+        sources = module.differentiated(whole)
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            loss = self.model.compute_loss(
+                y=y, y_pred=module.packed(whole), sample_weight=sample_weight
+            )
+        gradients = [None] * len(sources)
+        if loss is not None:
+            scale = 1 if module.loss_scale is None else module.loss_scale
+            gradients = tape.gradient(
+                loss, sources, tf.cast(scale, loss.dtype)
+            )
+        split = [
+            tf.split(
+                tf.zeros_like(source) if gradient is None else gradient,
+                self.model.num_microbatches,
+            )
+            for source, gradient in zip(sources, gradients)
+        ]
+        deltas = [
+            ErrorGradient(module.spread(delta), module.loss_scale)
+            for delta in zip(*split)
+        ]
+        return deltas, loss, whole
+
+
+def plus(a, b):
+    """Adds two gradients of the same variable."""
+    if isinstance(a, tf.IndexedSlices):
+        return tf.IndexedSlices(
+            tf.concat([a.values, b.values], 0),
+            tf.concat([a.indices, b.indices], 0),
+            a.dense_shape,
+        )
+    return None if a is None else a + b
+
+
+def settle(module, averages):
+    """Moves the averages of batch normalization once for all micro-batches.
+
+    Args:
+        module: `fr_keras.engine.module.Module`.
+        averages: list with one list of tensors for each micro-batch, the
+            averages as it would move them.
+    """
+    module.commit(
+        (variable, tf.add_n(values) / len(values))
+        for variable, values in zip(module.averages, zip(*averages))
+    )
 
 
 @keras.saving.register_keras_serializable("fr_keras")
@@ -70,6 +275,8 @@ class GPipe(Algorithm):
     Pipeline Parallelism](https://arxiv.org/abs/1811.06965).
     """
 
+    pipeline_class = MicrobatchPipeline
+
     def __init__(
         self, model: keras.Model | Sequence[keras.layers.Layer],
         num_modules: int | None = None, devices: Sequence[str] | None = None,
@@ -90,202 +297,3 @@ class GPipe(Algorithm):
             "num_microbatches": self.num_microbatches,
             "recompute": self.recompute,
         }
-
-    def check_data(self, x):
-        for tensor in tf.nest.flatten(x):
-            if not isinstance(tensor, tf.Tensor):
-                raise ValueError(
-                    "GPipe splits batches, which must be dense tensors. "
-                    f"Received: {type(tensor).__name__}"
-                )
-            if tensor.shape[0] % self.num_microbatches:
-                raise ValueError(
-                    "The size of every batch must be divisible by "
-                    f"num_microbatches={self.num_microbatches} (the last of "
-                    "an epoch can be left out, as with `drop_remainder=True` "
-                    "of `tf.data.Dataset.batch`). Received: a batch of "
-                    f"{tensor.shape[0]} examples"
-                )
-
-    def make_functions(self):
-        modules = self.modules_at_work
-        passes = [
-            ForwardBackward(module, self.run_eagerly, self._loss_weight)
-            for module in modules
-        ]
-        self._forward = self.forward_functions(
-            functools.partial(self._forward_microbatch, *of_module)
-            for of_module in zip(modules, passes)
-        )
-        self._backward = self.backward_functions(
-            functools.partial(self._backward_microbatch, *of_module)
-            for of_module in zip(modules, passes)
-        )
-        self._settle = self.on_devices(
-            functools.partial(settle, module) for module in modules
-        )
-        self._differentiate = DeviceFunction(
-            self._loss_of_batch, self.devices[-1], run_eagerly=self.run_eagerly
-        )
-
-    def train_steps(self, batches, age):
-        del age
-        for batch in batches:
-            self._iteration(*batch)
-
-    def _iteration(self, x, y, sample_weight):
-        modules = self.modules_at_work
-        learning_rate = self.optimizer.next_learning_rate()
-
-        # Values kept by forward passes, their losses and updated averages: a
-        # list for each module, with an entry for each micro-batch.
-        kept, losses, averages = [[[] for _ in modules] for _ in range(3)]
-        outputs = []
-        for features in self._split(modules[0].standardize(x)):
-            for k, forward in enumerate(self._forward):
-                features, *rest = forward(features)
-                for of_all, mine in zip((kept, losses, averages), rest):
-                    of_all[k].append(mine)
-            outputs.append(features)
-        for k, of_module in enumerate(averages):
-            self._settle[k](of_module)
-
-        deltas, loss, whole = self._differentiate(outputs, y, sample_weight)
-        with tf.device(self.devices[-1]):
-            of_layers = [
-                tf.add_n(of_loss) * self._loss_weight
-                for of_module in losses for of_loss in zip(*of_module)
-            ]
-        self._count(given(loss, of_layers), y, whole, sample_weight)
-
-        gradients = [None] * self.num_modules
-        for m, delta in reversed(list(enumerate(deltas))):
-            for k in reversed(range(self.num_modules)):
-                if not modules[k].learns:
-                    break
-                gradients[k], delta = self._backward[k](
-                    kept[k][m], delta, gradients[k]
-                )
-        self.update(gradients, learning_rate)
-
-    def _split(self, features):
-        """Splits features into a list with those of each micro-batch."""
-        with tf.device(self.devices[0]):
-            tensors = [
-                tf.split(tensor, self.num_microbatches)
-                for tensor in features.tensors
-            ]
-        return [
-            Features(list(of_microbatch), features.masks)
-            for of_microbatch in zip(*tensors)
-        ]
-
-    def _forward_microbatch(self, module, passes, x):
-        """Runs the forward pass of one micro-batch.
-
-        Returns:
-            Tuple `(made, kept, losses, averages)`: `Features`, the part of h_k
-            that the module computes; the values that `_backward_microbatch`
-            needs; the losses of the layers; and the averages of batch
-            normalization as this micro-batch would move them, a list of
-            tensors.
-        """
-        if self.recompute:
-            made, losses, moved = module.forward(x)
-            kept = x, [tf.identity(v) for v in module.replayed_state]
-        else:
-            made, kept, losses, moved = passes.stateless_forward(x)
-        averages = {id(variable) for variable in module.averages}
-        module.commit([(v, new) for v, new in moved if id(v) not in averages])
-        if self.recompute and not self.run_eagerly:
-            replayable.check(tf.compat.v1.get_default_graph(), module)
-        return made, kept, losses, [
-            new for v, new in moved if id(v) in averages
-        ]
-
-    def _backward_microbatch(self, module, passes, kept, delta, total):
-        """Runs a micro-batch backward; adds its gradients to `total`."""
-        gradients, sent = (
-            replay(module, kept, delta, loss_weight=self._loss_weight)
-            if self.recompute
-            else passes.backward(kept, delta)
-        )
-        if total is not None:
-            gradients = [plus(*pair) for pair in zip(total, gradients)]
-        return gradients, sent
-
-    @property
-    def _loss_weight(self):
-        """Weight of layers' losses, which are averaged over micro-batches."""
-        return 1 / self.num_microbatches
-
-    def _loss_of_batch(self, outputs, y, sample_weight):
-        """Computes the loss of all micro-batches together and its gradient.
-
-        Args:
-            outputs: list of `Features`, the output for each micro-batch.
-            y: nest of tensors, the labels.
-            sample_weight: nest of tensors or `None`.
-
-        Returns:
-            Tuple `(deltas, loss, whole)`: for each micro-batch the
-            `ErrorGradient` δ_K; the loss; and `Features`, the output for the
-            mini-batch.
-        """
-        module = self.modules_at_work[-1]
-        whole = Features(*(
-            [
-                None if parts[0] is None else tf.concat(parts, 0)
-                for parts in zip(*of_microbatches)
-            ]
-            for of_microbatches in zip(*outputs)
-        ))
-        sources = module.differentiated(whole)
-        with tf.GradientTape() as tape:
-            tape.watch(sources)
-            loss = self.compute_loss(
-                y=y, y_pred=module.packed(whole), sample_weight=sample_weight
-            )
-        gradients = [None] * len(sources)
-        if loss is not None:
-            scale = 1 if module.loss_scale is None else module.loss_scale
-            gradients = tape.gradient(
-                loss, sources, tf.cast(scale, loss.dtype)
-            )
-        split = [
-            tf.split(
-                tf.zeros_like(source) if gradient is None else gradient,
-                self.num_microbatches,
-            )
-            for source, gradient in zip(sources, gradients)
-        ]
-        deltas = [
-            ErrorGradient(module.spread(delta), module.loss_scale)
-            for delta in zip(*split)
-        ]
-        return deltas, loss, whole
-
-
-def plus(a, b):
-    """Adds two gradients of the same variable."""
-    if isinstance(a, tf.IndexedSlices):
-        return tf.IndexedSlices(
-            tf.concat([a.values, b.values], 0),
-            tf.concat([a.indices, b.indices], 0),
-            a.dense_shape,
-        )
-    return None if a is None else a + b
-
-
-def settle(module, averages):
-    """Moves the averages of batch normalization once for all micro-batches.
-
-    Args:
-        module: `fr_keras.engine.module.Module`.
-        averages: list with one list of tensors for each micro-batch, the
-            averages as it would move them.
-    """
-    module.commit(
-        (variable, tf.add_n(values) / len(values))
-        for variable, values in zip(module.averages, zip(*averages))
-    )

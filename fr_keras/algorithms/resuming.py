@@ -20,3 +20,27 @@ class ResumingCallback(keras.callbacks.Callback):
 
     def after_fit(self):
         """Called at the end of `fit`, even after an error."""
+
+
+def arranged(model, callbacks):
+    """Moves callbacks that resume training behind all others.
+
+    Args:
+        model: algorithm.
+        callbacks: as for `keras.Model.fit`.
+
+    Returns:
+        Tuple of the callbacks for `fit`, and the list of those that resume.
+    """
+    listed = getattr(callbacks, "callbacks", callbacks) or []
+    listed = list(keras.tree.flatten(listed))
+    late = [c for c in listed if isinstance(c, ResumingCallback)]
+    if not late:
+        return callbacks, []
+    others = [c for c in listed if not isinstance(c, ResumingCallback)]
+    for callback in late:
+        callback.before_fit(model, others)
+    if hasattr(callbacks, "callbacks"):  # A Keras `CallbackList`.
+        callbacks.callbacks[:] = others + late
+        return callbacks, late
+    return others + late, late

@@ -99,9 +99,9 @@ class OnNaN(keras.callbacks.Callback):
         self.skipped = [0] * model.num_modules
         self._has_warned = False
         self._guards = [Guard(device) for device in model.devices]
-        for module, guard in zip(model.modules_at_work, self._guards):
+        for module, guard in zip(model.pipeline.modules, self._guards):
             module.guard = guard
-        model.loss_guard = Guard(model.devices[-1])
+        model.objective.guard = Guard(model.devices[-1])
         delays = model.delays or [0] * model.num_modules
         self._delays = delays
         self._batches = _LastBatches(max(delays))
@@ -109,7 +109,7 @@ class OnNaN(keras.callbacks.Callback):
         model.make_train_function(force=True)
 
     def on_train_batch_end(self, batch, logs=None):
-        losses, ago = self.model.loss_guard.read()
+        losses, ago = self.model.objective.guard.read()
         last = len(self._guards) - 1
         found = [(-ago, -last - 1, last, "loss")] if losses else []
         for k, guard in enumerate(self._guards):
@@ -132,7 +132,7 @@ class OnNaN(keras.callbacks.Callback):
         self._has_warned = True
 
     def _check_weights(self):
-        for k, module in enumerate(self.model.modules_at_work, start=1):
+        for k, module in enumerate(self.model.pipeline.modules, start=1):
             spoiled = Spoiled(
                 module.submodel.variables, module.device
             ).first()

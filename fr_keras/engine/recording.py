@@ -49,7 +49,7 @@ class Selection(abc.ABC):
 
 
 class Recorder(abc.ABC):
-    """Observes iterations; for `ModuleTrainer.recorders`.
+    """Observes iterations; for the `recorders` of a model.
 
     Attributes:
         fit: object that identifies its call of `fit`, set by `attach`.
@@ -82,7 +82,7 @@ def attach(model, recorder, fit):
     Recorders of other calls, which ended with an error, are dropped.
 
     Args:
-        model: `ModuleTrainer`.
+        model: algorithm.
         recorder: `Recorder`.
         fit: object that callbacks share in one call of `fit` only: their
             `params`.
@@ -108,7 +108,7 @@ def check_is_algorithm(model, callback):
     Raises:
         ValueError: if the model is not one of this library.
     """
-    if not hasattr(model, "modules_at_work"):
+    if not hasattr(model, "pipelines"):
         raise ValueError(
             f"{type(callback).__name__} needs a model of fr_keras, like "
             f"fr_keras.FeaturesReplay. Received: {type(model).__name__}"

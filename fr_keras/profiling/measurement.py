@@ -146,7 +146,7 @@ def measure_modules(model, x):
     Returns:
         List of K `fr_keras.profiling.module_times.ModuleTimes`, in seconds.
     """
-    modules = model.modules_at_work
+    modules = model.pipeline.modules
     x = keras.tree.map_structure(tf.convert_to_tensor, x)
     chain.build(modules, x)
     model.optimizer.build(model.trainable_variables)

@@ -118,7 +118,8 @@ class Description:
 
     def __init__(self, modules, costs=None):
         # A plain list of modules is assumed to be for Features Replay.
-        self.replays = getattr(modules, "replays", True)
+        pipeline = getattr(modules, "pipeline_class", None)
+        self.replays = pipeline is None or pipeline.replays
         devices = getattr(modules, "devices", None)
         costs = costs or getattr(modules, "costs", None)
         modules = _as_list(modules)

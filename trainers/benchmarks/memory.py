@@ -118,15 +118,15 @@ def _total(tensors):
 def _kept(model):
     """Bytes that an algorithm keeps between iterations."""
     return _total(
-        variable.read_value() for queues in model.queues
+        variable.read_value() for queues in model.pipeline.queues
         for queue in queues for variable in queue.variables
     )
 
 
 def _activations(model, x):
     """Bytes that the backward passes of an iteration need at once."""
-    features, total = model.modules_at_work[0].standardize(x), 0
-    for module in model.modules_at_work:
+    features, total = model.pipeline.modules[0].standardize(x), 0
+    for module in model.pipeline.modules:
         used = module.used(features)
         activations = activation_bytes(module, used)
         if getattr(model, "recompute", False):

@@ -111,7 +111,7 @@ def prepare(job, addresses):
     features = sum(
         # Error gradients are as large as features.
         num_bytes(variable.read_value())
-        for queues in model.queues for queue in queues[1:]
+        for queues in model.pipeline.queues for queue in queues[1:]
         for variable in queue.variables
     )
     return lambda: [*run(), features]

@@ -152,10 +152,10 @@ class Graph(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         # The first call belongs to the warm-up, when modules are idle.
         if not self._is_written and (
-            self.model.age > self.model.num_warmup_steps
+            self.model.training.num_iterations > self.model.num_warmup_steps
         ):
             with self.writer.as_default():
-                tf.summary.graph(self.model.training_graph)
+                tf.summary.graph(self.model.training.graph)
             self._is_written = True
 
 

@@ -186,7 +186,7 @@ class Checkpoints(ResumingCallback):
         manifest = self._restored.manifest
         # Other callbacks may have discarded what was built, and there may be
         # no further batch.
-        self.model.prepare(BatchSpec.from_string(manifest["batch_spec"]))
+        self.model.training.prepare(BatchSpec.from_string(manifest["batch_spec"]))
         position = manifest["position"]
         self._restored.set_callbacks(self._callback_state)
         self._position = position["data"]
@@ -324,7 +324,7 @@ class Checkpoints(ResumingCallback):
                 "stopped": bool(not batch and self.model.stop_training),
             },
             "best": self.best,
-            "batch_spec": self.model.batch_spec.to_string(),
+            "batch_spec": self.model.training.batch_spec.to_string(),
             "model": training_state.describe(self.model),
             "configuration": configuration.complete(
                 self._configured, self.model

@@ -2,7 +2,7 @@
 
 import logging
 
-from fr_keras.algorithms.trainer import ModuleTrainer
+from fr_keras.algorithms.pipeline import Pipeline
 from fr_keras.engine.guard import Spoiled
 
 _logger = logging.getLogger("fr_keras")
@@ -33,12 +33,12 @@ def check_model(model):
     ):
         raise ValueError(
             "An algorithm that makes state must name its variables by "
-            f"`state_variables`. Received: {type(model).__name__}"
+            f"`state_variables`. Received: {type(model.pipeline).__name__}"
         )
 
 
 def _overrides(model, name):
-    return getattr(type(model), name) is not getattr(ModuleTrainer, name)
+    return getattr(type(model.pipeline), name) is not getattr(Pipeline, name)
 
 
 class Weights:
@@ -51,7 +51,7 @@ class Weights:
     def __init__(self, model):
         self._of_modules = [
             Spoiled(module.submodel.variables, module.device)
-            for module in model.modules_at_work
+            for module in model.pipeline.modules
         ]
         self._has_warned = False
 

@@ -80,7 +80,7 @@ class Restored:
             self._callbacks = decoded(manifest["callbacks"], arrays)
             training_state.check_model(model, manifest["model"])
             configuration.check(configured, manifest)
-            model.prepare(BatchSpec.from_string(manifest["batch_spec"]))
+            model.training.prepare(BatchSpec.from_string(manifest["batch_spec"]))
             configuration.check(
                 configuration.complete(configured, model), manifest
             )

@@ -30,10 +30,10 @@ def variables(model):
     """
     groups = {
         "network": network_variables(model),
-        "random": [module.random_state for module in model.modules_at_work],
+        "random": [module.random_state for module in model.pipeline.modules],
         "optimizer": model.optimizer.variables,
         "metrics": [v for metric in model.metrics for v in metric.variables],
-        "method": [model.age_variable, *model.state_variables()],
+        "method": model.training.state_variables(),
     }
     return {
         name: tf_variables(of_group) for name, of_group in groups.items()
@@ -66,7 +66,7 @@ def describe(model):
         "algorithm": type(model).__name__,
         "num_modules": model.num_modules,
         "cut": [
-            len(module.submodel.variables) for module in model.modules_at_work
+            len(module.submodel.variables) for module in model.pipeline.modules
         ],
         "network": network(model),
         "trainable": _trainable(model),
@@ -81,7 +81,7 @@ def describe(model):
 def _trainable(model):
     """The indices of the trained variables among the network's."""
     trained = {
-        id(variable) for module in model.modules_at_work
+        id(variable) for module in model.pipeline.modules
         for variable in module.trainable_variables
     }
     return [

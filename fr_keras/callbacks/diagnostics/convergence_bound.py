@@ -87,7 +87,7 @@ class ConvergenceBound(ProbeDiagnostic):
     def _measure(self, loss, true, used):
         weights = [
             [tf.identity(v.value) for v in module.trainable_variables]
-            for module in self.model.modules_at_work
+            for module in self.model.pipeline.modules
         ]
         norm = _dot(true, true)
         self._products += _dot(true, used)

@@ -59,7 +59,7 @@ class DeltaResidual(ProbeDiagnostic):
             }),
             "probed_loss": measured.loss,
         }
-        learning = sum(m.learns for m in self.model.modules_at_work)
+        learning = sum(m.learns for m in self.model.pipeline.modules)
         if len(self._residuals) == learning:
             values["objective"] = (
                 math.fsum(self._residuals.values()) + measured.loss

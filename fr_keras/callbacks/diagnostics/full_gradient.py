@@ -25,7 +25,7 @@ class FullGradient:
     """
 
     def __init__(self, model, dataset):
-        self._modules = model.modules_at_work
+        self._modules = model.pipeline.modules
         self._dataset = dataset
         self._gradient = TrueGradient(model)
         self._add = function_of(model, self._added)

@@ -122,7 +122,7 @@ class Probe(Recorder):
         self._model = weakref.proxy(model)
         self._late = {
             k: delay for k, delay in enumerate(model.delays)
-            if delay and model.modules_at_work[k].learns
+            if delay and model.pipeline.modules[k].learns
         }
         self._turns = collections.deque(self._late or [None])
         # From a late module and an iteration to the data it was played with.
@@ -218,7 +218,8 @@ class Probe(Recorder):
 
     def is_warm(self):
         """Whether all modules have gradients."""
-        return self._model.age >= self._model.num_warmup_steps
+        training = self._model.training
+        return training.num_iterations >= self._model.num_warmup_steps
 
     def _probe(self):
         k = self._turns[0]
@@ -276,15 +277,15 @@ class Probe(Recorder):
     @property
     def _present(self):
         """The current state of all modules, for `TrueGradient`."""
-        return [[] for _ in self._model.modules_at_work]
+        return [[] for _ in self._model.pipeline.modules]
 
     def _used(self, batch):
-        modules = self._model.modules_at_work
+        modules = self._model.pipeline.modules
         exact = [k for k in range(len(modules)) if k not in self._late]
         _, gradients, _ = self._true_gradient(batch, self._present, exact[0])
         for k in self._late:
             with tf.device(modules[k].device):
-                gradients[k], *_ = self._model.next_update(k)
+                gradients[k], *_ = self._model.pipeline.next_update(k)
         found = []
         for module, of_module in zip(modules, gradients):
             with tf.device(module.device):
@@ -304,7 +305,7 @@ class Probe(Recorder):
             Tuple `(loss, numbers)`, the second a dict from module numbers to
             vectors of the arguments of `ModuleProbe`.
         """
-        modules = self._model.modules_at_work
+        modules = self._model.pipeline.modules
         loss, gradients, deltas = self._true_gradient(batch, states, k or 0)
         found = {}
         for j, module in enumerate(modules):
@@ -317,7 +318,7 @@ class Probe(Recorder):
             return loss, found
         module = modules[k]
         with tf.device(module.device):
-            used, delta, replayed = self._model.next_update(k)
+            used, delta, replayed = self._model.pipeline.next_update(k)
             used, true, delta, true_delta = (
                 unscaled(module, tensors) for tensors in (
                     used, gradients[k], delta.tensors, deltas[k].tensors

@@ -18,7 +18,7 @@ class ReplayQueues(Diagnostic):
 
     def on_epoch_end(self, epoch, logs=None):
         held = [0] * self.model.num_modules
-        for k, queues in enumerate(self.model.queues):
+        for k, queues in enumerate(self.model.pipeline.queues):
             held[k] = sum(
                 num_bytes(variable.read_value())
                 for queue in queues for variable in queue.variables

@@ -119,7 +119,7 @@ class SufficientDirection(ProbeDiagnostic):
             for windows in (self._ratios, self._norms)
         )
         values = per_module("sigma", ratios)
-        learning = sum(m.learns for m in self.model.modules_at_work)
+        learning = sum(m.learns for m in self.model.pipeline.modules)
         if ratios and len(ratios) == learning:
             values["sigma/total"] = sum(
                 ratios[k] * norms[k] for k in ratios

@@ -21,7 +21,8 @@ class TrueGradient:
 
     def __init__(self, model):
         self._model = model
-        self._modules = model.modules_at_work
+        pipeline = model.pipeline
+        self._modules = pipeline.modules
         passes = [
             ForwardBackward(module, model.run_eagerly)
             for module in self._modules[:-1]
@@ -33,13 +34,13 @@ class TrueGradient:
             return made, residuals, losses
 
         def learn(*args):
-            gradients, sent, _, losses, _ = model.differentiate_loss(*args)
+            gradients, sent, _, losses, _ = pipeline.differentiate_loss(*args)
             return gradients, sent, losses
 
-        self._forward = model.on_devices(
+        self._forward = pipeline.on_devices(
             functools.partial(forward, of_module) for of_module in passes
         )
-        self._backward = model.on_devices(
+        self._backward = pipeline.on_devices(
             of_module.backward for of_module in passes
         )
         self._learn = DeviceFunction(

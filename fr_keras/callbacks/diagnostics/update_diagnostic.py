@@ -23,7 +23,7 @@ class UpdateDiagnostic(Diagnostic):
 
     def on_train_begin(self, logs=None):
         self._means = {}
-        for module in self.model.modules_at_work:
+        for module in self.model.pipeline.modules:
             # Removes observers of a training that an error has ended.
             module.observers[:] = [
                 observe for observe in module.observers

@@ -1,0 +1,172 @@
+"""The loss and the metrics given to `compile`."""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+from fr_keras.engine import chain, private
+
+
+class Objective:
+    """What the modules of a model minimize, and what is reported of it.
+
+    Operations run on the device in scope: that of the last module.
+
+    Args:
+        model: compiled `keras.Model`.
+
+    Attributes:
+        guard: `fr_keras.engine.guard.Guard` of the reported loss and metrics,
+            or `None`; like the guards of modules, for one call of `fit`.
+    """
+
+    def __init__(self, model):
+        self._model = model
+        self.guard = None
+
+    def losses(self, y, y_pred, sample_weight, of_layers, training=True):
+        """Computes the loss of `compile`.
+
+        Args:
+            y: nest of tensors, the labels.
+            y_pred: nest of tensors, the output of the last module.
+            sample_weight: nest of tensors or `None`.
+            of_layers: list of scalar tensors, the losses of layers.
+            training: bool.
+
+        Returns:
+            List of scalar tensors: this loss, if there is one, and those of
+            layers.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        loss = self._model.compute_loss(
+            y=y, y_pred=y_pred, sample_weight=sample_weight, training=training
+        )
+        return given(loss, of_layers)
+
+    def count(self, losses, y, y_pred, sample_weight):
+        """Adds a batch to the reported loss and to the metrics.
+
+        Args:
+            losses: list of scalar tensors, as returned by `losses`.
+            y: as for `losses`.
+            y_pred: as for `losses`.
+            sample_weight: as for `losses`.
+        """
+
+        def count():
+            self.count_losses(losses, y_pred)
+            metrics = private.compiled_metrics(self._model)
+            if metrics is not None:
+                metrics.update_state(y, y_pred, sample_weight)
+
+        if self.guard is None:
+            count()
+        else:
+            self.guard(losses, count)
+
+    def count_losses(self, losses, y_pred):
+        """Adds a batch to the reported loss."""
+        total = sum(tf.cast(loss, losses[0].dtype) for loss in losses[1:])
+        total = losses[0] + total if len(losses) > 1 else losses[0]
+        batch_size = tf.shape(tf.nest.flatten(y_pred)[0])[0]
+        private.loss_tracker(self._model).update_state(
+            total, sample_weight=batch_size
+        )
+
+    def results(self, results):
+        """Returns results of metrics, NaN if all batches were withheld.
+
+        Args:
+            results: dict from name to scalar tensor.
+
+        Returns:
+            dict of the same kind.
+        """
+        if self.guard is None:
+            return results
+        # 0 would look like a very good loss.
+        is_empty = tf.equal(private.loss_tracker(self._model).count, 0)
+        return {
+            name: _nan_if(is_empty, result) for name, result in results.items()
+        }
+
+    def check(self, y, y_pred, sample_weight):
+        """Checks with symbolic tensors that the loss can be computed."""
+        with self.fits(y, y_pred):
+            private.compute_output_spec(
+                self._model.compute_loss, None, y, y_pred, sample_weight
+            )
+
+    @contextlib.contextmanager
+    def fits(self, y, y_pred):
+        """Raises a clear error if loss or metrics do not fit their inputs."""
+        try:
+            yield
+        except _MISFITS as error:
+            raise ValueError(
+                "The loss and the metrics must fit the model's output and the "
+                f"labels ({chain.plain(error)}). Received: "
+                f"loss={self._model.loss!r}, output {chain.shapes(y_pred)} "
+                f"and labels {chain.shapes(y)}"
+            ) from error
+
+
+# Errors that Python and TensorFlow raise for values of an unexpected kind; all
+# others, such as running out of memory, have other causes.
+_MISFITS = (
+    AssertionError, AttributeError, LookupError, TypeError, ValueError,
+    tf.errors.InvalidArgumentError, tf.errors.UnimplementedError,
+)
+
+
+def given(loss, losses):
+    """Returns all losses: that of `compile`, if any, and those of layers."""
+    losses = losses if loss is None else [loss, *losses]
+    if not losses:
+        raise ValueError(
+            "No loss to compute. Provide a `loss` argument in `compile()`, or "
+            "call `add_loss` in the last module."
+        )
+    return losses
+
+
+def check_sample_weight(y_pred, sample_weight):
+    """Rejects weights that Keras cannot multiply by the masks of outputs.
+
+    Args:
+        y_pred: nest of tensors, some of them with masks.
+        sample_weight: nest of tensors or `None`, like `y_pred`, or one tensor
+            for all outputs.
+
+    Raises:
+        ValueError: if the rank of the weights does not fit that of the mask.
+    """
+    outputs = keras.tree.flatten(y_pred)
+    weights = keras.tree.flatten(sample_weight)
+    if len(weights) == 1:
+        weights *= len(outputs)
+    for output, weight in zip(outputs, weights):
+        mask = private.mask_of(output)
+        if mask is None or weight is None or not weight.shape.rank:
+            continue
+        shapes = [tuple(weight.shape), tuple(mask.shape)]
+        longer, shorter = sorted(shapes, key=len, reverse=True)
+        difference = len(longer) - len(shorter)
+        if difference > 1 or difference == 1 and longer[-1] != 1:
+            raise ValueError(
+                "Sample weights of an output with a mask must have the shape "
+                "of the mask: give a weight to each of its steps. Received: "
+                f"sample_weight of shape {shapes[0]} and a mask of shape "
+                f"{shapes[1]}"
+            )
+
+
+def _nan_if(condition, result):
+    result = tf.convert_to_tensor(result)
+    if not result.dtype.is_floating:
+        return result
+    return tf.where(condition, tf.constant(float("nan"), result.dtype), result)

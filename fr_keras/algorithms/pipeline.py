@@ -1,0 +1,300 @@
+"""A pipeline: K modules on K devices, and how a method trains them."""
+
+import functools
+
+import tensorflow as tf
+
+from fr_keras.engine import chain
+from fr_keras.engine.boundaries import BackwardFunction, ForwardFunction
+from fr_keras.engine.device_function import DeviceFunction
+from fr_keras.engine.xla import choose_xla
+
+
+class Pipeline:
+    """K modules on K devices, with the state that a method keeps for them.
+
+    A training method is a subclass that implements its iterations in
+    `make_functions` and `train_steps`. It does not update modules itself: an
+    update may need the gradients of several pipelines.
+
+    Args:
+        model: `fr_keras.algorithms.base.Algorithm`, which has the options of
+            the method, the optimizer and the loss.
+        modules: list of K `fr_keras.engine.module.Module`.
+
+    Attributes:
+        model: the argument.
+        modules: the argument.
+        devices: list of K full device names.
+        chain: `fr_keras.engine.chain.Chain`, what crosses the boundaries of
+            the modules, or `None` before they are built.
+        batch_spec: `BatchSpec` of the batches to train on, or `None`.
+    """
+
+    # Whether modules keep their inputs and recompute their features.
+    replays = False
+
+    # Whether modules may share weights, which are then sent with the features.
+    ties_weights = True
+
+    def __init__(self, model, modules):
+        self.model = model
+        self.modules = modules
+        self.devices = [module.device for module in modules]
+        self.chain = None
+        self.batch_spec = None
+
+    @property
+    def num_modules(self):
+        """int, K."""
+        return len(self.modules)
+
+    @property
+    def num_warmup_steps(self):
+        """Iterations before all modules are updated; K - 1 if delayed."""
+        return 0
+
+    @property
+    def delays(self):
+        """Delays of the modules' gradients, in iterations.
+
+        List of K ints, or `None` if gradients are not true gradients, early
+        or late.
+        """
+        return [0] * self.num_modules
+
+    @property
+    def queues(self):
+        """The `ReplayQueue`s of each module, K lists; known after a step."""
+        return [[] for _ in self.modules]
+
+    def check_data(self, x):
+        """Rejects batches that the method cannot train on (hook).
+
+        Args:
+            x: nest of tensors, the input of the first module.
+
+        Raises:
+            ValueError: in one line, what was expected and received.
+        """
+
+    def adjust_optimizer(self, k, optimizer, given):
+        """Adjusts the optimizer of one module (hook).
+
+        Args:
+            k: int, the number of the module, from 0.
+            optimizer: the module's `keras.optimizers.Optimizer`, a copy.
+            given: the optimizer passed to `compile`.
+        """
+
+    def make_state(self):
+        """Creates fresh state, such as replay queues (hook).
+
+        Called before the first training step after `compile`, when the
+        modules are built.
+        """
+
+    def state_variables(self):
+        """Returns the variables created by `make_state` (hook).
+
+        Returns:
+            List of variables, always in the same order.
+        """
+        return []
+
+    def make_functions(self):
+        """Creates the functions that `train_steps` calls (hook).
+
+        Called after `make_state`, and again for batches of a new kind.
+        """
+
+    def next_rates(self):
+        """Returns what an iteration needs of the coming learning rates (hook).
+
+        Called once for each iteration, before γ_t is taken.
+
+        Returns:
+            Any object, for `train_steps`.
+        """
+        return None
+
+    def rates_of(self, k, learning_rate):
+        """Returns the learning rates of one module (hook).
+
+        Args:
+            k: int, the number of the module, from 0.
+            learning_rate: list of scalar tensors, the rates common to all
+                modules, for each optimizer inside the given one.
+
+        Returns:
+            List like `learning_rate`.
+        """
+        del k
+        return learning_rate
+
+    def train_steps(self, batches, rates, age):
+        """Runs a few iterations; traced into one graph (hook).
+
+        Args:
+            batches: list of `(x, y, sample_weight)`, one for each iteration.
+            rates: list of tuples `(learning_rate, ahead)`, one for each: γ_t,
+                as for `rates_of`, and what `next_rates` returned.
+            age: int, the number of previous iterations, at most
+                `num_warmup_steps`.
+
+        Yields:
+            For each iteration a tuple `(gradients, played)`: list of K lists of
+            tensors, g_k, or `None` for a module that is not to be updated; and
+            `recording.Played`, or `None` if the method has none. The modules
+            are updated before the generator resumes.
+        """
+        raise NotImplementedError
+
+    def build(self, x):
+        """Builds the modules, unless they are built already.
+
+        Args:
+            x: nest of `keras.KerasTensor` or tensors, the input of the first.
+        """
+        self.chain = chain.build(self.modules, x)
+
+    def make_learning_functions(self):
+        """Creates the functions that all methods share."""
+        self._uses_xla = [False] * self.num_modules
+        if self.model.xla_per_module and not self.model.run_eagerly:
+            self._uses_xla = choose_xla(self.modules)
+        # Gradients and update are two functions on purpose. In one, the update
+        # of a weight can overtake the computation of e_k, which reads it:
+        # TensorFlow's dependency optimizer assumes that the IdentityN through
+        # which Keras passes all gradients orders the two, drops the control
+        # edge between them, and then splits the IdentityN.
+        last = self.modules[-1]
+        self._learn = DeviceFunction(
+            self._learn_batch, last.device, self._uses_xla[-1],
+            self.model.run_eagerly, self.num_modules - 1,
+        )
+        # Separate, since nothing waits for it and XLA cannot compile all
+        # metrics.
+        self._count = DeviceFunction(
+            self._count_batch, last.device, run_eagerly=self.model.run_eagerly
+        )
+
+    def learn(self, x, y, sample_weight, losses_below, *rates):
+        """Runs the last module's part of an iteration, shared by all methods.
+
+        Forward pass, loss, backward pass and metrics.
+
+        Args:
+            x: `Features`, h_{K-1}.
+            y: nest of tensors, the labels.
+            sample_weight: nest of tensors or `None`.
+            losses_below: list of scalar tensors, the losses of the layers of
+                the other modules, which are reported but not differentiated.
+            *rates: the learning rates with which the last module looks ahead,
+                if it does: see `fr_keras.delays.look_ahead.LookAhead.replay`.
+
+        Returns:
+            Tuple `(gradients, sent, state)`: g_K, a list of tensors; e_K, the
+            `ErrorGradient` of `x`; and the updated state, as returned by
+            `Module.commit`.
+        """
+        gradients, sent, outputs, losses, state = self._learn(
+            x, y, sample_weight, *rates
+        )
+        self.count(losses + losses_below, y, outputs, sample_weight)
+        return gradients, self.modules[-1].sent(sent), state
+
+    def _learn_batch(self, x, y, sample_weight, *rates):
+        *learned, moved = self.differentiate_loss(
+            x, y, sample_weight, (), *rates
+        )
+        return *learned, self.modules[-1].commit(moved)
+
+    def differentiate_loss(self, x, y, sample_weight, state=(), *rates):
+        """Runs the last module forward and backward, without changing state.
+
+        Args:
+            x: `Features`, h_{K-1}.
+            y: nest of tensors, the labels.
+            sample_weight: nest of tensors or `None`.
+            state: as for `fr_keras.engine.forward_backward.record`.
+            *rates: as for `learn`.
+
+        Returns:
+            Tuple `(gradients, sent, outputs, losses, moved)`: as returned by
+            `Module.backward` and `Module.forward`, with the loss of `compile`
+            as the first of the losses.
+        """
+        module = self.modules[-1]
+        with tf.GradientTape() as tape:
+            module.watch(tape, x)
+            outputs, losses, moved = module.forward(
+                x, zip(module.replayed_state, state),
+                functools.partial(module.look_ahead.replay, *rates)
+                if rates else None,
+            )
+            losses = self.model.objective.losses(
+                y, module.packed(outputs), sample_weight, losses
+            )
+        gradients, sent = module.backward(tape, x, losses)
+        return gradients, sent, outputs, losses, moved
+
+    def count(self, losses, y, outputs, sample_weight):
+        """Adds a batch to the reported loss and to the metrics.
+
+        Args:
+            losses: list of scalar tensors, all losses.
+            y: nest of tensors, the labels.
+            outputs: `Features`, h_K.
+            sample_weight: nest of tensors or `None`.
+        """
+        self._count(losses, y, outputs, sample_weight)
+
+    def _count_batch(self, losses, y, outputs, sample_weight):
+        y_pred = self.modules[-1].packed(outputs)
+        self.model.objective.count(losses, y, y_pred, sample_weight)
+
+    def on_devices(self, functions):
+        """Wraps functions of the modules to run on the modules' devices.
+
+        Args:
+            functions: iterable of callables on nests of tensors, one for each
+                module, starting with the first.
+
+        Returns:
+            List of `DeviceFunction`s.
+        """
+        return [
+            DeviceFunction(
+                function, device, uses_xla, self.model.run_eagerly, k
+            )
+            for k, (function, device, uses_xla) in enumerate(
+                zip(functions, self.devices, self._uses_xla)
+            )
+        ]
+
+    def forward_functions(self, functions):
+        """Wraps forward passes of the modules to run between boundaries.
+
+        Args:
+            functions: as for `on_devices`.
+
+        Returns:
+            List of `fr_keras.engine.boundaries.ForwardFunction`s.
+        """
+        return list(map(
+            ForwardFunction, self.modules, self.on_devices(functions)
+        ))
+
+    def backward_functions(self, functions):
+        """Wraps backward passes of the modules to run between boundaries.
+
+        Args:
+            functions: as for `on_devices`.
+
+        Returns:
+            List of `fr_keras.engine.boundaries.BackwardFunction`s.
+        """
+        return list(map(
+            BackwardFunction, self.modules, self.on_devices(functions)
+        ))

@@ -1,0 +1,304 @@
+"""Training from one `compile` to the next: batches, graphs, iterations."""
+
+import functools
+
+import keras
+import tensorflow as tf
+
+from fr_keras.algorithms.updates import Updates
+from fr_keras.batches import labels
+from fr_keras.batches.batch_spec import BatchSpec, standardize_batch
+from fr_keras.batches.reading import draw_up_to
+from fr_keras.engine import chain, clock, placement, private
+from fr_keras.engine.user_warnings import warn
+
+
+class TrainingRun:
+    """Trains the pipelines of a model since `compile`.
+
+    Calls run several iterations in one graph, which is traced anew for each
+    number of iterations, during warm-up, and for batches of a new kind.
+
+    Args:
+        model: `fr_keras.algorithms.base.Algorithm`, compiled.
+
+    Attributes:
+        batch_spec: `BatchSpec` of the batches seen so far, or `None`.
+        iterations: `tf.Variable`, the number of iterations so far, or `None`
+            before the first batch.
+        graph: `tf.Graph` of the last call, or `None`.
+    """
+
+    def __init__(self, model):
+        self._model = model
+        self._pipelines = model.pipelines
+        self.batch_spec = None
+        self.iterations = None
+        self.graph = None
+
+    @property
+    def num_iterations(self):
+        """int, the number of iterations since `compile`."""
+        return 0 if self.iterations is None else int(self.iterations)
+
+    @property
+    def traces(self):
+        """int, the number of graphs for the present kind of batches."""
+        return self._trace.cache_info().currsize
+
+    def state_variables(self):
+        """Returns what training keeps besides weights and optimizers.
+
+        Returns:
+            List of variables, always in the same order.
+        """
+        return [self.iterations, *(
+            variable for pipeline in self._pipelines
+            for variable in pipeline.state_variables()
+        )]
+
+    def __call__(self, iterator):
+        """Runs up to `steps_per_execution` iterations.
+
+        Args:
+            iterator: iterator over batches.
+
+        Returns:
+            dict of logs.
+
+        Raises:
+            StopIteration: at the end of the iterator.
+        """
+        batches = [
+            standardize_batch(batch)
+            for batch in draw_up_to(self._model.steps_per_execution, iterator)
+        ]
+        if not batches:
+            raise StopIteration
+        for x, _, _ in batches:
+            self._pipelines[0].check_data(x)
+        self._prepare_for(batches)
+        recorders = self._model.recorders
+        wanted = tuple(r.begin(len(batches)) for r in recorders)
+        if not any(wanted):
+            wanted = ()  # The same trace as without recorders.
+        if self._model.run_eagerly:
+            run = functools.partial(
+                self._train_on_batches, batches, self._age(), wanted
+            )
+        else:
+            tensors = [t for b in batches for t in self.batch_spec.flatten(b)]
+            trace = self._trace(len(batches), self._age(), wanted)
+            self.graph = trace.graph
+            run = functools.partial(trace, *tensors)
+        logs, selected = self._counted(run, batches)
+        for i, recorder in enumerate(recorders):
+            recorder.end(batches, selected[i] if wanted else None)
+        return logs
+
+    def _age(self):
+        """The number of iterations so far, as far as graphs depend on it."""
+        return min(self.num_iterations, self._pipelines[0].num_warmup_steps)
+
+    def _counted(self, run, batches):
+        """Runs iterations and counts them if all succeed.
+
+        Args:
+            run: callable without arguments, which trains on `batches`.
+            batches: list of tuples `(x, y, sample_weight)`.
+
+        Returns:
+            The result of `run`.
+        """
+        try:
+            result = run()
+            # Not in the graph, where it would not wait for plays and queues.
+            self.iterations.assign_add(len(batches))
+        except BaseException as error:
+            cause = error
+            if isinstance(error, tf.errors.CancelledError):
+                cause = self._find_cause(batches) or error
+            if not labels.are_wrong(cause):
+                # Some queues may have moved and others not: refill them.
+                self.iterations.assign(0)
+            if cause is error:
+                raise
+            raise cause from error
+        return result
+
+    def _find_cause(self, batches):
+        """Finds the error that caused a function to be cancelled, or `None`.
+
+        When a function fails on one device, functions that wait for it on
+        others are cancelled, and TensorFlow may report nothing else. So the
+        work is repeated, one module after the other, without changing state.
+        """
+        # A lost worker would not respond to this either.
+        if not all(map(placement.is_here, self._model.devices)):
+            return None
+        modules = self._pipelines[0].modules
+        objective = self._model.objective
+        try:
+            for x, y, sample_weight in batches:
+                features = modules[0].standardize(x)
+                for module in modules:
+                    made, of_layers, _ = module.forward(module.used(features))
+                    features = module.output(features, made)
+                y_pred = modules[-1].packed(features)
+                with tf.device(modules[-1].device):
+                    labels.check(self._model.loss, y, y_pred)
+                    with objective.fits(y, y_pred), keras.StatelessScope():
+                        losses = objective.losses(
+                            y, y_pred, sample_weight, of_layers
+                        )
+                        objective.count_losses(losses, y_pred)
+                        self._model.compute_metrics(
+                            None, y, y_pred, sample_weight
+                        )
+        except Exception as error:
+            return error
+        return None
+
+    def prepare(self, spec, batch=None):
+        """Builds everything that training on some kind of batches needs.
+
+        Args:
+            spec: `BatchSpec`.
+            batch: a batch of this kind, needed to run eagerly.
+        """
+        model = self._model
+        self.batch_spec = spec
+        self._trace = functools.cache(self._make_trace)
+        x, y, sample_weight = symbols = (
+            batch if model.run_eagerly else spec.symbols()
+        )
+        for pipeline in self._pipelines:
+            pipeline.batch_spec = spec
+            pipeline.build(x)
+        model.build_optimizer()
+        if not model.trainable_variables:
+            warn("The model has no trainable weights.")
+        if not model.run_eagerly:
+            outputs = self._pipelines[0].chain.outputs
+            with tf.device(model.devices[-1]):
+                model.objective.check(y, outputs, sample_weight)
+                with model.objective.fits(y, outputs):
+                    private.build_for(model, symbols)
+        is_first = self.iterations is None
+        if is_first:
+            with tf.device("CPU:0"):
+                self.iterations = tf.Variable(
+                    0, dtype=tf.int64, trainable=False
+                )
+        for pipeline in self._pipelines:
+            if is_first:
+                pipeline.make_state()
+            pipeline.make_learning_functions()
+            pipeline.make_functions()
+        self._update = Updates(self._pipelines)
+
+    def forget_batches(self):
+        """Makes the next batch count as one of a new kind."""
+        self.batch_spec = None
+
+    def _prepare_for(self, batches):
+        """Rebuilds everything that depends on the kind of batches, if new."""
+        spec = self.batch_spec
+        for batch in batches:
+            if spec is not None and spec.covers(batch):
+                continue
+            alone = BatchSpec(batch)
+            if spec is not None:
+                # Dimensions left open in the union can hide errors in this.
+                self._check_batch(alone)
+            spec = alone if spec is None else spec.union(batch)
+        if spec is self.batch_spec:
+            return
+        try:
+            self.prepare(spec, batches[0])
+        except Exception:
+            self.batch_spec = None  # The next batch is checked again.
+            raise
+
+    def _check_batch(self, spec):
+        """Checks that modules and loss accept batches of another kind."""
+        if self._model.run_eagerly:
+            return  # Errors show at once.
+        x, y, sample_weight = spec.symbols()
+        self.batch_spec = None  # Modules are rebuilt for this kind.
+        outputs = chain.build(self._pipelines[0].modules, x).outputs
+        self._model.objective.check(y, outputs, sample_weight)
+
+    def _make_trace(self, num_steps, age, wanted):
+        """Traces `num_steps` iterations on tensors of any batch size."""
+
+        def run(*tensors):
+            tensors = iter(tensors)
+            batches = [self.batch_spec.pack(tensors) for _ in range(num_steps)]
+            return self._train_on_batches(batches, age, wanted)
+
+        specs = self.batch_spec.tensor_specs() * num_steps
+        return tf.function(run, autograph=False).get_concrete_function(*specs)
+
+    def _train_on_batches(self, batches, age, wanted):
+        model = self._model
+        outputs = self._pipelines[0].chain.outputs
+        with tf.device(model.devices[-1]):  # Labels go there anyway.
+            checks = [
+                labels.check(model.loss, y, outputs) for _, y, _ in batches
+            ]
+        # Checked before any change: wrong labels leave the model as it was.
+        with tf.control_dependencies([c for c in checks if c is not None]):
+            with clock.running(any(s and s.timed for s in wanted)) as calls:
+                plays = self._iterate(batches, age)
+        selected = [
+            None if selection is None else selection(plays, calls)
+            for selection in wanted
+        ]
+        with tf.device(model.devices[-1]):
+            return model.get_metrics_result(), selected
+
+    def _iterate(self, batches, age):
+        """Runs iterations; returns a list with what was played in each."""
+        (pipeline,) = self._pipelines
+        rates, of_modules = [], []
+        for _ in batches:
+            ahead = pipeline.next_rates()
+            learning_rate = self._model.optimizer.next_learning_rate()
+            rates.append((learning_rate, ahead))
+            of_modules.append(self._rates_of_modules(learning_rate))
+        steps = pipeline.train_steps(batches, rates, age)
+        plays = []
+        for (gradients, played), learning_rates in zip(steps, of_modules):
+            self._update([gradients], learning_rates)
+            plays.append(played)
+        return plays
+
+    def _rates_of_modules(self, learning_rate):
+        (pipeline,) = self._pipelines
+        return [
+            pipeline.rates_of(k, learning_rate)
+            for k in range(pipeline.num_modules)
+        ]
+
+    def drain(self):
+        """Lets late modules learn from the batches that their queues hold.
+
+        Further training starts with empty queues.
+        """
+        age = self._age()
+        if not age:
+            return
+        run = self._drain
+        if not self._model.run_eagerly:
+            run = tf.function(run, autograph=False)
+        run(age)
+        self.iterations.assign(0)
+
+    def _drain(self, age):
+        learning_rates = self._rates_of_modules(
+            self._model.optimizer.learning_rates()
+        )
+        (pipeline,) = self._pipelines
+        for gradients in pipeline.drain_steps(age):
+            self._update([gradients], learning_rates)

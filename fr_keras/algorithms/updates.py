@@ -1,0 +1,31 @@
+"""The updates of modules, at the end of an iteration."""
+
+
+class Updates:
+    """Updates the modules of pipelines, each by its own optimizer.
+
+    Args:
+        pipelines: list of `fr_keras.algorithms.pipeline.Pipeline`s.
+    """
+
+    def __init__(self, pipelines):
+        (pipeline,) = pipelines
+        self._update = pipeline.on_devices(
+            module.update for module in pipeline.modules
+        )
+
+    def __call__(self, gradients, learning_rates):
+        """Updates each module on its device.
+
+        Args:
+            gradients: for each pipeline a list of K lists of tensors, g_k;
+                `None` for a module that is not to be updated.
+            learning_rates: for each module its rates, as returned by
+                `Pipeline.rates_of`.
+        """
+        (of_pipeline,) = gradients
+        for update, of_module, rates in zip(
+            self._update, of_pipeline, learning_rates
+        ):
+            if of_module is not None:
+                update(of_module, rates)
