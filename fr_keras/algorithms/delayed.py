@@ -121,6 +121,11 @@ class DelayedPipeline(Pipeline):
     def delays(self):
         return list(reversed(range(self.num_modules)))
 
+    def has_gradient(self, k, age, i):
+        if i >= self.delays[k]:
+            return True
+        return age + i >= self.delays[k]
+
     def make_state(self):
         policy = self.model.policy
         for module, delay in zip(self.modules, self.delays):

@@ -6,7 +6,8 @@ import keras
 import tensorflow as tf
 
 from fr_keras.algorithms.delayed import DelayedAlgorithm, DelayedPipeline
-from fr_keras.engine import replayable
+from fr_keras.engine import nests, placement, replayable
+from fr_keras.engine.features import ErrorGradient
 from fr_keras.engine.forward_backward import record
 from fr_keras.engine.playing import play, replay
 from fr_keras.engine.recording import Played
@@ -69,55 +70,71 @@ class FeaturesReplayPipeline(DelayedPipeline):
 
     def train_steps(self, batches, rates, age):
         queues, deltas = self._load(age)
-        for t, (batch, (_, ahead)) in enumerate(zip(batches, rates), age):
-            gradients, sent, played = self._iteration(
-                t, batch, ahead, queues, deltas
-            )
-            yield gradients, played  # 4. Update.
-            deltas = self.sent_down(sent)  # 5. Send.
-        self._store(queues, deltas)
+        for i, (batch, (_, ahead)) in enumerate(zip(batches, rates)):
+            (x, y, sample_weight), (play_ahead, replay_ahead) = batch, ahead
+            features, losses = [self.modules[0].standardize(x)], []
+            gradients, sent = ([None] * self.num_modules for _ in range(2))
+            played = Played()
 
-    def _iteration(self, t, batch, ahead, queues, deltas):
-        """Runs the first steps of iteration t, as the class docs number them.
-
-        Args:
-            t: int, the number of the iteration, or any number past warm-up.
-            batch: tuple `(x, y, sample_weight)`.
-            ahead: as returned by `rates_ahead`.
-            queues: list of deques, one for each module but the last; the
-                current input is added, the replayed one removed.
-            deltas: list of `ErrorGradient`s, δ_k^t, of these modules.
-
-        Returns:
-            Tuple `(gradients, sent, played)`: g_k, a list of K lists of
-            tensors; e_k, a list of K `ErrorGradient`s, both `None` where there
-            is no δ_k yet; and `Played`.
-        """
-        (x, y, sample_weight), (play_ahead, replay_ahead) = batch, ahead
-        features, losses = [self.modules[0].standardize(x)], []
-        gradients, sent = ([None] * self.num_modules for _ in range(2))
-        played = Played()
-
-        for k in self._late:  # 1. Play.
-            output, kept, own_losses, state = self._play[k](
-                features[k], *play_ahead[k]
-            )
-            queues[k].append(kept)
-            features.append(output)
-            losses.extend(own_losses)
-            played.add(self.modules[k].made(output), state)
-        for k in self._late:  # 2. Replay. 3. Backward.
-            if self._has_delta(k, t):
+            for k in self._late:  # 1. Play.
+                output, kept, own_losses, state = self._play[k](
+                    features[k], *play_ahead[k]
+                )
+                queues[k].append(kept)
+                features.append(output)
+                losses.extend(own_losses)
+                played.add(self.modules[k].made(output), state)
+            if i == 0:
+                self._fill(age, len(batches), features, queues, deltas)
+            for k in self._late:  # 2. Replay. 3. Backward.
+                if self.has_gradient(k, age, i) is False:
+                    continue
                 # Others wait for this module's play, none for its replay.
                 with tf.control_dependencies(played.made[k].tensors):
                     gradients[k], sent[k] = self._replay[k](
                         queues[k].popleft(), deltas[k], *replay_ahead[k]
                     )
-        gradients[-1], sent[-1], state = self.learn(
-            features[-1], y, sample_weight, losses, *replay_ahead[-1]
-        )
-        played.add(None, state)
-        return gradients, sent, played
+            gradients[-1], sent[-1], state = self.learn(
+                features[-1], y, sample_weight, losses, *replay_ahead[-1]
+            )
+            played.add(None, state)
+            yield gradients, played  # 4. Update.
+            deltas = self.sent_down(sent)  # 5. Send.
+        self._store(queues, deltas)
+
+    def _fill(self, age, num_steps, features, queues, deltas):
+        """Fills queues in warm-up, so that all graphs are alike.
+
+        The first mini-batch of a call, with zero for its δ, stands in for
+        those before the first one. What modules compute from it is not used:
+        see `has_gradient`.
+
+        Args:
+            age: scalar tensor, the number of iterations before this call; an
+                int if run eagerly, which needs no graph.
+            num_steps: int, the number of iterations in this call.
+            features: list of K `Features`, h_{k-1} of the first iteration.
+            queues: list of deques, which have the first iteration's input.
+            deltas: list of `ErrorGradient`s, changed in place.
+        """
+        if self.model.run_eagerly:
+            return
+        scale = self.modules[-1].loss_scale
+        for k, delay in zip(self._late, self.delays):
+            choose = functools.partial(_choose, self.devices[k])
+            with tf.device(placement.this_host()):
+                have_arrived = [age + j >= delay for j in range(delay)]
+            for j, has_arrived in enumerate(have_arrived[:num_steps]):
+                queues[k][j] = choose(
+                    has_arrived, queues[k][j], queues[k][-1]
+                )
+            zero = ErrorGradient([
+                None if delta is None else tf.zeros_like(tensor)
+                for tensor, delta in zip(
+                    features[k + 1].tensors, deltas[k].tensors
+                )
+            ], scale)
+            deltas[k] = choose(have_arrived[0], deltas[k], zero)
 
     def drain_steps(self, age):
         """Lets modules learn from all that their queues hold; as `train_steps`.
@@ -145,17 +162,18 @@ class FeaturesReplayPipeline(DelayedPipeline):
         """The numbers, from 0, of the modules whose gradients are late."""
         return range(self.num_modules - 1)
 
-    def _has_delta(self, k, t):
-        """Whether the first δ has arrived at module k (from 0) at step t."""
-        return t >= self.num_modules - 1 - k
-
     def _load(self, age):
-        """Loads the inputs and δ_k kept after `age` iterations."""
+        """Loads the inputs and δ_k kept after `age` iterations.
+
+        If `age` is a tensor, all there will ever be.
+        """
+        known = self.num_modules if tf.is_tensor(age) else age
         return [
-            queue.load(min(age, queue.length)) for queue in self._replay_queues
+            queue.load(min(known, queue.length))
+            for queue in self._replay_queues
         ], [
-            self._deltas[k].load(1)[0] if self._has_delta(k, age) else None
-            for k in self._late
+            self._deltas[k].load(1)[0]
+            if self.has_gradient(k, known, 0) else None for k in self._late
         ]
 
     def _store(self, queues, deltas):
@@ -198,6 +216,15 @@ class FeaturesReplayPipeline(DelayedPipeline):
             queue.load(queue.length)[0],
             self.modules[k].rescaled(delta),
         )
+
+
+def _choose(device, condition, a, b):
+    """Returns one of two like nests of tensors, on a device."""
+    with tf.device(device):
+        chosen = tf.cond(
+            condition, lambda: nests.flatten(a), lambda: nests.flatten(b)
+        )
+    return nests.pack(a, chosen)
 
 
 @keras.saving.register_keras_serializable("fr_keras")

@@ -132,6 +132,20 @@ class Pipeline:
         del k
         return learning_rate
 
+    def has_gradient(self, k, age, i):
+        """Whether a module has a gradient to be updated with (hook).
+
+        Args:
+            k: int, the number of the module, from 0.
+            age: as for `train_steps`.
+            i: int, the number of the iteration in its call, from 0.
+
+        Returns:
+            bool, or scalar bool tensor if it depends on `age`.
+        """
+        del k, age, i
+        return True
+
     def train_steps(self, batches, rates, age):
         """Runs a few iterations; traced into one graph (hook).
 
@@ -139,14 +153,14 @@ class Pipeline:
             batches: list of `(x, y, sample_weight)`, one for each iteration.
             rates: list of tuples `(learning_rate, ahead)`, one for each: γ_t,
                 as for `rates_of`, and what `next_rates` returned.
-            age: int, the number of previous iterations, at most
-                `num_warmup_steps`.
+            age: scalar tensor, the number of previous iterations since
+                `compile`; an int if run eagerly.
 
         Yields:
             For each iteration a tuple `(gradients, played)`: list of K lists of
             tensors, g_k, or `None` for a module that is not to be updated; and
             `recording.Played`, or `None` if the method has none. The modules
-            are updated before the generator resumes.
+            that have a gradient are updated before the generator resumes.
         """
         raise NotImplementedError
 

@@ -1,6 +1,7 @@
 """Training from one `compile` to the next: batches, graphs, iterations."""
 
 import functools
+import itertools
 
 import keras
 import tensorflow as tf
@@ -17,7 +18,7 @@ class TrainingRun:
     """Trains the pipelines of a model since `compile`.
 
     Calls run several iterations in one graph, which is traced anew for each
-    number of iterations, during warm-up, and for batches of a new kind.
+    number of iterations, and for batches of a new kind.
 
     Args:
         model: `fr_keras.algorithms.base.Algorithm`, compiled.
@@ -84,21 +85,17 @@ class TrainingRun:
             wanted = ()  # The same trace as without recorders.
         if self._model.run_eagerly:
             run = functools.partial(
-                self._train_on_batches, batches, self._age(), wanted
+                self._train_on_batches, batches, self.num_iterations, wanted
             )
         else:
             tensors = [t for b in batches for t in self.batch_spec.flatten(b)]
-            trace = self._trace(len(batches), self._age(), wanted)
+            trace = self._trace(len(batches), wanted)
             self.graph = trace.graph
             run = functools.partial(trace, *tensors)
         logs, selected = self._counted(run, batches)
         for i, recorder in enumerate(recorders):
             recorder.end(batches, selected[i] if wanted else None)
         return logs
-
-    def _age(self):
-        """The number of iterations so far, as far as graphs depend on it."""
-        return min(self.num_iterations, self._pipelines[0].num_warmup_steps)
 
     def _counted(self, run, batches):
         """Runs iterations and counts them if all succeed.
@@ -229,12 +226,14 @@ class TrainingRun:
         outputs = chain.build(self._pipelines[0].modules, x).outputs
         self._model.objective.check(y, outputs, sample_weight)
 
-    def _make_trace(self, num_steps, age, wanted):
+    def _make_trace(self, num_steps, wanted):
         """Traces `num_steps` iterations on tensors of any batch size."""
 
         def run(*tensors):
             tensors = iter(tensors)
             batches = [self.batch_spec.pack(tensors) for _ in range(num_steps)]
+            with tf.device(placement.this_host()):
+                age = tf.identity(self.iterations)
             return self._train_on_batches(batches, age, wanted)
 
         specs = self.batch_spec.tensor_specs() * num_steps
@@ -269,8 +268,15 @@ class TrainingRun:
             of_modules.append(self._rates_of_modules(learning_rate))
         steps = pipeline.train_steps(batches, rates, age)
         plays = []
-        for (gradients, played), learning_rates in zip(steps, of_modules):
-            self._update([gradients], learning_rates)
+        for i, ((gradients, played), learning_rates) in enumerate(
+            zip(steps, of_modules)
+        ):
+            with tf.device(placement.this_host()):
+                due = [
+                    pipeline.has_gradient(k, age, i)
+                    for k in range(pipeline.num_modules)
+                ]
+            self._update([gradients], learning_rates, due)
             plays.append(played)
         return plays
 
@@ -286,7 +292,7 @@ class TrainingRun:
 
         Further training starts with empty queues.
         """
-        age = self._age()
+        age = self.num_iterations
         if not age:
             return
         run = self._drain
@@ -301,4 +307,4 @@ class TrainingRun:
         )
         (pipeline,) = self._pipelines
         for gradients in pipeline.drain_steps(age):
-            self._update([gradients], learning_rates)
+            self._update([gradients], learning_rates, itertools.repeat(True))

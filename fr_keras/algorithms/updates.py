@@ -14,7 +14,7 @@ class Updates:
             module.update for module in pipeline.modules
         )
 
-    def __call__(self, gradients, learning_rates):
+    def __call__(self, gradients, learning_rates, due):
         """Updates each module on its device.
 
         Args:
@@ -22,10 +22,12 @@ class Updates:
                 `None` for a module that is not to be updated.
             learning_rates: for each module its rates, as returned by
                 `Pipeline.rates_of`.
+            due: for each module whether to update it, a bool or scalar bool
+                tensor.
         """
         (of_pipeline,) = gradients
-        for update, of_module, rates in zip(
-            self._update, of_pipeline, learning_rates
+        for update, *of_module in zip(
+            self._update, of_pipeline, learning_rates, due
         ):
-            if of_module is not None:
-                update(of_module, rates)
+            if of_module[0] is not None:
+                update(*of_module)

@@ -252,12 +252,13 @@ class Module(WiredSubmodel):
             ]
         return gradients, ErrorGradient(sent, scale)
 
-    def update(self, gradients, learning_rate):
+    def update(self, gradients, learning_rate, is_due=True):
         """Applies one step of the module's optimizer.
 
         Args:
             gradients: list of tensors, g_k, as `backward` returns it.
             learning_rate: γ_t, from `ModuleOptimizers.next_learning_rate`.
+            is_due: bool or scalar bool tensor, whether to update at all.
 
         Returns:
             Scalar tensor, the number of updates of the module so far.
@@ -266,13 +267,19 @@ class Module(WiredSubmodel):
         # their output is only compared; it does depend on other modules'.
         if all(gradient is None for gradient in gradients):
             return tf.convert_to_tensor(self.optimizer.iterations)
-        with tf.device(self.device):
+        def step():
             set_learning_rate(self.optimizer, learning_rate)
             # An optimizer with a dynamic scale handles overflow itself.
             if self.guard is None or hasattr(self.optimizer, "dynamic_scale"):
                 self._apply(gradients)
             else:
                 self.guard(gradients, lambda: self._apply(gradients))
+
+        with tf.device(self.device):
+            if is_due is True:
+                step()
+            else:
+                tf.cond(is_due, step, lambda: None)
             return tf.convert_to_tensor(self.optimizer.iterations)
 
     def _apply(self, gradients):
