@@ -92,6 +92,27 @@ def test_other_batch_sizes_are_covered(first, second):
         assert spec.union(batch) is spec
 
 
+@pytest.mark.parametrize("kind", [
+    (zeros(8, 3), zeros(8), None), {"a": zeros(8, 3), "b": [zeros(8)]},
+])
+def test_what_was_covered_before_hides_nothing_else(kind):
+    """Signatures of batches are remembered, with all that differs."""
+    spec = BatchSpec(kind)
+    assert spec.covers(kind) and spec.covers(kind)
+    for other in (
+        tf.nest.map_structure(lambda leaf: None, kind),
+        tf.nest.map_structure(
+            lambda leaf: leaf if leaf is None else tf.cast(leaf, tf.int32), kind
+        ),
+        tf.nest.map_structure(
+            lambda leaf: leaf if leaf is None else leaf[..., None], kind
+        ),
+        [kind], (kind,), {"a": kind},
+        list(kind.values()) if isinstance(kind, dict) else list(kind),
+    ):
+        assert not spec.covers(other)
+
+
 def shapes(spec):
     return [leaf.shape.as_list() for leaf in spec.tensor_specs()]
 

@@ -1,49 +1,58 @@
-"""How datasets are read."""
+"""Drawing of batches from iterators."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
-from fr_keras.batches.reading import Reading
-from tests.small_net import compiled
+from fr_keras.batches.reading import draw_up_to
+
+X = np.arange(14, dtype="float32").reshape(7, 2)
+Y = np.arange(7)
+DATASETS = {
+    "tensors": (X, Y),
+    "one tensor": (X,),
+    "nested": ({"a": X, "b": (X, Y)}, Y),
+    "ragged": (tf.RaggedTensor.from_row_lengths(Y, [1] * 7), Y),
+    "not in a tuple": X,
+}
 
 
-def autotune(dataset):
-    read = Reading().experimental_distribute_dataset(dataset)
-    return read.options().autotune.enabled
+def flat(nest):
+    return [
+        np.asarray(tensor)
+        for tensor in tf.nest.flatten(nest, expand_composites=True)
+    ]
 
 
-def test_autotuner_is_off_unless_asked_for():
-    dataset = tf.data.Dataset.range(3)
-    assert autotune(dataset) is False
-    for enabled in (True, False):
-        options = tf.data.Options()
-        options.autotune.enabled = enabled
-        assert autotune(dataset.with_options(options)) is enabled
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("kind", DATASETS)
+def test_draws_what_iterating_gives(kind, count):
+    dataset = tf.data.Dataset.from_tensor_slices(DATASETS[kind]).batch(2)
+    iterator, drawn = iter(dataset), []
+    while found := draw_up_to(count, iterator):
+        assert len(found) == min(count, 4 - len(drawn))
+        drawn.extend(found)
+    expected = list(dataset)
+    assert len(drawn) == len(expected) == 4
+    tf.nest.assert_same_structure(drawn[0], expected[0])
+    for ours, theirs in zip(drawn, expected):
+        for a, b in zip(flat(ours), flat(theirs), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
-def test_other_options_are_kept():
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = 3
-    dataset = Reading().experimental_distribute_dataset(
-        tf.data.Dataset.range(3).with_options(options)
+def test_shapes_are_those_of_the_batch():
+    dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)
+    shapes = [x.shape for x, _ in draw_up_to(3, iter(dataset))]
+    assert shapes == [[4, 2], [3, 2]]
+
+
+def test_iterators_that_are_not_of_tensorflow():
+    assert draw_up_to(3, iter([1, 2])) == [1, 2]
+
+
+def test_errors_of_the_dataset_are_raised():
+    dataset = tf.data.Dataset.from_tensor_slices((X, Y)).map(
+        lambda x, y: (tf.debugging.check_numerics(x / 0.0, "broken"), y)
     )
-    assert dataset.options().threading.private_threadpool_size == 3
-    assert list(dataset.as_numpy_iterator()) == [0, 1, 2]
-
-
-def test_all_is_read_like_that(monkeypatch):
-    """Arrays and datasets; in `fit`, validation, `evaluate`, `predict`."""
-    seen = []
-    read = Reading.experimental_distribute_dataset
-    monkeypatch.setattr(
-        Reading, "experimental_distribute_dataset",
-        lambda self, dataset: seen.append(read(self, dataset)) or seen[-1],
-    )
-    model = compiled()
-    x = np.ones([8, *model.modules[0].input_shape[1:]], "float32")
-    y = model.predict(x, verbose=0)
-    dataset = tf.data.Dataset.from_tensors((x, y))
-    model.fit(x, y, validation_data=dataset, verbose=0)
-    model.evaluate(x, y, verbose=0)
-    assert len(seen) == 4
-    assert {dataset.options().autotune.enabled for dataset in seen} == {False}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="broken"):
+        draw_up_to(2, iter(dataset))

@@ -31,6 +31,11 @@ def standardize_batch(batch):
         return tf.convert_to_tensor(leaf)
 
     batch = keras.utils.unpack_x_y_sample_weight(batch)
+    if all(
+        leaf is None or isinstance(leaf, tf.Tensor)
+        for leaf in tf.nest.flatten(batch)
+    ):
+        return batch  # As usual, and quicker than mapping.
     return tf.nest.map_structure(to_tensor, batch)
 
 
@@ -44,6 +49,7 @@ class BatchSpec:
 
     def __init__(self, batch):
         self.structure = tf.nest.map_structure(_leaf_spec, batch)
+        self._covered = set()  # Signatures of batches, tried before.
 
     @classmethod
     def from_string(cls, text):
@@ -68,7 +74,13 @@ class BatchSpec:
 
     def covers(self, batch):
         """Whether a batch matches this spec."""
-        return self.union(batch) is self
+        signature = _signature(batch)
+        if signature in self._covered:
+            return True
+        is_covered = self.union(batch) is self
+        if is_covered and signature is not None:
+            self._covered.add(signature)
+        return is_covered
 
     def union(self, batch):
         """Returns a spec that covers both this kind of batches and `batch`.
@@ -135,6 +147,27 @@ class BatchSpec:
             else keras.KerasTensor(leaf.shape.as_list(), leaf.dtype.name),
             self.structure,
         )
+
+
+def _signature(nest):
+    """Returns what is alike for batches of one kind and size, to be hashed.
+
+    `None` where it is not known: for composite tensors.
+    """
+    if nest is None:
+        return ()
+    if isinstance(nest, tf.Tensor):
+        return nest.dtype, nest.shape
+    if type(nest) is dict:
+        parts = zip(nest, map(_signature, nest.values()))
+    elif type(nest) in (tuple, list):
+        parts = enumerate(map(_signature, nest))
+    else:
+        return None
+    parts = tuple(parts)
+    if any(part is None for _, part in parts):
+        return None
+    return type(nest), parts
 
 
 def _leaf_spec(leaf):

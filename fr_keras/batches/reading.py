@@ -108,15 +108,48 @@ def _read_there(data):
     return ReadThere(data)
 
 
-def draw(iterator):
-    """Returns the next element of an iterator, like `next`.
+def way_to_draw(iterator):
+    """Chooses how to draw the elements of an iterator.
 
-    At the end of a dataset on another machine, `next` would leave an error
-    behind that TensorFlow reports later.
+    Args:
+        iterator: iterator, of a dataset on any machine or any other.
+
+    Returns:
+        Callable like `next`.
     """
     resource = getattr(iterator, "_iterator_resource", None)
-    if resource is None or placement.is_here(resource.device):
-        return next(iterator)
+    if resource is None:
+        return next
+    if not placement.is_here(resource.device):
+        return _draw_there
+    specs = iterator.element_spec
+    if type(specs) is tuple and all(type(s) is tf.TensorSpec for s in specs):
+        return functools.partial(_draw_tensors, resource, specs)
+    return next
+
+
+def _draw_tensors(resource, specs, iterator):
+    """Returns the next element of an iterator over tuples of tensors.
+
+    Takes half of the time of `next`, which can draw elements of any kind.
+    """
+    del iterator  # Only its resource is needed.
+    try:
+        return tuple(tf.raw_ops.IteratorGetNext(
+            iterator=resource,
+            output_types=[spec.dtype for spec in specs],
+            output_shapes=[spec.shape for spec in specs],
+        ))
+    except tf.errors.OutOfRangeError:
+        raise StopIteration from None
+
+
+def _draw_there(iterator):
+    """Returns the next element of an iterator on another machine.
+
+    At the end of its dataset, `next` would leave an error behind that
+    TensorFlow reports later.
+    """
     element = iterator.get_next_as_optional()
     if not element.has_value():
         raise StopIteration
@@ -125,8 +158,9 @@ def draw(iterator):
 
 def draw_up_to(count, iterator):
     """Returns a list of an iterator's next elements, fewer at its end."""
+    draw_next = way_to_draw(iterator)
     drawn = []
     with contextlib.suppress(StopIteration):
         while len(drawn) < count:
-            drawn.append(draw(iterator))
+            drawn.append(draw_next(iterator))
     return drawn

@@ -3,7 +3,7 @@
 import collections
 import itertools
 
-from fr_keras.batches.reading import draw
+from fr_keras.batches.reading import way_to_draw
 from fr_keras.engine import private
 
 
@@ -110,12 +110,13 @@ class _CountedIterator:
     def __init__(self, counted, iterator):
         self._counted = counted
         self._iterator = iterator
+        self._draw = way_to_draw(iterator)
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        batch = draw(self._iterator)
+        batch = self._draw(self._iterator)
         self._counted.drawn += 1
         return batch
 
