@@ -132,7 +132,9 @@ def test_xla_inside_modules(algorithm):
     model, by_xla = models
     assert_same(values(by_xla), values(model), rtol=1e-4)
     assert by_xla.jit_compile is False  # Not the whole step for one device.
-    functions = [by_xla.pipeline._learn, *by_xla.training._update._update]
+    functions = [
+        by_xla.pipeline.learn._learn, *by_xla.training._update._update
+    ]
     for name in "play replay forward backward predict compare".split():
         functions += getattr(by_xla, f"_{name}", [])
     assert all(traced(f)._jit_compile for f in functions)

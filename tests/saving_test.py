@@ -134,7 +134,7 @@ def test_loaded_model_is_compiled_alike(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     loaded.fit(*data(), batch_size=4, verbose=0)
-    assert loaded.pipeline._learn._function._jit_compile
+    assert loaded.pipeline.learn._learn._function._jit_compile
 
 
 def test_devices_that_are_not_here(tmp_path):

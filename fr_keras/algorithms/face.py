@@ -12,7 +12,7 @@ from fr_keras.algorithms.places import Places, check_no_strategy
 from fr_keras.batches import labels
 from fr_keras.batches.reading import Reading, reads
 from fr_keras.engine import private
-from fr_keras.engine.wired_submodel import call_quietly
+from fr_keras.engine.calling import call_quietly
 
 
 def _of_network(name, doc):

@@ -143,7 +143,7 @@ class Fitting(Face):
         if self.train_function is None or force:
             # Now, so that callbacks can restore the state of optimizers.
             self.build_optimizer()
-            self.training.forget_batches()
+            self.training.batch_spec = None
             self.train_function = labels.told_plainly(
                 self.training.__call__
             )

@@ -86,7 +86,7 @@ class MicrobatchPipeline(Pipeline):
                 tf.add_n(of_loss) * self._loss_weight
                 for of_module in losses for of_loss in zip(*of_module)
             ]
-        self.count(given(loss, of_layers), y, whole, sample_weight)
+        self.learn.count(given(loss, of_layers), y, whole, sample_weight)
 
         gradients = [None] * self.num_modules
         for m, delta in reversed(list(enumerate(deltas))):
@@ -125,7 +125,7 @@ class MicrobatchPipeline(Pipeline):
             kept = x, [tf.identity(v) for v in module.replayed_state]
         else:
             made, kept, losses, moved = passes.stateless_forward(x)
-        averages = {id(variable) for variable in module.averages}
+        averages = {id(variable) for variable in module.state.averages}
         module.commit([(v, new) for v, new in moved if id(v) not in averages])
         if self.model.recompute and not self.model.run_eagerly:
             replayable.check(tf.compat.v1.get_default_graph(), module)
@@ -217,7 +217,7 @@ def settle(module, averages):
     """
     module.commit(
         (variable, tf.add_n(values) / len(values))
-        for variable, values in zip(module.averages, zip(*averages))
+        for variable, values in zip(module.state.averages, zip(*averages))
     )
 
 

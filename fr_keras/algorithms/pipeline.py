@@ -1,9 +1,6 @@
 """A pipeline: K modules on K devices, and how a method trains them."""
 
-import functools
-
-import tensorflow as tf
-
+from fr_keras.algorithms.learning import Learning
 from fr_keras.engine import chain
 from fr_keras.engine.boundaries import BackwardFunction, ForwardFunction
 from fr_keras.engine.device_function import DeviceFunction
@@ -29,6 +26,8 @@ class Pipeline:
         chain: `fr_keras.engine.chain.Chain`, what crosses the boundaries of
             the modules, or `None` before they are built.
         batch_spec: `BatchSpec` of the batches to train on, or `None`.
+        learn: `fr_keras.algorithms.learning.Learning`, the last module's part
+            of an iteration; known in `make_functions`.
     """
 
     # Whether modules keep their inputs and recompute their features.
@@ -43,6 +42,7 @@ class Pipeline:
         self.devices = [module.device for module in modules]
         self.chain = None
         self.batch_spec = None
+        self.learn = None
 
     @property
     def num_modules(self):
@@ -177,96 +177,9 @@ class Pipeline:
         self._uses_xla = [False] * self.num_modules
         if self.model.xla_per_module and not self.model.run_eagerly:
             self._uses_xla = choose_xla(self.modules)
-        # Gradients and update are two functions on purpose. In one, the update
-        # of a weight can overtake the computation of e_k, which reads it:
-        # TensorFlow's dependency optimizer assumes that the IdentityN through
-        # which Keras passes all gradients orders the two, drops the control
-        # edge between them, and then splits the IdentityN.
-        last = self.modules[-1]
-        self._learn = DeviceFunction(
-            self._learn_batch, last.device, self._uses_xla[-1],
-            self.model.run_eagerly, self.num_modules - 1,
+        self.learn = Learning(
+            self.model, self.modules[-1], self.num_modules, self._uses_xla[-1]
         )
-        # Separate, since nothing waits for it and XLA cannot compile all
-        # metrics.
-        self._count = DeviceFunction(
-            self._count_batch, last.device, run_eagerly=self.model.run_eagerly
-        )
-
-    def learn(self, x, y, sample_weight, losses_below, *rates):
-        """Runs the last module's part of an iteration, shared by all methods.
-
-        Forward pass, loss, backward pass and metrics.
-
-        Args:
-            x: `Features`, h_{K-1}.
-            y: nest of tensors, the labels.
-            sample_weight: nest of tensors or `None`.
-            losses_below: list of scalar tensors, the losses of the layers of
-                the other modules, which are reported but not differentiated.
-            *rates: the learning rates with which the last module looks ahead,
-                if it does: see `fr_keras.delays.look_ahead.LookAhead.replay`.
-
-        Returns:
-            Tuple `(gradients, sent, state)`: g_K, a list of tensors; e_K, the
-            `ErrorGradient` of `x`; and the updated state, as returned by
-            `Module.commit`.
-        """
-        gradients, sent, outputs, losses, state = self._learn(
-            x, y, sample_weight, *rates
-        )
-        self.count(losses + losses_below, y, outputs, sample_weight)
-        return gradients, self.modules[-1].sent(sent), state
-
-    def _learn_batch(self, x, y, sample_weight, *rates):
-        *learned, moved = self.differentiate_loss(
-            x, y, sample_weight, (), *rates
-        )
-        return *learned, self.modules[-1].commit(moved)
-
-    def differentiate_loss(self, x, y, sample_weight, state=(), *rates):
-        """Runs the last module forward and backward, without changing state.
-
-        Args:
-            x: `Features`, h_{K-1}.
-            y: nest of tensors, the labels.
-            sample_weight: nest of tensors or `None`.
-            state: as for `fr_keras.engine.forward_backward.record`.
-            *rates: as for `learn`.
-
-        Returns:
-            Tuple `(gradients, sent, outputs, losses, moved)`: as returned by
-            `Module.backward` and `Module.forward`, with the loss of `compile`
-            as the first of the losses.
-        """
-        module = self.modules[-1]
-        with tf.GradientTape() as tape:
-            module.watch(tape, x)
-            outputs, losses, moved = module.forward(
-                x, zip(module.replayed_state, state),
-                functools.partial(module.look_ahead.replay, *rates)
-                if rates else None,
-            )
-            losses = self.model.objective.losses(
-                y, module.packed(outputs), sample_weight, losses
-            )
-        gradients, sent = module.backward(tape, x, losses)
-        return gradients, sent, outputs, losses, moved
-
-    def count(self, losses, y, outputs, sample_weight):
-        """Adds a batch to the reported loss and to the metrics.
-
-        Args:
-            losses: list of scalar tensors, all losses.
-            y: nest of tensors, the labels.
-            outputs: `Features`, h_K.
-            sample_weight: nest of tensors or `None`.
-        """
-        self._count(losses, y, outputs, sample_weight)
-
-    def _count_batch(self, losses, y, outputs, sample_weight):
-        y_pred = self.modules[-1].packed(outputs)
-        self.model.objective.count(losses, y, y_pred, sample_weight)
 
     def on_devices(self, functions):
         """Wraps functions of the modules to run on the modules' devices.

@@ -3,9 +3,9 @@
 import functools
 import itertools
 
-import keras
 import tensorflow as tf
 
+from fr_keras.algorithms.failures import find_cause
 from fr_keras.algorithms.updates import Updates
 from fr_keras.batches import labels
 from fr_keras.batches.batch_spec import BatchSpec, standardize_batch
@@ -24,7 +24,8 @@ class TrainingRun:
         model: `fr_keras.algorithms.base.Algorithm`, compiled.
 
     Attributes:
-        batch_spec: `BatchSpec` of the batches seen so far, or `None`.
+        batch_spec: `BatchSpec` of the batches seen so far, or `None`, so that
+            the next batch is one of a new kind.
         iterations: `tf.Variable`, the number of iterations so far, or `None`
             before the first batch.
         graph: `tf.Graph` of the last call, or `None`.
@@ -114,7 +115,7 @@ class TrainingRun:
         except BaseException as error:
             cause = error
             if isinstance(error, tf.errors.CancelledError):
-                cause = self._find_cause(batches) or error
+                cause = find_cause(self._model, batches) or error
             if not labels.are_wrong(cause):
                 # Some queues may have moved and others not: refill them.
                 self.iterations.assign(0)
@@ -122,39 +123,6 @@ class TrainingRun:
                 raise
             raise cause from error
         return result
-
-    def _find_cause(self, batches):
-        """Finds the error that caused a function to be cancelled, or `None`.
-
-        When a function fails on one device, functions that wait for it on
-        others are cancelled, and TensorFlow may report nothing else. So the
-        work is repeated, one module after the other, without changing state.
-        """
-        # A lost worker would not respond to this either.
-        if not all(map(placement.is_here, self._model.devices)):
-            return None
-        modules = self._pipelines[0].modules
-        objective = self._model.objective
-        try:
-            for x, y, sample_weight in batches:
-                features = modules[0].standardize(x)
-                for module in modules:
-                    made, of_layers, _ = module.forward(module.used(features))
-                    features = module.output(features, made)
-                y_pred = modules[-1].packed(features)
-                with tf.device(modules[-1].device):
-                    labels.check(self._model.loss, y, y_pred)
-                    with objective.fits(y, y_pred), keras.StatelessScope():
-                        losses = objective.losses(
-                            y, y_pred, sample_weight, of_layers
-                        )
-                        objective.count_losses(losses, y_pred)
-                        self._model.compute_metrics(
-                            None, y, y_pred, sample_weight
-                        )
-        except Exception as error:
-            return error
-        return None
 
     def prepare(self, spec, batch=None):
         """Builds everything that training on some kind of batches needs.
@@ -193,10 +161,6 @@ class TrainingRun:
             pipeline.make_learning_functions()
             pipeline.make_functions()
         self._update = Updates(self._pipelines)
-
-    def forget_batches(self):
-        """Makes the next batch count as one of a new kind."""
-        self.batch_spec = None
 
     def _prepare_for(self, batches):
         """Rebuilds everything that depends on the kind of batches, if new."""
@@ -265,27 +229,17 @@ class TrainingRun:
             ahead = pipeline.next_rates()
             learning_rate = self._model.optimizer.next_learning_rate()
             rates.append((learning_rate, ahead))
-            of_modules.append(self._rates_of_modules(learning_rate))
+            of_modules.append(self._update.learning_rates(learning_rate))
         steps = pipeline.train_steps(batches, rates, age)
         plays = []
         for i, ((gradients, played), learning_rates) in enumerate(
             zip(steps, of_modules)
         ):
             with tf.device(placement.this_host()):
-                due = [
-                    pipeline.has_gradient(k, age, i)
-                    for k in range(pipeline.num_modules)
-                ]
+                due = self._update.due(age, i)
             self._update([gradients], learning_rates, due)
             plays.append(played)
         return plays
-
-    def _rates_of_modules(self, learning_rate):
-        (pipeline,) = self._pipelines
-        return [
-            pipeline.rates_of(k, learning_rate)
-            for k in range(pipeline.num_modules)
-        ]
 
     def drain(self):
         """Lets late modules learn from the batches that their queues hold.
@@ -302,7 +256,7 @@ class TrainingRun:
         self.iterations.assign(0)
 
     def _drain(self, age):
-        learning_rates = self._rates_of_modules(
+        learning_rates = self._update.learning_rates(
             self._model.optimizer.learning_rates()
         )
         (pipeline,) = self._pipelines

@@ -9,10 +9,39 @@ class Updates:
     """
 
     def __init__(self, pipelines):
-        (pipeline,) = pipelines
-        self._update = pipeline.on_devices(
-            module.update for module in pipeline.modules
+        (self._pipeline,) = pipelines
+        self._update = self._pipeline.on_devices(
+            module.update for module in self._pipeline.modules
         )
+
+    def learning_rates(self, learning_rate):
+        """Returns the learning rates of all modules.
+
+        Args:
+            learning_rate: γ_t, of `ModuleOptimizers.next_learning_rate`.
+
+        Returns:
+            List of K lists of scalar tensors.
+        """
+        return [
+            self._pipeline.rates_of(k, learning_rate)
+            for k in range(self._pipeline.num_modules)
+        ]
+
+    def due(self, age, i):
+        """Returns which modules are to be updated.
+
+        Args:
+            age: as for `Pipeline.has_gradient`.
+            i: the same.
+
+        Returns:
+            List of K bools or scalar bool tensors.
+        """
+        return [
+            self._pipeline.has_gradient(k, age, i)
+            for k in range(self._pipeline.num_modules)
+        ]
 
     def __call__(self, gradients, learning_rates, due):
         """Updates each module on its device.
@@ -20,10 +49,8 @@ class Updates:
         Args:
             gradients: for each pipeline a list of K lists of tensors, g_k;
                 `None` for a module that is not to be updated.
-            learning_rates: for each module its rates, as returned by
-                `Pipeline.rates_of`.
-            due: for each module whether to update it, a bool or scalar bool
-                tensor.
+            learning_rates: as returned by the method of this name.
+            due: as returned by the method of this name.
         """
         (of_pipeline,) = gradients
         for update, *of_module in zip(

@@ -48,7 +48,7 @@ def build(modules, x):
     owner, claims = {}, {}
     for k, module in enumerate(modules, start=1):
         inputs = outputs
-        module.claims = claims
+        module.state.claims = claims
         try:
             outputs, differentiable = module.build(
                 inputs, differentiable, is_last=(k == len(modules))

@@ -6,9 +6,8 @@ import tensorflow as tf
 from fr_keras.engine import private
 from fr_keras.engine.call_scope import CallScope
 from fr_keras.engine.features import ErrorGradient
-from fr_keras.engine.guard import finite_or_before
+from fr_keras.engine.layer_state import LayerState
 from fr_keras.engine.optimizers import set_learning_rate
-from fr_keras.engine.tied import flat_layers
 from fr_keras.engine.wired_submodel import WiredSubmodel
 
 
@@ -27,14 +26,8 @@ class Module(WiredSubmodel):
         device: full device name.
 
     Attributes:
-        assigned: list of the variables that layers assign when they are
-            called, known after the first `forward`.
-        replayed_state: list of the variables whose values in play a replay
-            must use, known after the first `forward`. That is all state that
-            layers assign, above all that of random number generators, except
-            the averages of batch normalization, which training only writes,
-            and trainable weights, because a replay uses the current ones.
-        averages: list of these averages, known after the first `forward`.
+        state: `fr_keras.engine.layer_state.LayerState`, what layers assign
+            when they are called.
         optimizer: the module's own `keras.optimizers.Optimizer`, set by
             `fr_keras.engine.optimizers.ModuleOptimizers`.
         observers: list of callables `observe(module, gradients)`, called while
@@ -44,20 +37,15 @@ class Module(WiredSubmodel):
             after the update.
         guard: `fr_keras.engine.guard.Guard` of updates and state, or `None`.
         look_ahead: `fr_keras.delays.look_ahead.LookAhead`, or `None`.
-        claims: dict from the ids of the variables that layers assign to the
-            `Module` that owns them, shared by all modules of a network.
     """
 
     def __init__(self, submodel, device):
         super().__init__(submodel, device)
-        self.assigned = []
-        self.replayed_state = []
-        self.averages = []
+        self.state = LayerState(submodel)
         self.optimizer = None
         self.observers = []
         self.guard = None
         self.look_ahead = None
-        self.claims = {}
         with tf.device(device):
             self._seed_generator = keras.random.SeedGenerator(
                 int(private.global_seed_generator().next(ordered=False)[0])
@@ -67,6 +55,11 @@ class Module(WiredSubmodel):
     def variables(self):
         """All variables of the submodel and of the optimizer."""
         return [*self.submodel.variables, *self.optimizer.variables]
+
+    @property
+    def replayed_state(self):
+        """The variables whose values in play a replay must use."""
+        return self.state.replayed
 
     @property
     def random_state(self):
@@ -92,9 +85,6 @@ class Module(WiredSubmodel):
         Args:
             delta: `ErrorGradient`, multiplied by the scale that the module
                 above had when it computed it.
-
-        Returns:
-            `ErrorGradient`.
         """
         scale = self.loss_scale
         if scale is None:
@@ -131,14 +121,9 @@ class Module(WiredSubmodel):
             [variable for variable, _ in moved]
         ):
             made, losses, moved = self._run_with(x, state, ahead)
-        self._claim(variable for variable, _ in moved)
-        self.assigned = [variable for variable, _ in moved]
-        averages = self._written_only()
-        weights = {id(variable) for variable in self.trainable_variables}
-        self.replayed_state = [
-            v for v, _ in moved if id(v) not in averages | weights
-        ]
-        self.averages = [v for v, _ in moved if id(v) in averages]
+        self.state.note(
+            [variable for variable, _ in moved], self.trainable_variables
+        )
         return made, losses, moved
 
     def _run_with(self, x, state, ahead):
@@ -168,29 +153,6 @@ class Module(WiredSubmodel):
         ]
         return made, [*scope.losses, *penalties], moved
 
-    def _claim(self, variables):
-        """Checks that no other module assigns the same variables."""
-        for variable in variables:
-            owner = self.claims.setdefault(id(variable), self)
-            if owner is not self:
-                raise ValueError(
-                    "A variable that layers assign when they are called must "
-                    "belong to one module. Keep these layers in one module, "
-                    "or give each a variable of its own. Received: "
-                    f"'{variable.path}', assigned in modules "
-                    f"'{owner.submodel.name}' and '{self.submodel.name}'"
-                )
-
-    def _written_only(self):
-        """Returns ids of variables that a training pass only writes."""
-        return {
-            id(variable)
-            for layer in flat_layers(self.submodel)
-            if isinstance(layer, keras.layers.BatchNormalization)
-            and not layer.renorm
-            for variable in layer.non_trainable_variables
-        }
-
     def watch(self, tape, x):
         """Makes a tape watch the inputs that have an error gradient."""
         tape.watch(self.watched(x))
@@ -205,12 +167,7 @@ class Module(WiredSubmodel):
             List of tensors, the previous values of `replayed_state`.
         """
         with tf.device(self.device):
-            state = [tf.identity(variable) for variable in self.replayed_state]
-            for variable, value in moved:
-                if self.guard is not None:
-                    value = finite_or_before(variable, value)
-                variable.assign(value)
-        return state
+            return self.state.commit(moved, self.guard)
 
     def backward(
         self, tape, x, losses, made=None, delta=(), loss_weight=1.0

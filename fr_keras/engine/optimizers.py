@@ -56,21 +56,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
 
     def __init__(self, optimizer, modules, adjust=None):
         super().__init__(learning_rate=0.0, name=optimizer.name)
-        if not leaves(optimizer):
-            raise ValueError(
-                "A MultiOptimizer must be made from a "
-                "keras.optimizers.OptimizerMap, so that every module can have "
-                f"a copy. Received: optimizer={optimizer!r} of a function"
-            )
-        for each in nested(optimizer):
-            if belongs_to_others(each, modules[0]):
-                raise ValueError(
-                    "An optimizer must be fresh, or the one that has trained "
-                    "this model before; this one has trained another. Make a "
-                    "new one, with type(optimizer).from_config("
-                    "optimizer.get_config()) for instance. "
-                    f"Received: optimizer={each!r}"
-                )
+        _check(optimizer, modules[0])
         # Read from the given optimizer instead: see `__getattr__`.
         for name in base_attributes() - {"built"}:
             if name[0] != "_":
@@ -242,11 +228,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         return learning_rate
 
     def learning_rates(self):
-        """Returns γ_t without advancing.
-
-        Returns:
-            List of scalar tensors, for `set_learning_rate`.
-        """
+        """Returns γ_t, for `set_learning_rate`, without advancing."""
         return [
             tf.convert_to_tensor(leaf.learning_rate)
             for leaf in leaves(self.shared)
@@ -285,6 +267,25 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
 
     def get_config(self):
         return self.shared.get_config()
+
+
+def _check(optimizer, module):
+    """Rejects optimizers that cannot be copied for a module."""
+    if not leaves(optimizer):
+        raise ValueError(
+            "A MultiOptimizer must be made from a "
+            "keras.optimizers.OptimizerMap, so that every module can have "
+            f"a copy. Received: optimizer={optimizer!r} of a function"
+        )
+    for each in nested(optimizer):
+        if belongs_to_others(each, module):
+            raise ValueError(
+                "An optimizer must be fresh, or the one that has trained "
+                "this model before; this one has trained another. Make a "
+                "new one, with type(optimizer).from_config("
+                "optimizer.get_config()) for instance. "
+                f"Received: optimizer={each!r}"
+            )
 
 
 def set_learning_rate(optimizer, learning_rate):

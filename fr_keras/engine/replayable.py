@@ -38,7 +38,7 @@ def check(graph, module):
                 f"keras.random.SeedGenerator. {_received(node, module)}"
             )
     # A play commits its state outside of the layers' own functions.
-    committed = {id(v.value.handle) for v in module.assigned}
+    committed = {id(v.value.handle) for v in module.state.assigned}
     known = {
         internal.op.name for external, internal in graph.captures
         if id(external) in committed

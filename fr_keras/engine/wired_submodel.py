@@ -1,29 +1,12 @@
 """A submodel between others: its inputs, outputs and pass-through tensors."""
 
-import contextlib
-import re
-import warnings
-
 import keras
 import tensorflow as tf
 
 from fr_keras.engine import placement, private
+from fr_keras.engine.calling import call_quietly, outputs_for
 from fr_keras.engine.features import ErrorGradient, Features
-from fr_keras.engine.tied import flat_layers
 from fr_keras.engine.wiring import Wiring
-
-
-def call_quietly(submodel, inputs, **kwargs):
-    """Calls a submodel without Keras' warning about masks at its input.
-
-    Keras assumes that a Functional model ignores masks, although it passes them
-    to its layers.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", f"Layer '{re.escape(submodel.name)}'.*masking"
-        )
-        return submodel(inputs, **kwargs)
 
 
 class WiredSubmodel:
@@ -91,7 +74,7 @@ class WiredSubmodel:
             module.
         """
         with tf.device(self.device):
-            outputs = self._outputs_for(inputs)
+            outputs = outputs_for(self.submodel, inputs)
         flat_outputs = keras.tree.flatten(outputs)
         self._wiring = Wiring(
             self.submodel, len(differentiable), len(flat_outputs), is_last
@@ -117,34 +100,6 @@ class WiredSubmodel:
         self._differentiated = [i for i, j in enumerate(made) if above[j]]
         return outputs, above
 
-    def _outputs_for(self, inputs):
-        """Returns the submodel's outputs, leaving its state unchanged."""
-        is_symbolic = all(
-            isinstance(tensor, keras.KerasTensor)
-            for tensor in keras.tree.flatten(inputs)
-        )
-        if is_symbolic and self.submodel.built and not _is_of_keras(
-            self.submodel
-        ):
-            # Custom layers may declare other shapes and dtypes than they
-            # return, and the dtype decides whether there is a gradient.
-            with contextlib.suppress(Exception):
-                return _traced_outputs(self.submodel, inputs)
-        if is_symbolic:
-            return call_quietly(self.submodel, inputs)
-        if not self.submodel.built:
-            # Build it symbolically if possible.
-            with contextlib.suppress(Exception):
-                call_quietly(self.submodel, keras.tree.map_structure(
-                    lambda tensor: keras.KerasTensor(
-                        tensor.shape, tensor.dtype.name
-                    ), inputs,
-                ))
-        if not self.submodel.built:
-            return call_quietly(self.submodel, inputs)
-        with keras.StatelessScope():
-            return call_quietly(self.submodel, inputs)
-
     def run(self, x):
         """Runs the submodel in training mode.
 
@@ -163,14 +118,7 @@ class WiredSubmodel:
         )
 
     def watched(self, x):
-        """Returns the tensors of `x` that have an error gradient.
-
-        Args:
-            x: `Features`, the used part of the input.
-
-        Returns:
-            List of tensors.
-        """
+        """Returns those tensors of the used input that have an e_k."""
         return [x.tensors[i] for i in self._watched]
 
     # Routing around the submodel.
@@ -254,14 +202,7 @@ class WiredSubmodel:
         )
 
     def differentiated(self, made):
-        """Returns the tensors of `made` that have an error gradient.
-
-        Args:
-            made: `Features`, computed by `forward`.
-
-        Returns:
-            List of tensors.
-        """
+        """Returns those of the computed tensors that have a δ_k."""
         return [made.tensors[i] for i in self._differentiated]
 
     def received(self, delta):
@@ -320,48 +261,3 @@ def _masked(features):
         if mask is not None:
             private.set_mask(tensor, mask)
     return features.tensors
-
-
-def _is_of_keras(submodel):
-    """Whether all layers are Keras' own, which return what they declare."""
-    return all(
-        type(layer).__module__.startswith(("keras.", "fr_keras."))
-        and not isinstance(layer, keras.layers.Lambda)
-        for layer in flat_layers(submodel)
-    )
-
-
-def _traced_outputs(submodel, inputs):
-    """Determines the outputs of a submodel by tracing it.
-
-    Args:
-        submodel: `keras.layers.Layer`, built.
-        inputs: nest of `keras.KerasTensor`.
-
-    Returns:
-        Nest of `keras.KerasTensor`, with masks if there are any.
-    """
-    flat = keras.tree.flatten(inputs)
-
-    def call(*tensors):
-        with keras.StatelessScope():
-            made = call_quietly(
-                submodel, keras.tree.pack_sequence_as(inputs, tensors)
-            )
-        return made, [
-            private.mask_of(tensor)
-            for tensor in keras.tree.flatten(made)
-        ]
-
-    made, masks = tf.function(call, autograph=False).get_concrete_function(*(
-        tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in flat
-    )).structured_outputs
-    outputs = keras.tree.map_structure(_symbol, made)
-    for output, mask in zip(keras.tree.flatten(outputs), masks):
-        if mask is not None:
-            private.set_mask(output, _symbol(mask))
-    return outputs
-
-
-def _symbol(spec):
-    return keras.KerasTensor(spec.shape, spec.dtype.name)

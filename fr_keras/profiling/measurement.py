@@ -14,12 +14,12 @@ from fr_keras.cutting import copying
 from fr_keras.cutting.costs import Cost
 from fr_keras.cutting.graph import as_graph
 from fr_keras.engine import chain, holdings, placement
+from fr_keras.engine.calling import call_quietly
 from fr_keras.engine.device_function import DeviceFunction
 from fr_keras.engine.features import Features
 from fr_keras.engine.forward_backward import ForwardBackward, record
 from fr_keras.engine.functional import submodel
 from fr_keras.engine.module import Module
-from fr_keras.engine.wired_submodel import call_quietly
 from fr_keras.profiling.module_times import ModuleTimes
 from fr_keras.profiling.timing import run_once, seconds_of
 

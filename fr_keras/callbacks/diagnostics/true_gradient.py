@@ -34,7 +34,7 @@ class TrueGradient:
             return made, residuals, losses
 
         def learn(*args):
-            gradients, sent, _, losses, _ = pipeline.differentiate_loss(*args)
+            gradients, sent, _, losses, _ = pipeline.learn.differentiate(*args)
             return gradients, sent, losses
 
         self._forward = pipeline.on_devices(
