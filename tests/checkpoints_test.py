@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import layers
 
 import fr_keras
-from fr_keras.callbacks.checkpoints import store, training_state
+from fr_keras.callbacks.checkpoints import manifest, store, training_state
 
 ALGORITHMS = ["FeaturesReplay", "DDG", "DNI", "GPipe", "Backprop"]
 
@@ -475,7 +475,7 @@ def test_an_epoch_that_was_skipped_is_not_the_best(tmp_path):
 def test_checkpoints_by_time(tmp_path, monkeypatch):
     now = iter(range(0, 10_000, 30))
     monkeypatch.setattr(
-        "fr_keras.callbacks.checkpoints.checkpoints.time",
+        "fr_keras.callbacks.checkpoints.intervals.time",
         types.SimpleNamespace(monotonic=lambda: next(now)),
     )
     model = build()
@@ -759,7 +759,7 @@ def test_checkpoint_of_another_model_is_refused(
 
 def test_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(training_state, "FORMAT", 1)
+        patch.setattr(manifest, "FORMAT", 1)
         killed_and_continued(tmp_path, build, DATA["dataset"], [])
     with pytest.raises(
         fr_keras.CheckpointError,
@@ -771,7 +771,7 @@ def test_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):
 def test_checkpoint_of_another_version_is_told(tmp_path, monkeypatch, caplog):
     with monkeypatch.context() as patch:
         patch.setattr(
-            "fr_keras.callbacks.checkpoints.checkpoints.versions",
+            "fr_keras.callbacks.checkpoints.manifest.versions",
             lambda: {"fr_keras": "0.0.1", "keras": "3.1", "tensorflow": "2.1"},
         )
         killed_and_continued(tmp_path, build, DATA["dataset"], [])

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 import fr_keras
-from fr_keras.callbacks.checkpoints import training_state
+from fr_keras.callbacks.checkpoints import manifest
 from trainers.command import errors
 from trainers.data import input_pipeline
 
@@ -151,7 +151,7 @@ def no_directory():
 
 def other_format():
     """Checkpoints as another version of the library would write them."""
-    training_state.FORMAT = 99
+    manifest.FORMAT = 99
 
 
 if __name__ == "__main__":

@@ -1,33 +1,23 @@
 """The callback that writes checkpoints and resumes from the newest."""
 
-import logging
-import math
 import os
-import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from fr_keras.algorithms.resuming import ResumingCallback
 from fr_keras.batches.batch_spec import BatchSpec
-from fr_keras.callbacks.checkpoints import (
-    configuration,
-    keepable,
-    restoring,
-    store,
-    training_state,
-)
-from fr_keras.callbacks.checkpoints.background import FAILURES, BackgroundWriter
+from fr_keras.callbacks.checkpoints import configuration, keepable, manifest
+from fr_keras.callbacks.checkpoints.background import FAILURES
 from fr_keras.callbacks.checkpoints.callback_state import CallbackState
-from fr_keras.callbacks.checkpoints.data_position import DataPosition
+from fr_keras.callbacks.checkpoints.intervals import Intervals
 from fr_keras.callbacks.checkpoints.log_files import LogFiles
-from fr_keras.callbacks.checkpoints.snapshot import Reader, Snapshot
+from fr_keras.callbacks.checkpoints.manager import CheckpointManager
+from fr_keras.callbacks.checkpoints.model_reader import ModelReader
+from fr_keras.callbacks.checkpoints.snapshot import Snapshot
+from fr_keras.callbacks.checkpoints.training_position import TrainingPosition
 from fr_keras.callbacks.checkpoints.writers import Writers
-from fr_keras.engine import private
 from fr_keras.engine.recording import check_is_algorithm
-from fr_keras.versions import versions
-
-_logger = logging.getLogger("fr_keras")
 
 
 class Checkpoints(ResumingCallback):
@@ -107,23 +97,7 @@ class Checkpoints(ResumingCallback):
         logs: Sequence[str | os.PathLike[str]] = (),
     ) -> None:
         super().__init__()
-        for name, value, lowest in (
-            ("every_steps", every_steps, 1), ("every_epochs", every_epochs, 1),
-            ("keep", keep, 2),
-        ):
-            if value is not None and not value >= lowest:
-                raise ValueError(
-                    f"`{name}` must be at least {lowest}. "
-                    f"Received: {name}={value!r}"
-                )
-        if every_minutes is not None and not every_minutes > 0:
-            raise ValueError(
-                f"`every_minutes` must be positive. Received: {every_minutes=}"
-            )
-        if mode not in ("min", "max"):
-            raise ValueError(
-                f"`mode` must be 'min' or 'max'. Received: {mode=}"
-            )
+        _check_arguments(every_steps, every_minutes, every_epochs, keep, mode)
         self.every_steps = every_steps
         self.every_minutes = every_minutes
         self.every_epochs = every_epochs
@@ -131,11 +105,12 @@ class Checkpoints(ResumingCallback):
         self.mode = mode
         self.logs = logs
         self.restored = None
-        self.best = None
-        self._newest = store.Store(directory, keep)
-        best = os.path.join(self._newest.directory, "best")
-        self._best = store.Store(best, 1)
-        self._writer = BackgroundWriter()
+        self._manager = CheckpointManager(directory, keep)
+
+    @property
+    def best(self) -> float | None:
+        """float, the best value of `monitor` so far, or `None`."""
+        return self._manager.best_value
 
     def set_model(self, model):
         check_is_algorithm(model, self)
@@ -144,25 +119,16 @@ class Checkpoints(ResumingCallback):
     def before_fit(self, model, others):
         """Restores the newest checkpoint."""
         keepable.check_model(model)
-        self.restored = self.best = self._restored = None
+        self.restored = self._restored = None
         self._others = others
-        self._best_before = None
-        writers = Writers(self._newest.directory)
+        writers = Writers(self._manager.newest.directory)
         self._log_files = LogFiles(self.logs, others, writers)
-        self._position = None
-        self._is_testing = False
-        self._epoch = self._batches_before = 0
         self._logs = None
-        self._counted = None
-        self._reader, self._metrics_reader = Reader(), Reader()
         # Now, since callbacks may change the optimizer later.
         self._configured = configuration.of_training(model)
-        self._restored = restoring.restore_newest(
-            model, [self._best, self._newest], self._configured
-        )
+        self._restored = self._manager.restore(model, self._configured)
         if self._restored is not None:
             self.restored = self._restored.prefix
-            self.best = self._restored.manifest["best"]
             # Done before a callback opens them again.
             self._log_files.cut_back(self._restored.manifest["logs"])
         if not self._log_files:
@@ -170,78 +136,55 @@ class Checkpoints(ResumingCallback):
         try:
             writers.note()
         except OSError as error:
-            self._writer.tell(self._newest, error)
+            self._manager.tell(self._manager.newest, error)
 
     def after_fit(self):
         """Waits for the write in progress."""
-        self._finish()
+        self._manager.wait()
 
     def on_train_begin(self, logs=None):
         self._callback_state = CallbackState(self._others)
-        self._last_save = time.monotonic()
-        self._data = DataPosition(self.model.epoch_iterator)
-        self._weights = None
+        self._intervals = Intervals(
+            self.model, self.every_steps, self.every_minutes, self.every_epochs
+        )
+        self._position = TrainingPosition(self.model)
+        self._reader = ModelReader(self.model)
         if self._restored is None:
             return
-        manifest = self._restored.manifest
+        restored = self._restored.manifest
         # Other callbacks may have discarded what was built, and there may be
         # no further batch.
-        self.model.training.prepare(BatchSpec.from_string(manifest["batch_spec"]))
-        position = manifest["position"]
+        self.model.training.prepare(BatchSpec.from_string(restored["batch_spec"]))
         self._restored.set_callbacks(self._callback_state)
-        self._position = position["data"]
-        self._data.set(position["data"], position["batch"])
-        self._batches_before = position["batch"]
-        # Training that was stopped by a callback is over.
-        private.set_initial_epoch(
-            self.model,
-            self.params["epochs"] if position["stopped"] else position["epoch"],
-        )
+        self._position.set(restored["position"], self.params["epochs"])
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
-        if self._batches_before:
+        if self._position.batches_before:
             # Keras has reset the metrics, and other callbacks have begun the
             # same epoch a second time.
             self._restored.set_variables(self.model)
             self._restored.set_callbacks(self._callback_state)
-        self._first_step = self._step() - self._batches_before
-        self._batches_before = 0
+        self._position.begin_epoch(epoch)
 
     def on_train_batch_begin(self, batch, logs=None):
-        self._before = self._step()
+        self._intervals.begin_batch()
 
     def on_train_batch_end(self, batch, logs=None):
         self._logs = logs
-        self._prepare()
-        self._position = self._data.get()
-        if not self._writer.is_writing:
-            self._finish()  # Reports the outcome.
-        if self._is_due():
+        self._reader.prepare()
+        self._position.end_batch()
+        if not self._manager.is_writing:
+            self._manager.wait()  # Reports the outcome.
+        if self._intervals.is_due(self._manager.is_writing):
             self._begin_to_save()
 
-    def _is_due(self):
-        if self.every_steps and (
-            self._step() // self.every_steps
-            > self._before // self.every_steps
-        ):
-            return True
-        if not self.every_minutes or self._writer.is_writing:
-            return False
-        return time.monotonic() - self._last_save >= 60 * self.every_minutes
-
     def on_test_begin(self, logs=None):
-        self._is_testing = True
-        # Metrics are about to count validation data.
-        self._counted = self._metrics_reader.read(self._metrics())
+        self._position.begin_test()
+        self._reader.begin_test()
 
     def on_test_end(self, logs=None):
-        self._is_testing = False
-        self._counted = None
-
-    def _metrics(self):
-        variables = training_state.variables(self.model)
-        return {"metrics": variables["metrics"]}
+        self._position.end_test()
+        self._reader.end_test()
 
     def save(self) -> bool:
         """Writes a checkpoint now, during an epoch or its validation.
@@ -253,128 +196,76 @@ class Checkpoints(ResumingCallback):
         Returns:
             bool, whether it was written.
         """
-        return self._begin_to_save() and not self._finish()
+        return self._begin_to_save() and not self._manager.wait()
 
     def _begin_to_save(self):
         """Like `save`, but only starts; returns whether it is being written."""
-        batch = self._step() - self._first_step
-        # During validation, Keras has begun the data of the next epoch.
-        position = self._position if self._is_testing else self._data.get()
         return self._write(
-            [self._newest], self._logs, self._epoch, batch, position
+            [self._manager.newest], self._logs, self._position.in_epoch()
         )
 
     def on_epoch_end(self, epoch, logs=None):
         # The next best depends on whether the last was written.
-        self._finish()
+        self._manager.wait()
         stores = []
-        if self._is_best(logs or {}):
+        if self._manager.is_best((logs or {}).get(self.monitor), self.mode):
             # Written before the newest, which refers to it.
-            stores.append(self._best)
+            stores.append(self._manager.best)
         is_last = epoch + 1 == self.params["epochs"] or self.model.stop_training
-        if is_last or (
-            self.every_epochs and (epoch + 1) % self.every_epochs == 0
-        ):
-            stores.append(self._newest)
+        if is_last or self._intervals.is_due_after(epoch):
+            stores.append(self._manager.newest)
         if stores:
-            self._write(stores, logs, epoch + 1, 0, self._data.get())
+            self._write(stores, logs, self._position.after_epoch())
 
-    def _is_best(self, logs):
-        """Whether an epoch is the best so far."""
-        value = logs.get(self.monitor)
-        if value is None or not math.isfinite(value):
-            return False
-        return self.best is None or (
-            value < self.best if self.mode == "min" else value > self.best
-        )
-
-    def _write(self, stores, logs, epoch, batch, position):
+    def _write(self, stores, logs, position):
         """Starts writing a checkpoint in the background.
 
         Args:
             stores: list of `Store`s to write it to, one after the other.
             logs: dict, the logs of the epoch.
-            epoch: int, the epoch in which training would resume.
-            batch: int, the mini-batch of this epoch.
-            position: the position in the data.
+            position: dict, as returned by `TrainingPosition`.
 
         Returns:
             bool, whether it is being written.
         """
-        self._last_save = time.monotonic()
+        self._intervals.restart()
         loss = (logs or {}).get("loss")
         if loss is not None and not np.all(np.isfinite(loss)):
             return False
-        self._prepare()
-        if not self._weights.are_finite():
+        if not self._reader.are_weights_finite():
             return False
-        self._finish()
-        self._best_before = self.best
-        if self._best in stores:
-            self.best = float(logs[self.monitor])
+        self._manager.wait()
+        best = self._manager.best_value
+        if self._manager.best in stores:
+            best = float(logs[self.monitor])
         arrays = []
-        manifest = {
-            "format": training_state.FORMAT,
-            "versions": versions(),
-            "position": {
-                "step": self._step(),
-                "epoch": epoch,
-                "batch": batch,
-                "data": position,
-                "stopped": bool(not batch and self.model.stop_training),
-            },
-            "best": self.best,
-            "batch_spec": self.model.training.batch_spec.to_string(),
-            "model": training_state.describe(self.model),
-            "configuration": configuration.complete(
-                self._configured, self.model
-            ),
-            "callbacks": self._callback_state.get(arrays),
-        }
-        manifest["num_arrays"] = len(arrays)
+        callbacks = self._callback_state.get(arrays)
+        described = manifest.of_training(
+            self.model, self._configured, position, best, callbacks, len(arrays)
+        )
         try:
-            manifest["logs"] = self._log_files.sizes()
-            values = self._reader.read(training_state.variables(self.model))
-            if self._counted is not None:  # Metrics count validation data.
-                values.update(self._counted)
-            snapshot = Snapshot(values, manifest, arrays)
+            described["logs"] = self._log_files.sizes()
+            snapshot = Snapshot(self._reader.read(), described, arrays)
         except FAILURES as error:
-            self._writer.tell(stores[0], error)
-            self.best = self._best_before
+            self._manager.tell(stores[0], error)
             return False
-        self._writer.start(lambda: self._write_to(stores, snapshot))
+        self._manager.write(snapshot, stores, self._log_files)
         return True
 
-    def _write_to(self, stores, snapshot):
-        """Writes a checkpoint; returns what failed, for `BackgroundWriter`."""
-        failed = {}
-        for where in stores:
-            try:
-                self._log_files.sync(snapshot.manifest["logs"])
-                where.write(snapshot)
-            except FAILURES as error:
-                failed[where] = error
-                if where is self._best:
-                    snapshot.manifest["best"] = self._best_before
-        return failed
 
-    def _finish(self):
-        """Waits for the write in progress; returns whether it failed."""
-        failed = self._writer.finish()
-        if self._best in failed:
-            self.best = self._best_before
-        return bool(failed)
-
-    def _prepare(self):
-        """Traces functions that read the model, which is built by now.
-
-        All workers still respond at this point.
-        """
-        if self._weights is None:
-            self._weights = keepable.Weights(self.model)
-            self._reader.prepare(training_state.variables(self.model))
-            self._metrics_reader.prepare(self._metrics())
-
-    def _step(self):
-        """The number of iterations of the training."""
-        return self.model.optimizer.global_step
+def _check_arguments(every_steps, every_minutes, every_epochs, keep, mode):
+    for name, value, lowest in (
+        ("every_steps", every_steps, 1), ("every_epochs", every_epochs, 1),
+        ("keep", keep, 2),
+    ):
+        if value is not None and not value >= lowest:
+            raise ValueError(
+                f"`{name}` must be at least {lowest}. "
+                f"Received: {name}={value!r}"
+            )
+    if every_minutes is not None and not every_minutes > 0:
+        raise ValueError(
+            f"`every_minutes` must be positive. Received: {every_minutes=}"
+        )
+    if mode not in ("min", "max"):
+        raise ValueError(f"`mode` must be 'min' or 'max'. Received: {mode=}")

@@ -6,6 +6,7 @@ from fr_keras.batches.batch_spec import BatchSpec
 from fr_keras.callbacks.checkpoints import configuration, store, training_state
 from fr_keras.callbacks.checkpoints.callback_state import decoded
 from fr_keras.callbacks.checkpoints.log_files import check_sizes
+from fr_keras.callbacks.checkpoints.manifest import check_format
 from fr_keras.versions import versions
 
 _logger = logging.getLogger("fr_keras")
@@ -74,7 +75,7 @@ class Restored:
         self.prefix = prefix
         self.manifest = manifest = store.read_manifest(prefix)
         try:
-            training_state.check_format(manifest)
+            check_format(manifest)
             check_sizes(manifest["logs"])
             arrays = store.read_arrays(prefix, manifest["num_arrays"])
             self._callbacks = decoded(manifest["callbacks"], arrays)

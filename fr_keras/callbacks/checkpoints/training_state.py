@@ -4,10 +4,6 @@ import keras
 
 from fr_keras.callbacks.checkpoints.configuration import WEIGHTS_ALONE
 from fr_keras.engine import holdings, private
-from fr_keras.versions import VERSION
-
-# Version of the contents and layout of checkpoints, to be raised on changes.
-FORMAT = 2
 
 
 def variables(model):
@@ -97,57 +93,6 @@ def network(model):
         [variable.path, *_shape_and_dtype(tf_variable)]
         for variable, tf_variable in zip(found, tf_variables(found))
     ]
-
-
-# The entries of a manifest and their types.
-_ENTRIES = {
-    "position": {
-        "step": int, "epoch": int, "batch": int, "stopped": bool,
-        "data": {
-            "iterators": int, "drawn": int, "steps_seen": int,
-            "num_batches": (int, type(None)),
-        },
-    },
-    "versions": {"fr_keras": str, "keras": str, "tensorflow": str},
-    "best": (float, type(None)),
-    "batch_spec": str,
-    "model": {"algorithm": str, "num_modules": int, "network": list},
-    "configuration": {"network": list, "optimizer": list, "settings": dict},
-    "callbacks": dict,
-    "num_arrays": int,
-    "logs": dict,
-}
-
-
-def check_format(manifest):
-    """Checks that a checkpoint has the format that is read here.
-
-    Args:
-        manifest: dict, as returned by `store.read_manifest`.
-
-    Raises:
-        ValueError: in one line, if not.
-    """
-    theirs = manifest.get("format")
-    if theirs != FORMAT:
-        raise ValueError(
-            f"Its format must be {FORMAT}, which fr_keras {VERSION} reads. "
-            f"Received: format {theirs!r}, written with the versions "
-            f"{manifest.get('versions')!r:.100}"
-        )
-    _check_entries(manifest, _ENTRIES)
-
-
-def _check_entries(received, expected):
-    for name, kind in expected.items():
-        value = received.get(name)
-        if isinstance(kind, dict):
-            _check_entries(value if isinstance(value, dict) else {}, kind)
-        elif name not in received or not isinstance(value, kind):
-            raise ValueError(
-                f"Its entry '{name}' is not as it was written. "
-                f"Received: {value!r:.60}"
-            )
 
 
 def check_model(model, described):

@@ -6,6 +6,7 @@ import os
 import keras
 
 from fr_keras.callbacks.checkpoints import configuration, store, training_state
+from fr_keras.callbacks.checkpoints.manifest import check_format
 
 _logger = logging.getLogger("fr_keras")
 
@@ -50,7 +51,7 @@ def restore_weights(
         try:
             manifest = store.read_manifest(prefix)
             try:
-                training_state.check_format(manifest)
+                check_format(manifest)
                 training_state.check_network(model, manifest["model"])
                 configuration.check_network(model, manifest)
             except ValueError as error:
