@@ -14,9 +14,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import fr_keras
-from fr_keras.engine import private
 from fr_keras.engine.optimizer_copies import leaves
+from trainers.studies import iterations, networks
+from trainers.studies.learning_rates import LearningRates
 from trainers.studies.module_of_runs import Module, vectorized
 
 
@@ -73,28 +73,29 @@ class Laboratory:
         self._make = make
         self._num_modules = num_modules
         self._loss = loss
-        self._shrink = gradient_shrink
         self._schedule = schedule
         self._policy = policy if num_modules > 1 else None
-        initial = self._begin(learning_rates, seeds)
+        submodels, initial = self._begin(learning_rates, seeds)
         self._modules = [
             Module(
                 submodel, optimizer, self._policy, num_modules - k,
                 accumulation, of_module,
             )
             for k, (submodel, of_module) in enumerate(
-                zip(self._submodels, initial), start=1
+                zip(submodels, initial), start=1
             )
         ]
-        self._step = tf.function(
-            self._iterate, autograph=False, jit_compile=jit_compile
+        compiled = functools.partial(
+            tf.function, autograph=False, jit_compile=jit_compile
         )
-        self._exact_step = tf.function(
-            self._backpropagate, autograph=False, jit_compile=jit_compile
-        )
-        self._evaluate = tf.function(
-            functools.partial(vectorized, self._outputs), autograph=False,
-            jit_compile=jit_compile,
+        self._step = compiled(functools.partial(
+            iterations.features_replay, self._modules, loss, gradient_shrink
+        ))
+        self._exact_step = compiled(functools.partial(
+            iterations.backpropagation, self._modules, loss
+        ))
+        self._evaluate = compiled(
+            functools.partial(vectorized, self._outputs)
         )
 
     def restart(self, learning_rates, seeds):
@@ -109,51 +110,27 @@ class Laboratory:
                 f"There must be as many runs as at first, {self.num_runs}. "
                 f"Received: {seeds=}"
             )
-        initial = self._begin(learning_rates, seeds)
+        _, initial = self._begin(learning_rates, seeds)
         for module, of_module in zip(self._modules, initial):
             module.restart(of_module)
 
     def _begin(self, learning_rates, seeds):
-        """Returns, for each module, the initial weights of all runs."""
+        """Begins new runs; returns their networks as `networks.make_all`."""
         if len(learning_rates) != len(seeds):
             raise ValueError(
                 "There must be a seed for each learning rate. "
                 f"Received: {learning_rates=}, {seeds=}"
             )
         self.iteration = 0
-        self._rates = np.array(learning_rates, "float32")
-        self._highest = np.zeros_like(self._rates)  # So far, per run.
+        self._rates = LearningRates(
+            learning_rates, self._schedule, self._policy
+        )
         # Inputs and states waiting for error gradients, and these gradients.
         self._queues = [
             collections.deque() for _ in range(self._num_modules - 1)
         ]
         self._deltas = None
-        initial = {
-            seed: self._weights(seed) for seed in dict.fromkeys(seeds)
-        }
-        return [*zip(*(initial[seed] for seed in seeds))]
-
-    def _weights(self, seed):
-        """Builds a network; returns the weights of its modules."""
-        keras.utils.set_random_seed(seed)
-        network = self._make()
-        for layer in private.sublayers(network):
-            if private.own_seed_generators(layer):
-                raise ValueError(
-                    "The network must have no layers that draw random "
-                    f"numbers. Received: layer={layer!r}"
-                )
-        self._submodels = (
-            fr_keras.partition(network, self._num_modules)
-            if self._num_modules > 1 else [network]
-        )
-        return [
-            [
-                [v.numpy() for v in variables] for variables in
-                (m.trainable_variables, m.non_trainable_variables)
-            ]
-            for m in self._submodels
-        ]
+        return networks.make_all(self._make, self._num_modules, seeds)
 
     def train(self, x, y, exact=False):
         """Runs one iteration of all runs.
@@ -171,15 +148,9 @@ class Laboratory:
         x, y = keras.tree.map_structure(tf.convert_to_tensor, (x, y))
         if self._deltas is None:
             self._fill(x)
-        self._highest = np.maximum(
-            self._highest, self._rates * np.float32(self._schedule(t))
+        rates = tf.constant(
+            self._rates.at(t, [module.delay for module in self._modules])
         )
-        rates = [
-            [self._mean_rate(t, module, horizon) for horizon in
-             (1, max(module.delay, 1))]
-            for module in self._modules
-        ]
-        rates = tf.constant(np.array(rates))
         counts = tf.constant([
             t if exact else t - module.delay for module in self._modules
         ])
@@ -194,24 +165,6 @@ class Laboratory:
             queue.append(kept)
         return loss.numpy()
 
-    def _mean_rate(self, t, module, horizon):
-        # In float32, as in the library, so that the last digits are the same.
-        rates = np.mean([
-            self._rates * np.float32(self._schedule(t + ahead))
-            for ahead in range(horizon)
-        ], axis=0)
-        if self._policy is None:
-            return rates
-        high, low = (
-            self._policy.learning_rate(module.delay),
-            self._policy.decayed_learning_rate(module.delay),
-        )
-        share = np.divide(
-            rates, np.maximum(rates, self._highest), dtype="float64",
-            out=np.zeros(len(rates)), where=rates > 0,
-        )
-        return np.float32(rates * high**share * low**(1 - share))
-
     def _fill(self, x):
         """Fills queues with values of the right shapes; nothing is learned."""
         self._deltas = []
@@ -224,60 +177,6 @@ class Laboratory:
             ])
             features = keras.tree.map_structure(tf.zeros_like, features)
             self._deltas.append(features)
-
-    def _iterate(self, x, y, kept, deltas, rates, counts):
-        made, features = [], x
-        for k, module in enumerate(self._modules[:-1]):
-            state = [v.read_value() for v in module.state]
-            made.append((features, state))
-            features, moved = vectorized(
-                module.call, features, state, module.ahead("play", rates[k][1])
-            )
-            module.move(moved)
-        found = [
-            vectorized(
-                module.replay, *kept[k], module.ahead("replay", rates[k][0]),
-                deltas[k],
-            )
-            for k, module in enumerate(self._modules[:-1])
-        ]
-        last = self._modules[-1]
-        loss, moved, *learned = vectorized(
-            functools.partial(last.learn, self._loss), features,
-            [v.read_value() for v in last.state],
-            last.ahead("replay", rates[-1][0]), y,
-        )
-        last.move(moved)
-        for k, (gradients, _) in enumerate([*found, learned]):
-            self._modules[k].update(gradients, rates[k][0], counts[k])
-        sent = [sent for _, sent in [*found, learned]][1:]
-        return loss, made, keras.tree.map_structure(
-            lambda e: self._shrink * e, sent
-        )
-
-    def _backpropagate(self, x, y, rates, counts):
-        kept, features = [], x
-        for module in self._modules[:-1]:
-            state = [v.read_value() for v in module.state]
-            kept.append((features, state))
-            features, moved = vectorized(
-                module.call, features, state, module.today()
-            )
-            module.move(moved)
-        last = self._modules[-1]
-        loss, moved, *learned = vectorized(
-            functools.partial(last.learn, self._loss), features,
-            [v.read_value() for v in last.state], last.today(), y,
-        )
-        last.move(moved)
-        found = [learned]
-        for module, of_module in zip(self._modules[-2::-1], kept[::-1]):
-            found.append(vectorized(
-                module.replay, *of_module, module.today(), found[-1][1]
-            ))
-        for k, (gradients, _) in enumerate(reversed(found)):
-            self._modules[k].update(gradients, rates[k][0], counts[k])
-        return loss
 
     def evaluate(self, x, y, batch_size=250):
         """Returns the loss and the accuracy of all runs.
