@@ -12,12 +12,12 @@ MISTAKES = [
     ("train", "--workers=host:70000", "Received: 'host:70000'"),
     ("train", "--workers=host:1,host:1", "all different"),
     ("train", "--workers=host:1,", "Received: ''"),
-    ("train", "--workers=host:1 --cluster=slurm", "exclude each other"),
+    ("train", "--workers=host:1 --cluster=slurm", "cannot be combined"),
     ("train", "--cluster=", "cluster"),
     ("train", "--cluster=magic", "tf_config|slurm|kubernetes"),
     ("train", "--cluster=tf_config", "must name a job 'worker'"),
-    ("train", "--cluster=slurm", "no workers are known"),
-    ("train", "--cluster=kubernetes", "no workers are known"),
+    ("train", "--cluster=slurm", "workers cannot be determined"),
+    ("train", "--cluster=kubernetes", "workers cannot be determined"),
     ("train", "--worker_port=0", "worker_port"),
     ("train", "--worker_port=70000", "worker_port"),
     ("train", "--kubernetes_selector=", "must name labels"),
@@ -37,7 +37,7 @@ MISTAKES = [
     ("worker", "--port=0 --allow_root --interface=nosuch0", "'nosuch0'"),
     ("worker", "--port=0 --allow_root=perhaps", "allow_root"),
     ("worker", "--port=0 --cores=x", "must be numbers"),
-    ("worker", "--port=0 --cores=99999", "cannot run there"),
+    ("worker", "--port=0 --cores=99999", "cannot run on them"),
     ("worker", "--port=0 --deterministic=perhaps", "deterministic"),
     ("worker", "--cluster=tf_config", "--cluster=tf_config"),
     ("local_cluster", "--num_workers=0", "num_workers"),
@@ -66,7 +66,7 @@ def test_devices_that_are_named_cannot_be_others(tmp_path):
         "trainers.train", f"--workdir={tmp_path / 'run'}", "--devices=CPU:0",
         "--on_lost_worker=shrink",
     ))
-    assert "--on_lost_worker=shrink chooses the devices anew" in said
+    assert "--on_lost_worker=shrink chooses the devices itself" in said
 
 
 def test_every_flag_of_a_cluster_is_tried():

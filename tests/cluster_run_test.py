@@ -143,7 +143,7 @@ def test_goes_on_with_the_others(how, unbroken, tmp_path, data_dir):
         status, out, told = finish(run)
     assert status == 0, told
     assert (
-        f"train.py: Not there after 2 s: {addresses[0]}; goes on with "
+        f"train.py: Not available after 2 s: {addresses[0]}; resumes with "
         f"{addresses[1]}, whose devices the modules share"
     ) in told
     assert "Goes on from" in out
@@ -169,7 +169,7 @@ def test_none_is_left(tmp_path, data_dir):
     status, _, told = finish(run)
     assert status == 3
     assert told[-1] == (
-        "train.py: None of the workers is there after 1 s. "
+        "train.py: None of the workers is available after 1 s. "
         f"Received: {address}"
     )
 

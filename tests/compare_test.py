@@ -58,7 +58,7 @@ def test_goes_on_where_it_was_stopped(finished):
 
     assert done.returncode == 0, done.stderr
     there, made, *_ = done.stdout.splitlines()
-    assert there == "1 of 2 runs are there"
+    assert there == "1 of 2 runs are already finished"
     assert made.startswith("[2/2] gpipe, K=2, seed 0: error ")
     assert {p: p.stat().st_mtime_ns for p in kept.rglob("*")} == before
     assert (run / "results.json").exists()

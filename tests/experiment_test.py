@@ -131,7 +131,9 @@ def test_optimizers():
     adam = building.build_optimizer(0.5)
     assert type(adam).__name__ == "AdamW" and adam.weight_decay == 0.25
     parse("--optimizer=adam", "--momentum=0.5")
-    with pytest.raises(errors.UsageError, match="--momentum is not for"):
+    with pytest.raises(
+        errors.UsageError, match="--momentum does not apply to"
+    ):
         building.build_optimizer(0.5)
 
 

@@ -70,7 +70,7 @@ def test_one_command(tmp_path):
     ]
     done = command(*run)
     assert done.returncode == 0, done.stderr
-    assert "Begins with the weights of" in done.stdout
+    assert "Starting with the weights of" in done.stdout
     first, last = (
         json.loads((tmp_path / folder / "results.json").read_text())
         for folder in ("run", "run/finish")
@@ -90,4 +90,4 @@ def test_comparisons_have_one_algorithm_each(tmp_path):
         "trainers.compare", f"--workdir={tmp_path / 'runs'}",
         "--finish_with=backprop:5",
     ))
-    assert "--finish_with is not for comparisons" in said
+    assert "--finish_with cannot be used in a comparison" in said

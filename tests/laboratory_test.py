@@ -122,7 +122,9 @@ def test_exact_iterations(float64):
 
 
 def test_random_layers_are_refused():
-    with pytest.raises(ValueError, match="no layers that draw.*dropout"):
+    with pytest.raises(
+        ValueError, match="must not have layers that draw.*dropout"
+    ):
         Laboratory(
             small_net.net, 2, keras.optimizers.SGD(), LOSS, [0.1], [0]
         )
@@ -133,7 +135,7 @@ def test_random_layers_are_refused():
     keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()),
 ])
 def test_optimizers_that_would_do_otherwise_are_refused(optimizer):
-    with pytest.raises(ValueError, match="takes one optimizer.*Received"):
+    with pytest.raises(ValueError, match="needs one optimizer.*Received"):
         Laboratory(dense_net, 2, optimizer, LOSS, [0.1], [0])
 
 

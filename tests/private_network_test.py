@@ -110,11 +110,12 @@ def test_a_system_that_gives_none():
     done = run("true", first=_WITHOUT)
     assert done.returncode == 1
     assert done.stderr.startswith(
-        "private_network.py: the system gives this user no network of its own: "
+        "private_network.py: the system does not allow this user to have a "
+        "private network: "
     )
     for wanted, told in (
         ("yes", "local_cluster.py: --private_network=yes: private_network"),
-        ("auto", "every user of this machine reaches workers: "),
+        ("auto", "every user of this machine can connect to the workers: "),
     ):
         done = subprocess.run(
             [

@@ -30,7 +30,7 @@ def test_first_is_noted(signum, capsys):
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, of_interrupts)
-    assert "another signal ends it at once" in capsys.readouterr().out
+    assert "another signal ends the run immediately" in capsys.readouterr().out
 
 
 def test_second_ends_at_once():
@@ -61,7 +61,7 @@ with Signals().noted():
             time.sleep(1)
             process.send_signal(signal.SIGTERM)
             line = process.stdout.readline()
-            assert line.startswith("SIGTERM: writes a checkpoint")
+            assert line.startswith("SIGTERM: will write a checkpoint")
             assert process.poll() is None
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=60) == 128 + signal.SIGINT

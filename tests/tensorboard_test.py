@@ -174,7 +174,7 @@ def test_plots(run, tmp_path):
         with Image.open(run / f"{name}.png") as picture:
             assert len(picture.convert("RGB").getcolors(1 << 24)) > 20
 
-    assert "must be that of a run" in complaint(
+    assert "must be the directory of a run" in complaint(
         command("trainers.plot", f"--workdir={tmp_path}")
     )
     (tmp_path / "history.csv").write_text("epoch,loss\n0,what\n")
@@ -182,7 +182,7 @@ def test_plots(run, tmp_path):
         command("trainers.plot", f"--workdir={tmp_path}")
     )
     (tmp_path / "history.csv").write_text("epoch,loss\n")
-    assert "must have an epoch" in complaint(
+    assert "must contain at least one epoch" in complaint(
         command("trainers.plot", f"--workdir={tmp_path}")
     )
 

@@ -53,7 +53,7 @@ def test_run_ends_with_its_result(run):
         rf"results in {workdir}",
         last,
     )
-    shown = re.search(r"Look at it with: (\S+) --logdir (.+)", done.stdout)
+    shown = re.search(r"View the logs with: (\S+) --logdir (.+)", done.stdout)
     assert shown.group(2) == str(workdir)
     # As it stands, in a shell where no environment is active.
     assert shutil.which(shown.group(1)) or (ROOT / shown.group(1)).is_file()
@@ -202,7 +202,7 @@ def test_run_with_other_flags_is_refused(run, data_dir):
         "--seed=3", "--flip", "--std=7",
     )
     said = complaint(done)
-    assert f"--flagfile={workdir}/flags.cfg goes on with it" in said
+    assert f"use --flagfile={workdir}/flags.cfg to resume it" in said
     assert "--flip (it was: --noflip), --seed=3 (it was: --seed=0)" in said
     assert "--std=7 (it was: --std=" in said
     assert files(workdir) == before
@@ -211,7 +211,7 @@ def test_run_with_other_flags_is_refused(run, data_dir):
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "precious.txt").write_text("precious")
     done = command("trainers.train", *JOB, f"--workdir={tmp_path}")
-    assert "must be new or empty, or that of the same run" in complaint(done)
+    assert "must be new, empty or that of the same run" in complaint(done)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
@@ -312,7 +312,7 @@ def test_workdir_is_required():
 
 def test_evaluate_without_a_run(tmp_path):
     done = command("trainers.evaluate", f"--workdir={tmp_path}")
-    assert "must hold a finished run" in complaint(done)
+    assert "must contain a finished run" in complaint(done)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import sys
 
 COMMANDS = {
     "train": ("trainers.train", "train a network that is split into modules"),
-    "evaluate": ("trainers.evaluate", "evaluate what a run has trained"),
-    "compare": ("trainers.compare", "train by several methods, side by side"),
+    "evaluate": ("trainers.evaluate", "evaluate the network of a run"),
+    "compare": ("trainers.compare", "train and compare several algorithms"),
     "plan": ("trainers.plan", "predict speed and memory for K devices"),
-    "plot": ("trainers.plot", "draw what a run's diagnostics have logged"),
+    "plot": ("trainers.plot", "plot the diagnostics of a run"),
     "study": ("trainers.study", "train with simulated delays, on one device"),
     "benchmark": ("trainers.benchmark", "measure speed, memory and recovery"),
     "worker": ("trainers.worker", "offer this machine's devices to a run"),

@@ -75,22 +75,22 @@ flags.DEFINE_string(
     required=True,
 )
 flags.DEFINE_integer(
-    "rounds", 5, "How often everything is measured.",
+    "rounds", 5, "How many times everything is measured.",
     lower_bound=1, upper_bound=1000,
 )
 flags.DEFINE_integer(
     "num_steps", 16,
-    "(all but memory, tracing and recovery) Iterations in a round; rounded up "
+    "(all but memory, tracing and recovery) Iterations per round, rounded up "
     "to whole calls.",
     lower_bound=1, upper_bound=100_000,
 )
 flags.DEFINE_integer(
     "steps_per_execution", 8,
-    "(all but memory and recovery) Iterations in one graph.",
+    "(all but memory and recovery) Iterations per call of the graph.",
     lower_bound=1, upper_bound=1000,
 )
 flags.DEFINE_float(
-    "tau", 0.02, "(schedule) Seconds of a forward pass of a module."
+    "tau", 0.02, "(schedule) Duration of a module's forward pass, in seconds."
 )
 flags.DEFINE_integer(
     "depth", 20,
@@ -105,7 +105,7 @@ flags.DEFINE_integer(
 
 flags.DEFINE_list(
     "variants", [],
-    "(compute) Measure Features Replay in these variants too: "
+    "(compute) Also measure Features Replay in these variants: "
     f"{', '.join(compute.VARIANTS)}.",
 )
 
@@ -126,7 +126,7 @@ flags.register_validator(
     "variants",
     lambda names: len({*names}) == len(names)
     and all(name in compute.VARIANTS for name in names),
-    f"must be different ones of {', '.join(compute.VARIANTS)}",
+    f"must be distinct names out of {', '.join(compute.VARIANTS)}",
 )
 
 
@@ -248,8 +248,8 @@ def measure_checkpoints(numbers, job):
 def measure_workers(numbers, job):
     if not shutil.which("ss"):
         raise errors.UsageError(
-            "--measure=workers counts bytes by the program ss, of iproute2, "
-            "which is not here"
+            "--measure=workers counts bytes with the program ss, which was not "
+            "found; install iproute2"
         )
     return tables.on_workers(
         job, on_workers.measure(job, numbers, FLAGS.rounds, show)

@@ -37,8 +37,8 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_string(
     "workdir", None,
-    "Directory of the comparison; new, or that of the same comparison. "
-    "Required.",
+    "Directory for the results; must be new or that of the same comparison, "
+    "which is then resumed. Required.",
     required=True,
 )
 flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds.")
@@ -50,7 +50,7 @@ for name in experiment_flags.EXPERIMENT_FLAGS:
 flags.register_validator(
     "seeds",
     lambda values: are_numbers(values, lowest=0),
-    "must be different numbers of at least 0, like 0,1,2",
+    "must be distinct integers of at least 0, like 0,1,2",
 )
 
 
@@ -87,8 +87,8 @@ def check_flags_of_algorithms():
     """Refuses flags that none of the algorithms reads, and --finish_with."""
     if FLAGS.finish_with:
         raise errors.UsageError(
-            "--finish_with is not for comparisons: each run has one "
-            f"algorithm. Received: --finish_with={FLAGS.finish_with}"
+            "--finish_with cannot be used in a comparison, where each run has "
+            f"one algorithm. Received: --finish_with={FLAGS.finish_with}"
         )
     read, readable = (
         set().union(*(experiment_flags.ALGORITHM_FLAGS[name] for name in names))
@@ -97,9 +97,9 @@ def check_flags_of_algorithms():
     for name in sorted(readable - read):
         if FLAGS[name].value != FLAGS[name].default:
             raise errors.UsageError(
-                f"--{name} is not for any of --algorithms="
-                f"{','.join(FLAGS.algorithms)}. "
-                f"Received: {FLAGS[name].serialize()}"
+                f"--{name} does not apply to any of "
+                f"--algorithms={','.join(FLAGS.algorithms)}. Received: "
+                f"{FLAGS[name].serialize()}"
             )
 
 
@@ -151,7 +151,7 @@ def whole_workdir():
         os.makedirs(FLAGS.workdir, exist_ok=True)
         if not os.path.exists(path) and os.listdir(FLAGS.workdir):
             raise errors.UsageError(
-                "--workdir must be new, or that of a comparison. Received: "
+                "--workdir must be new or that of a comparison. Received: "
                 f"{FLAGS.workdir}"
             )
         with open(path, "a+") as file:
@@ -169,7 +169,7 @@ def whole_workdir():
             elif before != lines:
                 changed = sorted({*before} ^ {*lines})
                 raise errors.UsageError(
-                    f"--workdir holds a comparison with other flags, see "
+                    "--workdir contains a comparison with different flags, see "
                     f"{path}. Received: {', '.join(changed)}"
                 )
             yield file
@@ -240,7 +240,8 @@ class Progress:
         self._seconds = []
         if self._missing < len(runs):
             print(
-                f"{len(runs) - self._missing} of {len(runs)} runs are there",
+                f"{len(runs) - self._missing} of {len(runs)} runs are already "
+                "finished",
                 flush=True,
             )
 

@@ -33,8 +33,8 @@ def main():
     for file in (flag_file, model_file):
         if not os.path.isfile(file):
             raise errors.UsageError(
-                f"--workdir must hold a finished run. Received: {workdir}"
-                f", without {os.path.basename(file)}"
+                f"--workdir must contain a finished run. Received: {workdir}, "
+                f"which has no {os.path.basename(file)}"
             )
     read_flags(flag_file)
     building.start()
@@ -66,8 +66,8 @@ def read_flags(flag_file):
         # Defaults would evaluate a different experiment.
         if FLAGS[name].using_default_value:
             raise errors.UsageError(
-                f"{flag_file} must be as a run wrote it. Received: a file "
-                f"without --{name}"
+                f"{flag_file} must be unchanged since the run wrote it. "
+                f"Received: a file without --{name}"
             )
 
 
@@ -84,8 +84,8 @@ def load_network(model_file, data):
     received = *data.image_shape, data.num_classes
     if trained_on != received:
         raise errors.UsageError(
-            f"--dataset={FLAGS.dataset}: images and classes must be those that "
-            f"the network was trained on, {describe(trained_on)}. "
+            f"--dataset={FLAGS.dataset}: images and classes must match those "
+            f"that the network was trained on, {describe(trained_on)}. "
             f"Received: {describe(received)}"
         )
     return network

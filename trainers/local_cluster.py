@@ -26,19 +26,19 @@ from trainers.workers import local_workers, private_network
 FLAGS = flags.FLAGS
 
 flags.DEFINE_integer(
-    "num_workers", 2, "How many workers.", lower_bound=1, upper_bound=1000
+    "num_workers", 2, "Number of workers.", lower_bound=1, upper_bound=1000
 )
 flags.DEFINE_bool(
     "deterministic", False,
-    "Let workers compute the same twice, as trainers.train --deterministic "
-    "asks of them.",
+    "Make the computations of workers reproducible, as trainers.train "
+    "--deterministic requires.",
 )
 
 
 flags.DEFINE_enum(
     "private_network", "no", ["yes", "no", "auto"],
-    "Whether all happens in a network of its own; auto: if the system gives "
-    "this user one.",
+    "Whether to run everything in a private network; auto: if the system "
+    "allows this user to have one.",
 )
 flags.declare_key_flag("allow_root")
 
@@ -53,7 +53,9 @@ def main(arguments):
         why_not = private_network.begin_again()
         if FLAGS.private_network == "yes":
             raise errors.UsageError(f"--private_network=yes: {why_not}")
-        errors.tell(f"every user of this machine reaches workers: {why_not}")
+        errors.tell(
+            f"every user of this machine can connect to the workers: {why_not}"
+        )
     with local_workers.started(
         FLAGS.num_workers, FLAGS.deterministic
     ) as workers:

@@ -39,12 +39,12 @@ APPLICATIONS = tuple(
 flags.DEFINE_string(
     "network", "resnet",
     "The network: resnet (--depth, --image_size), transformer (--depth, "
-    "--width, --num_heads, --vocabulary_size, --length), or the name of one of "
-    "keras.applications, like ResNet152.",
+    "--width, --num_heads, --vocabulary_size, --length), or the name of a "
+    "model in keras.applications, like ResNet152.",
 )
 flags.DEFINE_string(
     "model_file", None,
-    "A Keras model (.keras) to be planned instead of --network.",
+    "File of a Keras model (.keras) to plan for, instead of --network.",
 )
 flags.DEFINE_integer(
     "depth", 20,
@@ -60,8 +60,8 @@ flags.DEFINE_integer(
 for _name, _default, _help in (
     ("width", 512, "Length of the vectors of a transformer."),
     ("num_heads", 8, "Attention heads of a transformer."),
-    ("vocabulary_size", 32_000, "Different tokens of a transformer."),
-    ("length", 512, "Tokens in a sequence of a transformer."),
+    ("vocabulary_size", 32_000, "Number of different tokens of a transformer."),
+    ("length", 512, "Tokens per sequence of a transformer."),
 ):
     flags.DEFINE_integer(
         _name, _default, _help, lower_bound=1, upper_bound=1_000_000
@@ -76,25 +76,29 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_list(
     "numbers_of_modules", [str(k) for k in range(1, 17)],
-    "Numbers K, as far as the network has so many places to cut.",
+    "Numbers of modules K; a K for which the network has too few split points "
+    "is left out.",
 )
 flags.DEFINE_list(
     "gbits_per_second", ["100"],
-    "Bandwidths of the links between neighbouring devices, 10^9 bits a second.",
+    "Bandwidths of the links between neighbouring devices, in 10^9 bits per "
+    "second.",
 )
 flags.DEFINE_float(
-    "latency", 1e-5, "Seconds until what is sent begins to arrive."
+    "latency", 1e-5,
+    "Latency of a link: seconds until sent data begins to arrive."
 )
 flags.DEFINE_string(
-    "device", None, "Where to measure. Default: the first GPU, or else a CPU "
-    "core.",
+    "device", None,
+    "Device to measure on. Default: the first GPU if there is one, otherwise a "
+    "CPU core.",
 )
-flags.DEFINE_integer("cores", 1, "CPU cores of a device.", lower_bound=1,
+flags.DEFINE_integer("cores", 1, "CPU cores per device.", lower_bound=1,
                      upper_bound=10_000)
 flags.DEFINE_float(
     "teraflops", None,
-    "What a device that is not at hand really reaches, 10^12 floating-point "
-    "operations a second. Default: a device is measured.",
+    "Sustained speed of a device that you do not have, in 10^12 floating-point "
+    "operations per second. Default: a device is measured.",
 )
 
 flags.register_validator(
@@ -111,7 +115,7 @@ flags.register_multi_flags_validator(
 flags.register_validator(
     "numbers_of_modules",
     lambda values: are_numbers(values, lowest=1),
-    "must be different numbers of at least 1, like 2,3,4",
+    "must be distinct integers of at least 1, like 2,3,4",
 )
 # Comparisons with nan are false, so these validators refuse it.
 flags.register_validator(
@@ -206,8 +210,8 @@ def load_file(path):
         ) from error
     if not is_graph(network):
         raise errors.UsageError(
-            "--model_file must hold a Functional model, or a Sequential one "
-            f"that begins with keras.Input. Received: {network!r}"
+            "--model_file must contain a Functional model, or a Sequential "
+            f"model that starts with keras.Input. Received: {network!r}"
         )
     return network
 

@@ -51,7 +51,7 @@ _PLOTS = {
     ],
     "norms.png": [
         ("gradient norm", ["gradient_norm/"], True),
-        ("update to weights", ["update_ratio/"], True),
+        ("update-to-weight ratio", ["update_ratio/"], True),
     ],
     "bound.png": [
         ("mean ‖∇f‖² and its bound", ["bound/left", "bound/right"], True),
@@ -107,7 +107,7 @@ def read(path):
         }
     except OSError as error:
         raise errors.UsageError(
-            f"--workdir must be that of a run: {error}"
+            f"--workdir must be the directory of a run: {error}"
         ) from error
     except (ValueError, TypeError) as error:
         raise errors.UsageError(
@@ -115,7 +115,7 @@ def read(path):
         ) from error
     if not history:
         raise errors.UsageError(
-            f"{path} must have an epoch at least. Received: an empty file"
+            f"{path} must contain at least one epoch. Received: an empty file"
         )
     return {
         name: (1.0 + np.arange(len(values)), values)

@@ -44,7 +44,7 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_string(
     "workdir", None,
-    "Directory for the results; new, empty, or that of the same study. "
+    "Directory for the results; must be new, empty or that of the same study. "
     "Required.",
     required=True,
 )
@@ -52,17 +52,17 @@ for _name, _choices in (
     ("tasks", TASKS), ("optimizers", OPTIMIZERS), ("methods", METHODS)
 ):
     flags.DEFINE_list(
-        _name, list(_choices), f"Of {', '.join(_choices)}."
+        _name, list(_choices), f"Any of {', '.join(_choices)}."
     )
     flags.register_validator(
         _name,
         lambda names, choices=_choices: names
         and len({*names}) == len(names)
         and all(name in choices for name in names),
-        f"must be different ones of {', '.join(_choices)}",
+        f"must be distinct names out of {', '.join(_choices)}",
     )
 flags.DEFINE_integer(
-    "num_steps", 400, f"Iterations of a training, a multiple of {WINDOW}.",
+    "num_steps", 400, f"Iterations per training, a multiple of {WINDOW}.",
     lower_bound=WINDOW, upper_bound=1_000_000,
 )
 flags.register_validator(
@@ -71,7 +71,7 @@ flags.register_validator(
 )
 flags.DEFINE_float(
     "warmup_share", 0.05,
-    "The share of the iterations in which the learning rate rises.",
+    "Share of the iterations during which the learning rate warms up.",
 )
 flags.register_validator(
     "warmup_share", lambda share: is_positive(share) and share < 1,
@@ -79,12 +79,12 @@ flags.register_validator(
 )
 flags.DEFINE_bool(
     "close_ups", False,
-    "Look at the modules of back-propagation, the paper's algorithm and the "
-    "default, with SGD and Adam.",
+    "Also observe the modules of back-propagation, the paper's algorithm and "
+    "the default, with SGD and Adam.",
 )
 flags.DEFINE_string(
     "data_dir", None,
-    "Where prepared datasets lie. Default: ~/tensorflow_datasets.",
+    "Directory of prepared datasets. Default: ~/tensorflow_datasets.",
 )
 flags.declare_key_flag("numbers_of_modules")
 
@@ -118,7 +118,7 @@ def main():
     pictures.write(FLAGS.workdir, found)
     if FLAGS.close_ups:
         close_up_tables.write(FLAGS.workdir, look_closely(settings, data))
-    print(f"Tables and pictures are in {FLAGS.workdir}")
+    print(f"Tables and plots are in {FLAGS.workdir}")
 
 
 def cases():
@@ -154,7 +154,7 @@ def look_closely(settings, data):
                         FLAGS.workdir, case["learning_rate"], settings,
                         data[task],
                     )
-                    print(f"Looked at {close_up.name}", flush=True)
+                    print(f"Observed {close_up.name}", flush=True)
             results = close_up.results(FLAGS.workdir)
             if results is not None:
                 found.append(results)
@@ -171,7 +171,7 @@ def take_workdir():
         if not os.path.exists(path):
             if os.listdir(FLAGS.workdir):
                 raise errors.UsageError(
-                    "--workdir must be new, or that of a study. Received: "
+                    "--workdir must be new or that of a study. Received: "
                     f"{FLAGS.workdir}"
                 )
             with workdir.whole_file(path) as part, open(part, "w") as file:
@@ -185,7 +185,7 @@ def take_workdir():
     if before != lines:
         changed = sorted({*before} ^ {*lines})
         raise errors.UsageError(
-            f"--workdir holds a study with other flags, see {path}. "
+            f"--workdir contains a study with different flags, see {path}. "
             f"Received: {', '.join(changed)}"
         )
 

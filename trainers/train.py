@@ -78,8 +78,8 @@ METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
 
 flags.DEFINE_string(
     "workdir", None,
-    "Directory for the results; new, empty, or that of the same run, which "
-    "then goes on. Required.",
+    "Directory for the results; must be new, empty or that of the same run, "
+    "which is then resumed. Required.",
     required=True,
 )
 flags.adopt_module_key_flags(experiment_flags)
@@ -91,8 +91,8 @@ flags.register_multi_flags_validator(
     lambda values: not (
         values["on_lost_worker"] == "shrink" and values["devices"]
     ),
-    "--on_lost_worker=shrink chooses the devices anew, so --devices cannot "
-    "name them",
+    "--on_lost_worker=shrink chooses the devices itself and cannot be combined "
+    "with --devices",
 )
 
 
@@ -230,12 +230,14 @@ def tell_result(cause=None):
     except (OSError, ValueError, KeyError) as error:
         raise errors.UsageError(f"{path} is damaged: {error!r}") from error
     if loss is None or results["train_loss"] is None:
-        cause = cause or "loss or test loss is not finite"
+        cause = cause or "the loss or the test loss is not finite"
         raise errors.Diverged(
             f"Training diverged in epoch {epochs}: {cause}; a smaller "
-            f"--learning_rate may help. How it went is in {FLAGS.workdir}"
+            f"--learning_rate may help. Its logs are in {FLAGS.workdir}"
         )
-    print(f"Look at it with: {tensorboard_command()} --logdir {FLAGS.workdir}")
+    print(
+        f"View the logs with: {tensorboard_command()} --logdir {FLAGS.workdir}"
+    )
     print(
         f"Test accuracy {accuracy:.2%} after {epochs} epochs in "
         f"{seconds:.0f} s; results in {FLAGS.workdir}"

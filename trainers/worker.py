@@ -30,26 +30,28 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_integer(
     "port", None,
-    "Port to listen on; 0: any that is free. Default: as --cluster says.",
+    "Port to listen on; 0: any free port. Default: as assigned by --cluster.",
     lower_bound=0, upper_bound=65_535,
 )
 flags.DEFINE_string(
     "interface", "lo",
-    "Network interface by which connections are taken: lo for this machine "
-    "alone, all for every one of them.",
+    "Network interface on which connections are accepted: lo for this machine "
+    "only, all for every interface.",
 )
 flags.DEFINE_list(
     "cores", [],
-    "Numbers of the CPU cores to run on. Default: those that this process has.",
+    "Numbers of the CPU cores to run on. Default: the cores available to this "
+    "process.",
 )
 flags.DEFINE_bool(
     "deterministic", False,
-    "Let TensorFlow compute the same twice, as a run with --deterministic "
-    "asks of its workers.",
+    "Make TensorFlow's computations reproducible, as a run with "
+    "--deterministic requires of its workers.",
 )
 flags.DEFINE_bool(
     "end_with_input", False,
-    "End when standard input does: for whoever starts workers of its own.",
+    "Exit when standard input is closed, for programs that start workers of "
+    "their own.",
 )
 for name in ("cluster", "worker_port", "allow_root"):
     flags.declare_key_flag(name)
@@ -69,8 +71,8 @@ def main():
             os.sched_setaffinity(0, map(int, FLAGS.cores))
         except (AttributeError, OSError, OverflowError) as error:
             raise errors.UsageError(
-                f"--cores={','.join(FLAGS.cores)}: this process cannot run "
-                f"there: {error}"
+                f"--cores={','.join(FLAGS.cores)}: this process cannot run on "
+                f"them: {error}"
             ) from error
     if FLAGS.deterministic:
         tf.config.experimental.enable_op_determinism()

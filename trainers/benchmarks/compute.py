@@ -70,7 +70,7 @@ def measure(job, algorithms, variants, num_modules, rounds, show):
             process.close()
     show("predicting")
     predicted = _once(one, prepare_plan, job, num_modules)
-    show("looking at a call")
+    show("recording a call")
     events = _once(each, prepare_events, job, num_modules)
     flat = measured.pop("modules")
     modules = [

@@ -106,8 +106,8 @@ def check_is_counted():
         tf.config.experimental.get_memory_info("CPU:0")
     except ValueError as error:
         raise ValueError(
-            "TensorFlow counts the memory of a CPU only with oneDNN, which "
-            "TF_ENABLE_ONEDNN_OPTS=1 in the environment turns on"
+            "TensorFlow counts the memory of a CPU only with oneDNN; set "
+            "TF_ENABLE_ONEDNN_OPTS=1 in the environment"
         ) from error
 
 

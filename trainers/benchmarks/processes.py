@@ -58,8 +58,8 @@ class Process:
         except EOFError:
             self._process.join()
             raise Failed(
-                "A process of the benchmark ended. "
-                f"Received: exit status {self._process.exitcode}"
+                "A process of the benchmark ended unexpectedly. Received: exit "
+                f"status {self._process.exitcode}"
             ) from None
         if not done:
             raise Failed(answer)

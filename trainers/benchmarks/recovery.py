@@ -13,8 +13,8 @@ from trainers.command import workdir
 from trainers.workers import local_workers
 
 # Events timed from the kill: a line of output, or a new checkpoint.
-TOLD = "the run says which worker is lost"
-GOES_ON = "it begins again, from its newest checkpoint"
+TOLD = "the run reports which worker is lost"
+GOES_ON = "it resumes from its newest checkpoint"
 TRAINS = "it has written another checkpoint"
 
 _TIMEOUT = 300.0  # Seconds.
@@ -95,7 +95,7 @@ def _wait(is_there, run, said):
     while not is_there():
         if run.poll() is not None or time.monotonic() > end:
             raise processes.Failed(
-                "A run on workers must go on after one was killed. Received: "
+                "A run on workers must resume after one was killed. Received: "
                 f"{' / '.join(said.lines[-3:])}"
             )
         time.sleep(0.02)

@@ -85,7 +85,7 @@ def measure(num_modules, tau, steps_per_execution, num_steps, rounds, show):
         f"Features Replay, {U} per call, no weight prediction": (
             "features_replay", same, U, {"weight_prediction": False}
         ),
-        f"Features Replay, {U} per call, best cut": (
+        f"Features Replay, {U} per call, best split": (
             "features_replay", best, U, {}
         ),
         f"DDG, {U} per call": ("ddg", same, U, {}),
@@ -106,7 +106,7 @@ def measure(num_modules, tau, steps_per_execution, num_steps, rounds, show):
         for name, (algorithm, times, per_call, _) in cases.items()
     ]
     simulated = {
-        "Features Replay, all meet after play and backward (the paper)": (
+        "Features Replay, synchronized after play and backward (the paper)": (
             "synchronous", {}
         ),
         "GPipe, 4 micro-batches, recomputing": ("gpipe", {}),

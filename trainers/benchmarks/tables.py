@@ -73,7 +73,7 @@ def compute(job, num_modules, rows, modules, bounds, predicted, busy):
         f"ResNet-{job.depth}, {job.batch_size} images of 32x32, "
         f"K = {num_modules}, {job.steps_per_execution} iterations per call:",
         table(
-            ("who", "images/s", "seconds per iteration",
+            ("variant", "images/s", "seconds per iteration",
              "speed-up over Backprop on one core"),
             lines,
         ),
@@ -95,15 +95,14 @@ def compute(job, num_modules, rows, modules, bounds, predicted, busy):
         stock = measured["stock Keras, all cores"]
         stock_one = measured["stock Keras, one core"]
         parts.append(
-            "Features Replay reaches "
-            f"{whole.ratio(bound).text()} of its bound, and with `fit` "
-            f"{whole.ratio(bare).text()} of what it reaches without; it is "
-            f"{whole.ratio(stock).text()} times as fast as stock Keras on all "
-            f"cores. `trainers.plan` predicts {predicted:.3f} s, "
-            f"{predicted / whole.median:.2f} of what was measured. Backprop "
-            f"is {locked.ratio(stock_one).text()} times as fast as stock "
-            "Keras, both on one core. In a call of Features Replay, modules "
-            "are at work for "
+            f"Features Replay reaches {whole.ratio(bound).text()} of its "
+            f"bound, and with `fit` {whole.ratio(bare).text()} of its speed "
+            f"without; it is {whole.ratio(stock).text()} times as fast as "
+            "stock Keras on all cores. `trainers.plan` predicts "
+            f"{predicted:.3f} s, {predicted / whole.median:.2f} of the "
+            f"measured time. Backprop is {locked.ratio(stock_one).text()} "
+            "times as fast as stock Keras, both on one core. In a call of "
+            "Features Replay, modules are busy for "
             f"{', '.join(f'{share:.2f}' for share in busy.values())} of the "
             "time."
         )
@@ -124,7 +123,7 @@ def tracing(job, found):
         f"ResNet-{job.depth}, {job.batch_size} images of 32x32, "
         f"{job.steps_per_execution} iterations per call, seconds:\n\n"
         + table(
-            ("algorithm", "first call, tracing and all",
+            ("algorithm", "first call, with tracing",
              "second call, traced past warm-up", "third call"),
             [
                 (name, *(seconds.text(1) for seconds in calls))
@@ -150,7 +149,7 @@ def overhead(job, every, found):
         f"32x32, {job.steps_per_execution} iterations per call, a probe every "
         f"{every} iterations, seconds per iteration:\n\n"
         + table(
-            ("K", "without diagnostics", "with", "throughput that is left"),
+            ("K", "without diagnostics", "with", "remaining throughput"),
             [
                 (
                     str(num_modules), samples["off"].text(4),
@@ -181,7 +180,7 @@ def prediction(job, num_modules, found):
         + table(
             (
                 "optimizer", "the paper's", "predicted",
-                "throughput that is left",
+                "remaining throughput",
             ),
             [
                 (
@@ -213,7 +212,7 @@ def checkpoints(job, num_modules, found):
         + table(
             (
                 "checkpoints", "in 100 iterations", "seconds per iteration",
-                "throughput that is left",
+                "remaining throughput",
             ),
             [
                 (
@@ -242,11 +241,11 @@ def on_workers(job, found):
     """
     parts = [
         f"Features Replay, ResNet-{job.depth}, {job.batch_size} images of "
-        f"32x32, {job.steps_per_execution} iterations per call, a core for "
-        "each module:",
+        f"32x32, {job.steps_per_execution} iterations per call, one core per "
+        "module:",
         table(
             ("K", "one process (images/s)", "K workers (images/s)",
-             "of the throughput of one process"),
+             "relative to one process"),
             [
                 (
                     str(k),
@@ -260,9 +259,9 @@ def on_workers(job, found):
     ]
     for k, of_k in found.items():
         parts += [
-            f"K = {k}: what is sent in an iteration. Features that cross "
-            f"boundaries: {of_k.features / 1e6:.3f} MB, error gradients as "
-            "much.",
+            f"K = {k}: data sent per iteration. Features that cross "
+            f"boundaries: {of_k.features / 1e6:.3f} MB, error gradients the "
+            "same.",
             table(
                 ("from", "to", "MB per iteration"),
                 [
@@ -303,7 +302,7 @@ def memory(job, found):
         "per call, megabytes (10^6 bytes) of all devices together:\n\n"
         + table(
             ("algorithm", "K", "peak", "parameters", "optimizer",
-             "kept between iterations", "activations and rest",
+             "kept between iterations", "activations and other",
              "theory, all modules at once", "peak over Backprop's"),
             lines,
         )
@@ -321,9 +320,9 @@ def recovery(num_modules, seconds):
         str.
     """
     return (
-        f"The digits on {num_modules} workers on loopback, of which one is "
-        "killed and started again at once:\n\n"
+        f"The digits on {num_modules} workers on loopback, one of which is "
+        "killed and restarted immediately:\n\n"
     ) + table(
-        ("after so many seconds", ""),
+        ("seconds after the kill", ""),
         [(samples.text(1), what) for what, samples in seconds.items()],
     )

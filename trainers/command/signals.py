@@ -66,8 +66,9 @@ class Signals:
                 self.received = signum
                 _noted.append(signum)
                 print(
-                    f"{signal.Signals(signum).name}: writes a checkpoint after "
-                    "the running call and ends; another signal ends it at once",
+                    f"{signal.Signals(signum).name}: will write a checkpoint "
+                    "after the current call and end; another signal ends the "
+                    "run immediately",
                     flush=True,
                 )
 
@@ -100,7 +101,7 @@ class StopOnSignal(keras.callbacks.Callback):
             self._signals.received,
             f"{name} after iteration {self.model.optimizer.global_step}; "
             + (
-                "a checkpoint is written" if is_written
+                "a checkpoint was written" if is_written
                 else "no checkpoint could be written, the last one is older"
-            ) + ". The same command goes on with it",
+            ) + ". Repeat the command to resume from it",
         )

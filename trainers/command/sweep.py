@@ -9,21 +9,23 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_list(
     "algorithms", ["backprop", "features_replay", "ddg", "dni"],
-    f"Algorithms, of {', '.join(fr_keras.ALGORITHMS)}.",
+    f"Algorithms, any of {', '.join(fr_keras.ALGORITHMS)}.",
 )
-flags.DEFINE_list("numbers_of_modules", ["2", "3", "4"], "Numbers K.")
+flags.DEFINE_list(
+    "numbers_of_modules", ["2", "3", "4"], "Numbers of modules K."
+)
 
 flags.register_validator(
     "algorithms",
     lambda names: names
     and len({*names}) == len(names)
     and all(name in fr_keras.ALGORITHMS for name in names),
-    f"must be different ones of {', '.join(fr_keras.ALGORITHMS)}",
+    f"must be distinct names out of {', '.join(fr_keras.ALGORITHMS)}",
 )
 flags.register_validator(
     "numbers_of_modules",
     lambda values: are_numbers(values, lowest=1),
-    "must be different numbers of at least 1, like 2,3,4",
+    "must be distinct integers of at least 1, like 2,3,4",
 )
 
 

@@ -76,8 +76,8 @@ def _locked(path):
             raise
         except OSError as error:  # Some disks have no locks.
             errors.tell(
-                f"--workdir cannot be locked: {error}. See to it that no "
-                f"other run uses {os.path.dirname(path)}"
+                f"--workdir cannot be locked: {error}. Make sure that no other "
+                f"run uses {os.path.dirname(path)}"
             )
             return lock
         os.close(lock)
@@ -97,8 +97,8 @@ def check_links(path):
             link = os.path.join(folder, name)
             if os.path.islink(link):
                 raise errors.UsageError(
-                    "--workdir must hold no symbolic links, since what they "
-                    f"lead to would be overwritten. Received: {link} -> "
+                    "--workdir must not contain symbolic links, since their "
+                    f"targets would be overwritten. Received: {link} -> "
                     f"{os.readlink(link)}"
                 )
 
@@ -146,7 +146,7 @@ def _holds_run(path):
         raise _unwritable(error) from error
     if names and FLAG_FILE not in names:
         raise errors.UsageError(
-            "--workdir must be new or empty, or that of the same run, so that "
+            "--workdir must be new, empty or that of the same run, so that "
             f"nothing is overwritten. Received: {path}"
         )
     return bool(names)

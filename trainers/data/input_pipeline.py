@@ -252,10 +252,11 @@ def _prepared(name, data_dir):
         return builder
     if builder.name != "digits" and not _has_network():
         raise UsageError(
-            f"--dataset={name}: not prepared in {builder.data_dir}, "
-            "and there is no network to download it. Run 'tfds build "
-            f"{name}' on a machine with a network and copy its "
-            "tensorflow_datasets folder here (--data_dir says where it lies)"
+            f"--dataset={name}: not prepared in {builder.data_dir}, and it "
+            "cannot be downloaded without a network connection. Run 'tfds "
+            f"build {name}' on a machine with a network and copy its "
+            "tensorflow_datasets folder here (--data_dir sets where to look "
+            "for it)"
         )
     try:
         builder.download_and_prepare()

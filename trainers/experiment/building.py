@@ -86,7 +86,7 @@ def algorithm_arguments():
     for name in sorted({*sum(ALGORITHM_FLAGS.values(), ())} - {*own}):
         if FLAGS[name].value != FLAGS[name].default:
             raise UsageError(
-                f"--{name} is not for --algorithm={FLAGS.algorithm}. "
+                f"--{name} does not apply to --algorithm={FLAGS.algorithm}. "
                 f"Received: {FLAGS[name].serialize()}"
             )
     arguments = {
@@ -213,7 +213,7 @@ def build_optimizer(learning_rate):
     for name in ("momentum", "nesterov"):
         if FLAGS[name].value != FLAGS[name].default:
             raise UsageError(
-                f"--{name} is not for --optimizer={FLAGS.optimizer}. "
+                f"--{name} does not apply to --optimizer={FLAGS.optimizer}. "
                 f"Received: {FLAGS[name].serialize()}"
             )
     return keras.optimizers.AdamW(

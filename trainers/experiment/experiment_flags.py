@@ -19,19 +19,19 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_float(
     "gradient_shrink", 1.0,
-    "What error gradients are multiplied by at each hop down; for "
-    "features_replay and ddg.",
+    "Factor that multiplies error gradients at each module boundary on the way "
+    "down; for features_replay and ddg.",
 )
 flags.DEFINE_bool(
     "weight_prediction", None,
-    "Whether modules compute with weights predicted by their last updates, "
-    "against the delay of gradients; for features_replay, which does unless "
-    "--noweight_prediction is given, as in the paper, and for ddg, which does "
-    "not.",
+    "Whether modules compute with weights predicted from their last updates, "
+    "to counter the delay of gradients; for features_replay (default: on; the "
+    "paper's algorithm needs --noweight_prediction) and ddg (default: off).",
 )
 flags.DEFINE_integer(
     "num_microbatches", 4,
-    "Micro-batches in a batch, which must be divisible by it; for gpipe.",
+    "Number of micro-batches per batch, whose size must be divisible by it; "
+    "for gpipe.",
     lower_bound=1, upper_bound=_MANY,
 )
 flags.DEFINE_bool(
@@ -40,8 +40,8 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_integer(
     "synthesizer_width", None,
-    "Channels of the synthesizers of error gradients; for dni. Default: those "
-    "of the features.",
+    "Channels of the synthesizers of error gradients; for dni. Default: as "
+    "many as the features have.",
     lower_bound=1, upper_bound=_MANY,
 )
 flags.DEFINE_float(
@@ -59,32 +59,34 @@ flags.DEFINE_float(
     "Rate of dropout before the last convolution of each block.",
 )
 flags.DEFINE_integer(
-    "num_modules", 4, "K, the number of modules the network is cut into.",
+    "num_modules", 4,
+    "K, the number of modules that the network is split into.",
     lower_bound=1, upper_bound=1000,
 )
 flags.DEFINE_list(
     "devices", None,
     "Devices of the modules, for example GPU:0,GPU:1 or CPU:0,CPU:1; shared "
-    "round-robin if there are fewer than modules. Default: all GPUs, or else "
-    "one logical CPU device for each module.",
+    "round-robin if there are fewer than modules. Default: all GPUs or, "
+    "without a GPU, one logical CPU device per module.",
 )
 flags.DEFINE_enum(
     "balance", "estimated", ["estimated", "measured"],
-    "By what the modules are balanced: estimated multiply-adds, or the time "
-    "of each layer, measured on the first device as the program starts.",
+    "How to balance the modules: by estimated multiply-adds, or by the time of "
+    "each layer, measured on the first device at startup.",
 )
 flags.DEFINE_string(
     "dataset", "digits",
-    "Image classification set: digits (prepared without a network) or any "
-    "set of TensorFlow Datasets, like cifar10 or cifar10:3.0.2.",
+    "Image classification dataset: digits (prepared without a network "
+    "connection) or any dataset of TensorFlow Datasets, like cifar10 or "
+    "cifar10:3.0.2.",
 )
 flags.DEFINE_string(
     "data_dir", None,
-    "Where prepared datasets lie. Default: ~/tensorflow_datasets.",
+    "Directory of prepared datasets. Default: ~/tensorflow_datasets.",
 )
 flags.DEFINE_list(
     "mean", None,
-    "Mean of every channel, pixels being 0 to 255, for example "
+    "Mean of every channel, for pixels from 0 to 255, for example "
     "125.3,123.0,113.9. Default: measured on the training set.",
 )
 flags.DEFINE_list(
@@ -92,17 +94,17 @@ flags.DEFINE_list(
 )
 flags.DEFINE_integer(
     "crop_padding", 0,
-    "Augmentation: pad by so many pixels and crop at a random place.",
+    "Augmentation: pad by this many pixels and crop at a random position.",
     lower_bound=0,
 )
-flags.DEFINE_bool("flip", False, "Augmentation: flip at random, left-right.")
+flags.DEFINE_bool("flip", False, "Augmentation: flip left-right at random.")
 flags.DEFINE_integer(
     "batch_size", 128, "Examples per iteration.", lower_bound=1,
     upper_bound=_MANY,
 )
 flags.DEFINE_bool(
     "drop_remainder", False,
-    "Leave out the last batch of an epoch if it is smaller than the others.",
+    "Drop the last batch of an epoch if it is smaller than the others.",
 )
 flags.DEFINE_integer(
     "epochs", 300, "Passes over the training set.", lower_bound=1,
@@ -110,8 +112,8 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_string(
     "finish_with", "",
-    "An exact algorithm and the number of the last epochs that it trains, for "
-    "example backprop:10; the weights are kept, momentum begins anew.",
+    "An exact algorithm and the number of last epochs that it trains, for "
+    "example backprop:10; weights are kept, momentum starts from zero.",
 )
 flags.DEFINE_float("learning_rate", 0.01, "Initial learning rate.")
 flags.DEFINE_list(
@@ -120,11 +122,11 @@ flags.DEFINE_list(
 )
 flags.DEFINE_float(
     "learning_rate_factor", 0.1,
-    "What the learning rate is multiplied by at each drop, at most 1.",
+    "Factor that multiplies the learning rate at each drop, at most 1.",
 )
 flags.DEFINE_float(
     "warmup_epochs", 0.0,
-    "Epochs over which the learning rate rises from 0; parts of an epoch too.",
+    "Epochs over which the learning rate rises from 0; may be fractional.",
 )
 flags.DEFINE_enum(
     "optimizer", "sgd", ["sgd", "adam"],
@@ -134,17 +136,18 @@ flags.DEFINE_float("momentum", 0.9, "Momentum of SGD, from 0 to below 1.")
 flags.DEFINE_bool("nesterov", True, "Nesterov momentum.")
 flags.DEFINE_float(
     "weight_decay", 5e-4,
-    "Weight decay: with sgd added to the gradient before momentum, as in the "
-    "paper; with adam beside it, as in AdamW.",
+    "Weight decay: added to the gradient before momentum with sgd, as in the "
+    "paper; decoupled with adam, as in AdamW.",
 )
 flags.DEFINE_float(
     "global_clipnorm", None,
-    "Norm that the gradient of each module is clipped to; of late ones less "
-    "(docs/delays.md). Default: none.",
+    "Norm to which the gradient of each module is clipped; less for delayed "
+    "gradients (docs/delays.md). Default: no clipping.",
 )
 flags.DEFINE_integer(
     "steps_per_execution", 8,
-    "Iterations in one graph; with several, they overlap across modules.",
+    "Iterations per call of the graph; with more than one, they overlap across "
+    "modules.",
     lower_bound=1, upper_bound=_MANY,
 )
 flags.DEFINE_integer(
@@ -154,13 +157,12 @@ flags.DEFINE_integer(
 
 flags.DEFINE_bool(
     "deterministic", False,
-    "Let TensorFlow compute the same numbers every time, bit for bit, which "
-    "may be slower.",
+    "Make TensorFlow's results reproducible bit for bit, which may be slower.",
 )
 flags.DEFINE_string(
     "restore_weights_from", None,
-    "Working directory of another run, which may be of another algorithm or "
-    "number of modules: begin with the weights of its newest checkpoint.",
+    "Working directory of another run, possibly with another algorithm or "
+    "number of modules, whose newest checkpoint provides the initial weights.",
 )
 
 # Flags that only some algorithms read.

@@ -76,8 +76,9 @@ def check(path, unknown=()):
             differences.append(f"{now} (it was: {was})")
     if differences:
         raise errors.UsageError(
-            f"--workdir holds a run with other flags; --flagfile={path} goes "
-            f"on with it. Received: {', '.join(differences)}"
+            "--workdir contains a run with different flags; use "
+            f"--flagfile={path} to resume it. Received: "
+            f"{', '.join(differences)}"
         )
 
 

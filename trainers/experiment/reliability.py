@@ -11,26 +11,28 @@ from trainers.command import errors, signals, workdir
 FLAGS = flags.FLAGS
 
 flags.DEFINE_integer(
-    "checkpoint_steps", 0, "Iterations between checkpoints; 0: not counted.",
+    "checkpoint_steps", 0,
+    "Iterations between checkpoints; 0: iterations trigger none.",
     lower_bound=0, upper_bound=1_000_000_000,
 )
 flags.DEFINE_float(
-    "checkpoint_minutes", 10.0, "Minutes between checkpoints; 0: not counted."
+    "checkpoint_minutes", 10.0,
+    "Minutes between checkpoints; 0: time triggers none."
 )
 flags.DEFINE_integer(
     "checkpoint_epochs", 1,
-    "Epochs between checkpoints; 0: only after the last. The best by test "
-    "accuracy is kept beside.",
+    "Epochs between checkpoints; 0: only after the last epoch. The checkpoint "
+    "with the best test accuracy is kept in addition.",
     lower_bound=0, upper_bound=1_000_000,
 )
 flags.DEFINE_integer(
-    "keep_checkpoints", 3, "How many checkpoints are kept.",
+    "keep_checkpoints", 3, "Number of newest checkpoints to keep.",
     lower_bound=2, upper_bound=1000,
 )
 flags.DEFINE_enum(
     "on_nan", "stop", ["stop", "skip"],
-    "When a loss or gradient is not finite: stop the run, or skip the update "
-    "of the module and count it.",
+    "If a loss or gradient is not finite: stop the run, or skip the update of "
+    "the module and count it.",
 )
 flags.register_validator(
     "checkpoint_minutes",
@@ -105,4 +107,4 @@ def restore_weights(model, folder):
         )
     except (ValueError, OSError) as error:
         raise errors.UsageError(f"--restore_weights_from: {error}") from error
-    print(f"Begins with the weights of {prefix}", flush=True)
+    print(f"Starting with the weights of {prefix}", flush=True)

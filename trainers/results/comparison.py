@@ -81,8 +81,8 @@ class Run:
                 yield file
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise errors.UsageError(
-                f"{path} cannot be read ({error}); without {self.path}, the "
-                "run will be made anew"
+                f"{path} cannot be read ({error}); delete {self.path} to "
+                "repeat the run"
             ) from error
 
     def has_diverged(self):

@@ -87,7 +87,7 @@ class EventFiles(tf.summary.SummaryWriter):
             self._fail("the disk may be full")
             return
         if not self._can_write:
-            _logger.warning("Event files are written again")
+            _logger.warning("Event files can be written again")
         self._can_write = True
         if size >= self._max_bytes:
             self._begin_anew()
@@ -116,8 +116,8 @@ class EventFiles(tf.summary.SummaryWriter):
     def _tell_once(self, why):
         if self._can_write:
             _logger.warning(
-                "Event files cannot be written to %s, training goes on and it "
-                "will be tried again: %s", self.log_dir, why,
+                "Event files cannot be written to %s; training continues and "
+                "writing will be retried: %s", self.log_dir, why,
             )
         self._can_write = False
 

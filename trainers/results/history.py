@@ -86,11 +86,11 @@ class History(keras.callbacks.Callback):
         except OSError as error:
             if self._can_write:
                 _logger.warning(
-                    "%s cannot be written, training goes on and it will be "
-                    "tried again: %s", self.path, error,
+                    "%s cannot be written; training continues and writing will "
+                    "be retried: %s", self.path, error,
                 )
             self._can_write = False
             return
         if not self._can_write:
-            _logger.warning("%s is written again", self.path)
+            _logger.warning("%s can be written again", self.path)
         self._can_write = True

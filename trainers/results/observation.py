@@ -20,19 +20,19 @@ flags.DEFINE_integer(
     "diagnostics_every", 0,
     "Iterations between two probes of the diagnostics (docs/diagnostics.md); "
     "0: no diagnostics. (dni, whose gradients are predictions, cannot be "
-    "probed and has the others only.)",
+    "probed and has only the other diagnostics.)",
     lower_bound=0, upper_bound=1_000_000_000,
 )
 flags.DEFINE_bool(
     "exact_gradient", False,
-    "Let every probe compute the gradient over the whole training set, for "
-    "the exact σ and the convergence bound: for small sets.",
+    "Compute the gradient over the whole training set in every probe, for the "
+    "exact σ and the convergence bound; for small datasets.",
 )
 flags.DEFINE_bool(
     "histograms", False, "Write histograms of the weights after every epoch."
 )
 flags.DEFINE_bool(
-    "graph", False, "Write the graph of training, with devices."
+    "graph", False, "Write the training graph, with devices."
 )
 flags.DEFINE_list(
     "profile_steps", [],
@@ -44,7 +44,7 @@ flags.register_validator(
         len(steps) == 2 and all(s.isascii() and s.isdigit() for s in steps)
         and int(steps[0]) <= int(steps[1]) < 10**9
     ),
-    "must be two numbers of iterations, the first not above the second",
+    "must be two iteration numbers, the first not above the second",
 )
 flags.register_multi_flags_validator(
     ["exact_gradient", "diagnostics_every"],

@@ -31,10 +31,10 @@ _LAYOUT = {
     },
     "Norms": {
         "gradient norm": ["^epoch_gradient_norm/"],
-        "update to weights": ["^epoch_update_ratio/"],
+        "update-to-weight ratio": ["^epoch_update_ratio/"],
     },
     "Convergence": {
-        "bound and what it bounds": ["^bound/left$", "^bound/right$"],
+        "bound and the quantity it bounds": ["^bound/left$", "^bound/right$"],
     },
     "Speed": {
         "images per second": ["^epoch_examples_per_second$"],

@@ -66,7 +66,7 @@ class Laboratory:
         _check_optimizer(optimizer)
         if policy is not None and accumulation > 1:
             raise ValueError(
-                "The laboratory looks ahead without accumulation only. "
+                "The laboratory supports look-ahead only without accumulation. "
                 f"Received: {policy=}, {accumulation=}"
             )
         self.num_runs = len(seeds)
@@ -107,7 +107,7 @@ class Laboratory:
         """
         if len(seeds) != self.num_runs:
             raise ValueError(
-                f"There must be as many runs as at first, {self.num_runs}. "
+                f"There must be as many runs as initially, {self.num_runs}. "
                 f"Received: {seeds=}"
             )
         _, initial = self._begin(learning_rates, seeds)
@@ -236,7 +236,7 @@ def _check_optimizer(optimizer):
         or getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
     ):
         raise ValueError(
-            "The laboratory takes one optimizer for all variables, without "
-            "a loss scale, accumulation and exclusions from weight decay. "
+            "The laboratory needs one optimizer for all variables, without a "
+            "loss scale, accumulation or exclusions from weight decay. "
             f"Received: optimizer={optimizer!r}"
         )

@@ -42,7 +42,7 @@ def _make(make, num_modules, seed):
     for layer in private.sublayers(network):
         if private.own_seed_generators(layer):
             raise ValueError(
-                "The network must have no layers that draw random "
+                "The network must not have layers that draw random "
                 f"numbers. Received: layer={layer!r}"
             )
     return (

@@ -19,18 +19,18 @@ _EXPECTED = "FR_KERAS_NUM_WORKERS"
 
 flags.DEFINE_list(
     "workers", [],
-    "Addresses of the workers whose devices train, host:port,host:port "
-    "(docs/scaling.md). Default: the devices of this machine.",
+    "Addresses of the workers to train on, host:port,host:port "
+    "(docs/scaling.md). Default: train on the devices of this machine.",
 )
 flags.DEFINE_enum(
     "cluster", None, ["tf_config", "slurm", "kubernetes"],
-    "What names the workers, in place of --workers: the environment variable "
-    "TF_CONFIG, Slurm or Kubernetes.",
+    "Where to find the workers, in place of --workers: the environment "
+    "variable TF_CONFIG, Slurm or Kubernetes.",
 )
 flags.DEFINE_integer(
     "worker_port", 8470,
-    "Port of the workers, for --cluster=kubernetes and --cluster=slurm (there "
-    "the next ones too, if a machine has several).",
+    "Port of the workers, for --cluster=kubernetes and --cluster=slurm (which "
+    "also uses the following ports if a machine has several workers).",
     lower_bound=1, upper_bound=65_535,
 )
 flags.DEFINE_string(
@@ -39,31 +39,33 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string(
     "coordinator", None,
-    "Address by which workers reach this program, host:port. Default: a free "
-    "port of the address by which it reaches the first of them.",
+    "Address at which workers reach this program, host:port. Default: a free "
+    "port of the address from which this program reaches the first worker.",
 )
 flags.DEFINE_string(
     "coordinator_interface", "auto",
-    "Network interface by which workers reach this program: auto for that of "
-    "its address, all for every one.",
+    "Network interface on which workers reach this program: auto for that of "
+    "its address, all for every interface.",
 )
 flags.DEFINE_float(
-    "wait_for_workers", 60.0, "Seconds to wait for workers that are not there."
+    "wait_for_workers", 60.0,
+    "Seconds to wait for workers that are not available."
 )
 flags.DEFINE_float(
     "worker_patience", 60.0,
-    "Seconds after which a worker that does not answer is lost.",
+    "Seconds without an answer after which a worker counts as lost.",
 )
 flags.DEFINE_integer(
     "recoveries", 3,
-    "How often a run goes on by itself, from its newest checkpoint, after a "
-    "worker was lost.",
+    "How many times a run resumes by itself, from its newest checkpoint, after "
+    "a worker was lost.",
     lower_bound=0, upper_bound=1_000_000,
 )
 flags.DEFINE_enum(
     "on_lost_worker", "wait", ["wait", "shrink"],
-    "When a worker that is lost does not come back within --wait_for_workers: "
-    "end, or go on with the others, whose devices the modules then share.",
+    "If a lost worker does not come back within --wait_for_workers: end "
+    "(wait), or resume with the others, whose devices the modules then share "
+    "(shrink).",
 )
 for _name in ("wait_for_workers", "worker_patience"):
     flags.register_validator(
@@ -81,7 +83,7 @@ flags.register_validator(
 flags.register_multi_flags_validator(
     ["workers", "cluster"],
     lambda values: not (values["workers"] and values["cluster"]),
-    "--workers and --cluster exclude each other",
+    "--workers and --cluster cannot be combined",
 )
 
 
@@ -157,13 +159,14 @@ def _without_lost(workers):
     lost = [address for address in workers if address not in left]
     if not left:
         raise errors.Unavailable(
-            f"None of the workers is there after {FLAGS.wait_for_workers:g} s. "
-            f"Received: {', '.join(workers)}"
+            "None of the workers is available after "
+            f"{FLAGS.wait_for_workers:g} s. Received: {', '.join(workers)}"
         )
     if lost:
         errors.tell(
-            f"Not there after {FLAGS.wait_for_workers:g} s: {', '.join(lost)}; "
-            f"goes on with {', '.join(left)}, whose devices the modules share"
+            f"Not available after {FLAGS.wait_for_workers:g} s: "
+            f"{', '.join(lost)}; resumes with {', '.join(left)}, whose devices "
+            "the modules share"
         )
     return left
 
@@ -252,13 +255,15 @@ def _cluster_spec(expected):
     except Exception as error:
         # TensorFlow's resolver raises it for a pod that does not run.
         kind = _NotYet if type(error) is RuntimeError else errors.UsageError
-        raise kind(f"{given}: no workers are known: {error!r}") from error
+        raise kind(
+            f"{given}: the workers cannot be determined: {error!r}"
+        ) from error
     workers = spec.get("worker")
     if not workers:
         raise _NotYet(f"{given} must name a job 'worker'. Received: {spec}")
     if len(workers) < expected:
         raise _NotYet(
-            f"{given} must name the {expected} workers that the run began "
+            f"{given} must name the {expected} workers that the run started "
             f"with. Received: {workers}"
         )
     return spec
@@ -268,8 +273,8 @@ def port_of_worker():
     """The port that the cluster assigns to this worker."""
     if FLAGS.cluster is None:
         raise errors.UsageError(
-            "--port or --cluster must say on which port to listen. "
-            "Received: neither"
+            "--port or --cluster must set the port to listen on. Received: "
+            "neither"
         )
     if FLAGS.cluster == "kubernetes":
         return FLAGS.worker_port
@@ -278,7 +283,7 @@ def port_of_worker():
         local = os.environ.get("SLURM_LOCALID", "")
         if not (local.isascii() and local.isdigit()):
             raise errors.UsageError(
-                "--cluster=slurm: a worker must be started by srun, which says "
+                "--cluster=slurm: a worker must be started by srun, which sets "
                 f"SLURM_LOCALID. Received: SLURM_LOCALID={local!r}"
             )
         return FLAGS.worker_port + int(local)

@@ -72,14 +72,13 @@ class Worker:
             pid = self.process.pid
             if quick_deaths == len(_PAUSES):
                 errors.tell(
-                    f"The worker at {self.address} has died "
-                    f"{quick_deaths + 1} times, each at once; it is not "
-                    "started again"
+                    f"The worker at {self.address} has died {quick_deaths + 1} "
+                    "times, each soon after its start; it is not restarted"
                 )
                 return
             errors.tell(
-                f"The worker at {self.address} has died (process {pid}); it "
-                "is started again"
+                f"The worker at {self.address} has died (process {pid}); it is "
+                "restarted"
             )
             if self._over.wait(_PAUSES[quick_deaths]):
                 return

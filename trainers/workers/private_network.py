@@ -51,7 +51,7 @@ def _unshare(what):
     # `os.unshare` is new in Python 3.12.
     library = ctypes.CDLL(None, use_errno=True)
     if not hasattr(library, "unshare"):
-        raise OSError("only Linux has them")
+        raise OSError("only Linux supports private networks")
     if library.unshare(what):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -91,7 +91,8 @@ def main():
         enter()
     except OSError as error:
         sys.exit(
-            f"{name}: the system gives this user no network of its own: {error}"
+            f"{name}: the system does not allow this user to have a private "
+            f"network: {error}"
         )
     try:
         os.execvp(sys.argv[1], sys.argv[1:])

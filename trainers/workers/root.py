@@ -8,8 +8,8 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_bool(
     "allow_root", False,
-    "Let workers run as root, although every user of this machine can have "
-    "them do whatever root can (docs/scaling.md).",
+    "Allow workers to run as root, although every user of this machine can "
+    "then make them do whatever root can (docs/scaling.md).",
 )
 
 
