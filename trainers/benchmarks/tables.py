@@ -123,8 +123,8 @@ def tracing(job, found):
         f"ResNet-{job.depth}, {job.batch_size} images of 32x32, "
         f"{job.steps_per_execution} iterations per call, seconds:\n\n"
         + table(
-            ("algorithm", "first call, with tracing",
-             "second call, traced past warm-up", "third call"),
+            ("algorithm", "first call, with tracing", "second call",
+             "third call"),
             [
                 (name, *(seconds.text(1) for seconds in calls))
                 for name, calls in found.items()

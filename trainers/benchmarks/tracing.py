@@ -50,7 +50,7 @@ def prepare(job, algorithm, num_modules):
 
     Returns:
         Callable without arguments that returns the seconds of the first three
-        calls. The first and, if it is past warm-up, the second are traced.
+        calls. The first is traced.
     """
     parallel = max(num_modules, len(cores.available()))
     start(num_devices=num_modules, threads=1, parallel=parallel)
