@@ -1,5 +1,7 @@
 """Calls of the training function: what is counted, refused and reported."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -299,3 +301,30 @@ def test_schedule_under_accumulation_is_that_of_keras():
     assert int(model.optimizer.iterations) == 3
     assert int(network.optimizer.iterations) == 3
     assert model.optimizer.global_step == 7
+
+
+@pytest.mark.parametrize("regularizer", [None, "l2"])
+@pytest.mark.parametrize("algorithm", [
+    fr_keras.Backprop, fr_keras.DDG, fr_keras.DNI, fr_keras.FeaturesReplay,
+    functools.partial(fr_keras.GPipe, num_microbatches=1, recompute=False),
+])
+def test_seed_that_is_set_after_compile(algorithm, regularizer):
+    """Keras then makes its generator anew, in the first graph it traces."""
+    network = keras.Sequential([keras.Input((6,)), *(
+        layers.Dense(4, "tanh", kernel_regularizer=regularizer)
+        for _ in range(3)
+    )])
+    x, _ = data()
+    y = np.ones((len(x), 4), "float32")
+    found = []
+    for is_set_again in (False, True):
+        model = algorithm(network, 3)
+        model.compile(keras.optimizers.SGD(0.1, 0.5), "mse")
+        if is_set_again:
+            keras.utils.set_random_seed(0)
+        fit(model, x, y)
+        found.append(model.get_weights())
+    for a, b in zip(*found, strict=True):
+        assert np.all(np.isfinite(b))
+        if algorithm is not fr_keras.DNI:  # (Its synthesizers begin anew.)
+            np.testing.assert_array_equal(a, b)

@@ -135,10 +135,12 @@ class ForwardBackward:
             )
             self._moved = [variable for variable, _ in moved]
             self._outputs = made, losses, [value for _, value in moved]
-            delta.extend(
+            # TensorFlow traces twice if Keras creates a variable, such as the
+            # seed generator that `keras.utils.set_random_seed` has dropped.
+            delta[:] = [
                 tf.compat.v1.placeholder(tensor.dtype, tensor.shape)
                 for tensor in self._module.differentiated(made)
-            )
+            ]
             self._gradients = backward(delta)
             return nests.flatten((self._outputs, self._gradients))
 
