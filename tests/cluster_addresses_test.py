@@ -131,7 +131,7 @@ def test_kubernetes_waits_for_a_pod(monkeypatch):
     pods, asked = [pod("w-0", "10.0.0.1")], []
     fake_kubernetes(monkeypatch, pods, asked)
     monkeypatch.setenv("FR_KERAS_NUM_WORKERS", "2")
-    expected = r"the 2 workers that the run began with.*10\.0\.0\.1"
+    expected = r"the 2 workers that the run started with.*10\.0\.0\.1"
     with pytest.raises(errors.UsageError, match=expected):
         addresses(cluster="kubernetes", wait_for_workers=0.1)
 

@@ -174,7 +174,7 @@ def test_nothing_waits_for_what_only_passes():
         if operation.type.endswith("PartitionedCall")
         and operation.get_attr("f").name.startswith("__inference_replay")
     ]
-    assert len(replays) == 2 + 3  # From iteration K - k on.
+    assert len(replays) == 2 * 4
     for replay in replays:
         for waited_for in replay.control_inputs:
             assert waited_for.device == replay.device, waited_for

@@ -171,7 +171,8 @@ def test_every_operation_has_a_kernel(algorithm, model, policy):
     graph = trained.training.graph
     assert without_kernel(graph) == []
     on_host = {node.op for node in nodes_of(graph) if is_on_host(node)}
-    assert on_host <= _OF_LABELS
+    # Where the iterations are counted, too, for the warm-up.
+    assert on_host <= _OF_LABELS | {"AddV2", "GreaterEqual", "Identity"}
 
 
 def test_a_missing_kernel_is_found():

@@ -14,6 +14,8 @@ from fr_keras.engine.forward_backward import record
 class BackpropPipeline(Pipeline):
     """One pipeline trained by back-propagation."""
 
+    is_timed = False  # In one function, which is on all devices.
+
     def make_functions(self):
         self._differentiate = DeviceFunction(
             self._gradients, run_eagerly=self.model.run_eagerly

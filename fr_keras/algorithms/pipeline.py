@@ -33,6 +33,10 @@ class Pipeline:
     # Whether modules keep their inputs and recompute their features.
     replays = False
 
+    # Whether all functions of modules can be timed in a graph: none is within
+    # another.
+    is_timed = True
+
     # Whether modules may share weights, which are then sent with the features.
     ties_weights = True
 
@@ -193,7 +197,8 @@ class Pipeline:
         """
         return [
             DeviceFunction(
-                function, device, uses_xla, self.model.run_eagerly, k
+                function, device, uses_xla, self.model.run_eagerly,
+                k if self.is_timed or self.model.run_eagerly else None,
             )
             for k, (function, device, uses_xla) in enumerate(
                 zip(functions, self.devices, self._uses_xla)
