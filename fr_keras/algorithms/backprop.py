@@ -14,20 +14,24 @@ from fr_keras.engine.forward_backward import record
 class BackpropPipeline(Pipeline):
     """One pipeline trained by back-propagation."""
 
-    is_timed = False  # In one function, which is on all devices.
-
     def make_functions(self):
-        self._differentiate = DeviceFunction(
-            self._gradients, run_eagerly=self.model.run_eagerly
+        self._step = DeviceFunction(
+            self._iteration, run_eagerly=self.model.run_eagerly
         )
+        self._update = self.on_devices(module.update for module in self.modules)
 
     def train_steps(self, batches, rates, age):
-        del rates, age
-        for batch in batches:
-            yield self._differentiate(*batch), None
+        del age
+        for batch, (learning_rate, _) in zip(batches, rates):
+            self._step(*batch, learning_rate)
+            yield [None] * self.num_modules, None  # All are updated already.
 
-    def _gradients(self, x, y, sample_weight):
-        """Runs an iteration up to the update; returns g_k of all modules."""
+    def _iteration(self, x, y, sample_weight, learning_rate):
+        """Runs an iteration, updates included.
+
+        Outside of this function all updates would wait for its end, but that
+        of module K can run while the modules below differentiate.
+        """
         modules = self.modules
         features, losses, backward = modules[0].standardize(x), [], []
         for module in modules[:-1]:
@@ -47,7 +51,9 @@ class BackpropPipeline(Pipeline):
             if not module.learns:
                 break
             gradients[k], delta = lead_backward(module, backward[k], delta)
-        return gradients
+        for update, of_module in zip(self._update, gradients):
+            if of_module is not None:
+                update(of_module, learning_rate)
 
 
 @keras.saving.register_keras_serializable("fr_keras")

@@ -87,7 +87,7 @@ class FeaturesReplayPipeline(DelayedPipeline):
             if i == 0:
                 self._fill(age, len(batches), features, queues, deltas)
             for k in self._late:  # 2. Replay. 3. Backward.
-                if self.has_gradient(k, age, i) is False:
+                if self.model.run_eagerly and not self.has_gradient(k, age, i):
                     continue
                 # Others wait for this module's play, none for its replay.
                 with tf.control_dependencies(played.made[k].tensors):

@@ -33,10 +33,6 @@ class Pipeline:
     # Whether modules keep their inputs and recompute their features.
     replays = False
 
-    # Whether all functions of modules can be timed in a graph: none is within
-    # another.
-    is_timed = True
-
     # Whether modules may share weights, which are then sent with the features.
     ties_weights = True
 
@@ -166,7 +162,10 @@ class Pipeline:
             `recording.Played`, or `None` if the method has none. The modules
             that have a gradient are updated before the generator resumes.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self.model).__name__} must have a `pipeline_class`, a "
+            "subclass of Pipeline that implements `train_steps`."
+        )
 
     def build(self, x):
         """Builds the modules, unless they are built already.
@@ -197,8 +196,7 @@ class Pipeline:
         """
         return [
             DeviceFunction(
-                function, device, uses_xla, self.model.run_eagerly,
-                k if self.is_timed or self.model.run_eagerly else None,
+                function, device, uses_xla, self.model.run_eagerly, k
             )
             for k, (function, device, uses_xla) in enumerate(
                 zip(functions, self.devices, self._uses_xla)
