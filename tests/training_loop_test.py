@@ -22,10 +22,9 @@ layers = keras.layers
 DELAYED = [fr_keras.FeaturesReplay, fr_keras.DDG]
 
 
-def dense_net(units=4, depth=3):
+def dense_net(units=4):
     return keras.Sequential([
-        keras.Input((6,)),
-        *(layers.Dense(units, "tanh") for _ in range(depth)),
+        keras.Input((6,)), *(layers.Dense(units, "tanh") for _ in range(3)),
     ])
 
 
@@ -102,44 +101,6 @@ def test_wrong_labels_later_leave_the_queues_alone():
     assert model.training.num_iterations == 6
     for each in (model, other):
         fit(each, x, y)
-    assert_same(values(model), values(other), rtol=1e-5)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 3])
-@pytest.mark.parametrize("algorithm", DELAYED)
-def test_warm_up_is_in_the_graph_of_all_iterations(algorithm, steps):
-    model = algorithm(dense_net(depth=4), 4)
-    model.compile("adam", "mse", steps_per_execution=steps)
-    x, _ = data()
-    fit(model, x, np.ones((len(x), 4), "float32"))
-    assert model.training.num_iterations == 6
-    assert model.training.traces == 1
-
-
-@pytest.mark.parametrize("steps", [1, 2, 6])
-@pytest.mark.parametrize("algorithm", DELAYED)
-def test_batches_of_all_sizes_in_warm_up(algorithm, steps):
-    """No module mixes up the sizes of those that have not arrived yet."""
-    network = dense_net(depth=4)
-    model, other = (algorithm(network, 4) for _ in range(2))
-    x, _ = data()
-    sizes = [3, 1, 4, 2, 1, 3]
-    ends = np.cumsum(sizes)
-    batches = [
-        (x[stop - size:stop], np.ones((size, 4), "float32"))
-        for stop, size in zip(ends, sizes)
-    ]
-    for each, options in (
-        (model, {"steps_per_execution": steps}), (other, {"run_eagerly": True}),
-    ):
-        each.compile(keras.optimizers.SGD(0.1, 0.5), "mse", **options)
-        each.fit(
-            tf.data.Dataset.from_generator(lambda: batches, output_signature=(
-                tf.TensorSpec([None, *x.shape[1:]]), tf.TensorSpec([None, 4]),
-            )),
-            verbose=0,
-        )
-    assert model.training.num_iterations == other.training.num_iterations == 6
     assert_same(values(model), values(other), rtol=1e-5)
 
 
