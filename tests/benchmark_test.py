@@ -87,6 +87,7 @@ def test_compute(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "stock Keras, all cores" in done.stdout
+    assert "Backprop, K=1, all cores" in done.stdout
     assert "features_replay, K=1, xla" in done.stdout
     assert "of its bound" in done.stdout
 
@@ -101,11 +102,34 @@ def test_tracing(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = [
         [float(cell.split()[0]) for cell in line.split("|")[2:-1]]
-        for line in done.stdout.splitlines() if "_replay, K=" in line
+        for line in done.stdout.splitlines()
+        if "_replay, K=" in line or "stock Keras" in line
     ]
-    assert len(rows) == 2
-    for first, _, third in rows:
+    assert len(rows) == 3
+    for first, second, third, together in rows:
         assert first > third >= 0  # To a tenth of a second.
+        assert together == pytest.approx(first + second + third, abs=0.2)
+
+
+@pytest.mark.slow
+def test_overhead(tmp_path):
+    done = command(
+        "trainers.benchmark", "--measure=overhead", "--numbers_of_modules=1,2",
+        "--algorithms=features_replay", "--steps_per_execution=4",
+        "--num_steps=64", "--rounds=1", f"--workdir={tmp_path / 'new'}",
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {}
+    for line in done.stdout.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 3 and "(" in cells[1]:
+            rows[cells[0]] = [cell.split()[0] for cell in cells[1:] if cell]
+    (stock,) = rows.pop("stock Keras")
+    assert list(rows) == ["features_replay, K=1", "features_replay, K=2"]
+    for whole, beyond in rows.values():
+        assert float(whole) - float(stock) == pytest.approx(
+            float(beyond), abs=1
+        )
 
 
 @pytest.mark.slow

@@ -3,14 +3,15 @@ r"""Measures speed, memory and recovery of training on this machine.
     python -m trainers.benchmark --flagfile=configs/benchmark_schedule.cfg \
         --workdir=runs/benchmark_schedule
 
---measure selects one of nine measurements:
+--measure selects one of ten measurements:
 
     schedule    modules that only sleep: the time of the schedule alone, for any
                 K on any machine, and a timeline picture
     compute     ResNets, one CPU core per module: throughput, compared with the
                 bound from each module measured alone, and with stock Keras
     memory      ResNets: bytes allocated by an iteration
-    tracing     ResNets: seconds until training starts
+    tracing     ResNets: seconds until training starts, beside stock Keras
+    overhead    a tiny dense network: time of an iteration beyond stock Keras'
     diagnostics ResNets: the cost of diagnostics
     prediction  ResNets: the cost of predicting weights
     checkpoints ResNets: the cost of writing checkpoints continuously
@@ -46,6 +47,7 @@ from fr_keras.visualization.timeline import plot_timeline
 from trainers.benchmarks import (
     checkpoints,
     compute,
+    diagnostics,
     memory,
     on_workers,
     overhead,
@@ -64,7 +66,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum(
     "measure", None,
     [
-        "schedule", "compute", "memory", "tracing", "diagnostics",
+        "schedule", "compute", "memory", "tracing", "overhead", "diagnostics",
         "prediction", "checkpoints", "workers", "recovery",
     ],
     "What to measure. Required.", required=True,
@@ -94,12 +96,12 @@ flags.DEFINE_float(
 )
 flags.DEFINE_integer(
     "depth", 20,
-    "(all but schedule and recovery) Layers of the ResNet: "
+    "(all but schedule, overhead and recovery) Layers of the ResNet: "
     f"{', '.join(map(str, fr_keras.models.RESNET_DEPTHS))}.",
 )
 flags.DEFINE_integer(
     "batch_size", 128,
-    "(all but schedule and recovery) Examples per iteration.",
+    "(all but schedule, overhead and recovery) Examples per iteration.",
     lower_bound=1, upper_bound=1_000_000,
 )
 
@@ -153,6 +155,7 @@ def main():
         "compute": measure_compute,
         "memory": measure_memory,
         "tracing": measure_tracing,
+        "overhead": measure_overhead,
         "diagnostics": measure_diagnostics,
         "prediction": measure_prediction,
         "checkpoints": measure_checkpoints,
@@ -220,9 +223,17 @@ def measure_tracing(numbers, job):
     )
 
 
-def measure_diagnostics(numbers, job):
+def measure_overhead(numbers, job):
     return tables.overhead(
-        job, overhead.EVERY, overhead.measure(job, numbers, FLAGS.rounds, show)
+        job,
+        overhead.measure(job, FLAGS.algorithms, numbers, FLAGS.rounds, show),
+    )
+
+
+def measure_diagnostics(numbers, job):
+    return tables.diagnostics(
+        job, diagnostics.EVERY,
+        diagnostics.measure(job, numbers, FLAGS.rounds, show),
     )
 
 

@@ -48,7 +48,10 @@ def measure(job, algorithms, variants, num_modules, rounds, show):
         "stock Keras, all cores": (
             {*there}, prepare_stock, job, len(there)
         ),
-        "Backprop, one core": (one, prepare, job, "backprop", 1),
+        "Backprop, K=1, one core": (one, prepare, job, "backprop", 1),
+        "Backprop, K=1, all cores": (
+            {*there}, prepare, job, "backprop", 1, None, len(there)
+        ),
     }
     for name in algorithms:
         contestants[f"{name}, K={num_modules}, a core each"] = (
@@ -124,7 +127,7 @@ def bounds(modules, rounds):
 # The functions below run in their own processes.
 
 
-def prepare(job, algorithm, num_modules, variant=None):
+def prepare(job, algorithm, num_modules, variant=None, threads=1):
     """One of our algorithms, on one logical CPU device per module.
 
     Args:
@@ -132,12 +135,13 @@ def prepare(job, algorithm, num_modules, variant=None):
         algorithm: str.
         num_modules: int, K.
         variant: str of `VARIANTS`, or `None`.
+        threads: int, cores that an operation may use.
 
     Returns:
         Callable without arguments that returns seconds per iteration, a list
         of two: of `fit`, and of the same training function in a plain loop.
     """
-    start(num_devices=num_modules, threads=1, parallel=num_modules)
+    start(num_modules, threads, parallel=max(num_modules, threads))
     if variant == "mixed_bfloat16":
         keras.config.set_dtype_policy(variant)
     model = job.algorithm(algorithm, num_modules)
@@ -159,7 +163,7 @@ def prepare_stock(job, num_cores):
         As `prepare`.
     """
     start(num_devices=1, threads=num_cores, parallel=num_cores)
-    model = keras.models.clone_model(job.network(), clone_function=_stock)
+    model = with_stock_layers(job.network())
     job.compile(model, jit_compile=False)
     return runs(model, job)
 
@@ -247,8 +251,19 @@ def prepare_events(job, num_modules):
     return run
 
 
+def with_stock_layers(network):
+    """A copy of a network with Keras' layers in place of ours.
+
+    Args:
+        network: `keras.Model`.
+
+    Returns:
+        `keras.Model`, with new weights.
+    """
+    return keras.models.clone_model(network, clone_function=_stock)
+
+
 def _stock(layer):
-    """Replaces our layers by those of Keras."""
     config = layer.get_config()
     if isinstance(layer, fr_keras.layers.FusedBatchNormalization):
         return keras.layers.BatchNormalization.from_config(config)

@@ -1,68 +1,104 @@
-"""Diagnostics: their cost during training."""
+"""Overhead: what an iteration of a network that computes nothing takes."""
 
-from fr_keras import diagnostics
-from trainers.benchmarks import processes, turns
-from trainers.benchmarks.epochs import Epochs
-from trainers.benchmarks.job import start
+import dataclasses
 
-EVERY = 50
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainers.benchmarks import compute, processes, turns
+from trainers.benchmarks.job import Job, start
+from trainers.command import cores
+
+_WIDTH = 16
+_BATCH_SIZE = 8
 
 
-def measure(job, numbers_of_modules, rounds, show):
-    """Measures Features Replay with diagnostics every 50 steps, and without.
+class TinyJob(Job):
+    """A dense network 16 units wide, on batches of 8 examples."""
+
+    def network(self):
+        keras.utils.set_random_seed(0)
+        return keras.Sequential([
+            keras.Input((_WIDTH,)),
+            *(
+                keras.layers.Dense(_WIDTH, activation="relu")
+                for _ in range(self.depth)
+            ),
+        ])
+
+    def batch(self):
+        rng = np.random.default_rng(0)
+        return (
+            tf.constant(rng.normal(size=(_BATCH_SIZE, _WIDTH)), "float32"),
+            tf.constant(rng.integers(0, _WIDTH, _BATCH_SIZE)),
+        )
+
+
+def measure(job, algorithms, numbers_of_modules, rounds, show):
+    """Measures iterations of the training loop, beside those of stock Keras.
 
     Args:
-        job: `benchmarks.job.Job`.
+        job: `benchmarks.job.Job`, whose network is not used.
+        algorithms: list of names of `fr_keras.ALGORITHMS`.
         numbers_of_modules: list of numbers K.
         rounds: int.
         show: as for `turns.take`.
 
     Returns:
-        Dict from K to a dict from `"off"` and `"on"` to `Samples`, seconds per
-        iteration.
+        Dict from names, that of stock Keras first, to `Samples`, seconds per
+        iteration of `fit`.
     """
-    found = {}
-    for num_modules in numbers_of_modules:
-        started = {}
-        try:
-            for name in ("off", "on"):
-                show(f"preparing K={num_modules}, diagnostics {name}")
-                started[name] = processes.Process(
-                    None, prepare, job, num_modules, name == "on"
-                )
-            found[num_modules] = turns.take(started, rounds, show)
-        finally:
-            for process in started.values():
-                process.close()
-    return found
+    tiny = TinyJob(**{
+        **dataclasses.asdict(job), "depth": max(*numbers_of_modules, 4),
+        "batch_size": _BATCH_SIZE,
+    })
+    contestants = {"stock Keras": (prepare_stock, tiny)}
+    for algorithm in algorithms:
+        for k in numbers_of_modules:
+            contestants[f"{algorithm}, K={k}"] = (prepare, tiny, algorithm, k)
+    started = {}
+    try:
+        for name, of_process in contestants.items():
+            show(f"preparing {name}")
+            started[name] = processes.Process(None, *of_process)
+        return turns.take(started, rounds, show)
+    finally:
+        for process in started.values():
+            process.close()
 
 
-def prepare(job, num_modules, on):
-    """Runs in its own process.
+def prepare(job, algorithm, num_modules):
+    """Runs in its own process: one of our algorithms.
 
     Args:
-        job: `benchmarks.job.Job`.
+        job: `TinyJob`.
+        algorithm: str.
         num_modules: int, K.
-        on: bool, whether to run diagnostics.
 
     Returns:
-        Callable without arguments that runs the next epoch of one long `fit`,
-        already traced, and returns its seconds per iteration.
+        Callable without arguments that returns seconds per iteration.
     """
-    start(num_devices=num_modules, threads=1, parallel=num_modules)
-    model = job.algorithm("features_replay", num_modules)
-    job.compile(model, steps_per_execution=job.steps_per_execution)
-    observers = [
-        diagnostics.SufficientDirection(EVERY),
-        diagnostics.DeltaResidual(EVERY),
-        diagnostics.FeatureDrift(EVERY),
-        diagnostics.DownhillSteps(EVERY),
-        diagnostics.GradientNorm(),
-        diagnostics.UpdateRatio(),
-        diagnostics.ReplayQueues(),
-    ]
-    epochs = Epochs(model, job, observers if on else [])
-    # Each late module is probed, and traced, in turn.
-    for _ in range(-(-num_modules * EVERY // job.num_steps)):
-        epochs.run()
-    return lambda: epochs.run() / job.num_steps
+    start(num_modules, threads=1, parallel=len(cores.available()))
+    return _loop(job, job.algorithm(algorithm, num_modules))
+
+
+def prepare_stock(job):
+    """Runs in its own process: stock Keras.
+
+    Args:
+        job: `TinyJob`.
+
+    Returns:
+        As `prepare`.
+    """
+    start(num_devices=1, threads=1, parallel=len(cores.available()))
+    return _loop(job, job.network())
+
+
+def _loop(job, model):
+    job.compile(
+        model, jit_compile=False, steps_per_execution=job.steps_per_execution
+    )
+    run = compute.runs(model, job)
+    return lambda: run()[0]  # By `fit`.

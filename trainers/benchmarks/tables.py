@@ -1,5 +1,6 @@
 """Tables of measurements, in Markdown."""
 
+from trainers.benchmarks import turns
 from trainers.command.markdown import table
 
 
@@ -55,7 +56,7 @@ def compute(job, num_modules, rows, modules, bounds, predicted, busy):
         str.
     """
     measured = dict(rows)
-    locked = measured["Backprop, one core"]
+    locked = measured["Backprop, K=1, one core"]
     lines = [
         (
             name, f"{job.batch_size / seconds.median:.0f}",
@@ -74,7 +75,7 @@ def compute(job, num_modules, rows, modules, bounds, predicted, busy):
         f"K = {num_modules}, {job.steps_per_execution} iterations per call:",
         table(
             ("variant", "images/s", "seconds per iteration",
-             "speed-up over Backprop on one core"),
+             "speed-up over Backprop, K=1, on one core"),
             lines,
         ),
         table(
@@ -123,23 +124,62 @@ def tracing(job, found):
         f"ResNet-{job.depth}, {job.batch_size} images of 32x32, "
         f"{job.steps_per_execution} iterations per call, seconds:\n\n"
         + table(
-            ("algorithm", "first call, with tracing", "second call",
-             "third call"),
+            ("variant", "first call, with tracing", "second call",
+             "third call", "all three"),
             [
-                (name, *(seconds.text(1) for seconds in calls))
+                (
+                    name, *(seconds.text(1) for seconds in calls),
+                    turns.Samples([
+                        sum(of_round) for of_round in
+                        zip(*(seconds.values for seconds in calls))
+                    ]).text(1),
+                )
                 for name, calls in found.items()
             ],
         )
     )
 
 
-def overhead(job, every, found):
+def overhead(job, found):
+    """Table of the overhead of iterations.
+
+    Args:
+        job: `benchmarks.job.Job`.
+        found: as returned by `benchmarks.overhead.measure`.
+
+    Returns:
+        str.
+    """
+    stock = next(iter(found.values()))
+    lines = []
+    for name, samples in found.items():
+        beyond = turns.Samples([
+            seconds - of_stock
+            for seconds, of_stock in zip(samples.values, stock.values)
+        ])
+        lines.append((
+            name, _in_microseconds(samples),
+            "" if samples is stock else _in_microseconds(beyond),
+        ))
+    return (
+        "A dense network 16 units wide, batches of 8, "
+        f"{job.steps_per_execution} iterations per call of `fit`, "
+        "microseconds per iteration:\n\n"
+        + table(("variant", "all", "more than stock Keras"), lines)
+    )
+
+
+def _in_microseconds(samples):
+    return turns.Samples([v * 1e6 for v in samples.values]).text(0)
+
+
+def diagnostics(job, every, found):
     """Table of the cost of diagnostics.
 
     Args:
         job: `benchmarks.job.Job`.
         every: int, iterations between two probes.
-        found: as returned by `benchmarks.overhead.measure`.
+        found: as returned by `benchmarks.diagnostics.measure`.
 
     Returns:
         str.

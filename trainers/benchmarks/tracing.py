@@ -3,7 +3,7 @@
 import functools
 import time
 
-from trainers.benchmarks import batches, processes, turns
+from trainers.benchmarks import batches, compute, processes, turns
 from trainers.benchmarks.job import start
 from trainers.command import cores
 
@@ -19,25 +19,26 @@ def measure(job, algorithms, numbers_of_modules, rounds, show):
         show: as for `turns.take`.
 
     Returns:
-        Dict from names to a list of three `Samples`, seconds of the first, the
-        second and the third call.
+        Dict from names, that of stock Keras first, to a list of three
+        `Samples`, seconds of the first, the second and the third call.
     """
 
-    def first_calls(algorithm, num_modules):
-        process = processes.Process(None, prepare, job, algorithm, num_modules)
+    def first_calls(*of_process):
+        process = processes.Process(None, *of_process)
         try:
             return process()
         finally:
             process.close()
 
-    return turns.take(
-        {
-            f"{algorithm}, K={k}": functools.partial(first_calls, algorithm, k)
-            for algorithm in algorithms for k in numbers_of_modules
-        },
-        rounds,
-        show,
-    )
+    contestants = {
+        "stock Keras": functools.partial(first_calls, prepare_stock, job)
+    }
+    for algorithm in algorithms:
+        for k in numbers_of_modules:
+            contestants[f"{algorithm}, K={k}"] = functools.partial(
+                first_calls, prepare, job, algorithm, k
+            )
+    return turns.take(contestants, rounds, show)
 
 
 def prepare(job, algorithm, num_modules):
@@ -54,8 +55,27 @@ def prepare(job, algorithm, num_modules):
     """
     parallel = max(num_modules, len(cores.available()))
     start(num_devices=num_modules, threads=1, parallel=parallel)
-    model = job.algorithm(algorithm, num_modules)
-    job.compile(model, steps_per_execution=job.steps_per_execution)
+    return _calls(job, job.algorithm(algorithm, num_modules))
+
+
+def prepare_stock(job):
+    """Runs in its own process: stock Keras, as it comes, on all cores.
+
+    Args:
+        job: `benchmarks.job.Job`.
+
+    Returns:
+        As `prepare`.
+    """
+    num_cores = len(cores.available())
+    start(num_devices=1, threads=num_cores, parallel=num_cores)
+    return _calls(job, compute.with_stock_layers(job.network()))
+
+
+def _calls(job, model):
+    job.compile(
+        model, jit_compile=False, steps_per_execution=job.steps_per_execution
+    )
     data = batches.repeated(job.batch())
 
     def run():
