@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from fr_keras.callbacks.diagnostics.diagnostic import per_module
-from fr_keras.engine.guard import Guard, Spoiled, all_finite
+from fr_keras.engine.guard import Guard, Guards, Spoiled, all_finite
 from fr_keras.engine.recording import (
     Recorder,
     attach,
@@ -98,10 +98,13 @@ class OnNaN(keras.callbacks.Callback):
         model = self.model
         self.skipped = [0] * model.num_modules
         self._has_warned = False
-        self._guards = [Guard(device) for device in model.devices]
-        for module, guard in zip(model.pipeline.modules, self._guards):
-            module.guard = guard
+        for module in model.pipeline.modules:
+            module.guard = Guard(module.device)
         model.objective.guard = Guard(model.devices[-1])
+        self._guards = Guards([
+            model.objective.guard,
+            *(module.guard for module in model.pipeline.modules),
+        ])
         delays = model.delays or [0] * model.num_modules
         self._delays = delays
         self._batches = _LastBatches(max(delays))
@@ -109,11 +112,10 @@ class OnNaN(keras.callbacks.Callback):
         model.make_train_function(force=True)
 
     def on_train_batch_end(self, batch, logs=None):
-        losses, ago = self.model.objective.guard.read()
-        last = len(self._guards) - 1
+        (losses, ago), *of_modules = self._guards.read()
+        last = len(of_modules) - 1
         found = [(-ago, -last - 1, last, "loss")] if losses else []
-        for k, guard in enumerate(self._guards):
-            withheld, ago = guard.read()
+        for k, (withheld, ago) in enumerate(of_modules):
             self.skipped[k] += withheld
             if withheld:
                 found.append((-ago, -k, k, "gradient"))
