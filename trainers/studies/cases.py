@@ -3,15 +3,14 @@
 import dataclasses
 import json
 import math
-import os
 
 import keras
 import numpy as np
 
 from trainers.command import workdir
-from trainers.studies import claims
 from trainers.studies.laboratory import Laboratory
 from trainers.studies.methods import METHODS, OPTIMIZERS
+from trainers.studies.part import Part
 from trainers.studies.tasks import TASKS
 
 _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -43,49 +42,8 @@ class Settings:
 NUM_RUNS = len(_COARSE)
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """One way to train one network.
-
-    Attributes:
-        task: str, one of `tasks.TASKS`.
-        optimizer: str, one of `methods.OPTIMIZERS`.
-        method: str, one of `methods.METHODS`.
-        num_modules: int, K; 1 for back-propagation.
-    """
-
-    task: str
-    optimizer: str
-    method: str
-    num_modules: int
-
-    @property
-    def name(self):
-        return f"{self.task}_{self.optimizer}_{self.method}_k{self.num_modules}"
-
-    def path(self, folder):
-        return os.path.join(folder, f"{self.name}.json")
-
-    def results(self, folder):
-        """The results of `run`, or `None` if it has not been run.
-
-        Args:
-            folder: str, the directory of the study.
-
-        Returns:
-            dict with "learning_rate"; "tuning", pairs of learning rates and
-            validation losses; and for each seed, in the order of "seeds",
-            "test_loss", "test_accuracy" and "losses", means of `WINDOW`
-            iterations. A number is `None` if a training diverged.
-        """
-        try:
-            with open(self.path(folder)) as file:
-                return json.load(file)
-        except FileNotFoundError:
-            return None
-
-    def claimed(self, folder):
-        return claims.claimed(self.path(folder))
+class Case(Part):
+    """One way to train one network; back-propagation has K = 1."""
 
     def run(self, folder, settings, data):
         """Tunes the learning rate, trains with it, and writes the results.
@@ -94,6 +52,11 @@ class Case:
         six, a factor of 4 apart, with one seed, then of three around the best
         of them, a factor of 2 apart, with two seeds. Networks trained with six
         other seeds are tested.
+
+        The results are "learning_rate"; "tuning", pairs of learning rates and
+        validation losses; and for each seed, in the order of "seeds",
+        "test_loss", "test_accuracy" and "losses", means of `WINDOW`
+        iterations. A number is `None` if a training diverged.
 
         Args:
             folder: str.

@@ -6,7 +6,6 @@ is stable at its delay.
 
 import dataclasses
 import json
-import os
 
 import keras
 import numpy as np
@@ -18,8 +17,8 @@ from fr_keras.delays.look_ahead import momentum_of
 from fr_keras.engine import private
 from trainers.command import workdir
 from trainers.experiment.learning_rate import WarmUp
-from trainers.studies import claims
 from trainers.studies.methods import METHODS, OPTIMIZERS, is_exact
+from trainers.studies.part import Part
 from trainers.studies.stability import largest_step
 from trainers.studies.tasks import TASKS
 
@@ -33,53 +32,23 @@ _SEED = 0
 _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class CloseUp:
+class CloseUp(Part):
     """An observed training.
 
-    Attributes:
-        task: str, one of `tasks.TASKS`.
-        optimizer: str, one of `OPTIMIZERS_SEEN`.
-        method: str, one of `METHODS_SEEN`.
-        num_modules: int, K, also for back-propagation, which computes the same
-            for any K.
+    Its optimizer is one of `OPTIMIZERS_SEEN`, its method one of `METHODS_SEEN`.
+    Back-propagation has the K of the others, though it computes the same for
+    any K.
     """
 
-    task: str
-    optimizer: str
-    method: str
-    num_modules: int
-
-    @property
-    def name(self):
-        return f"{self.task}_{self.optimizer}_{self.method}_k{self.num_modules}"
-
-    def path(self, folder):
-        return os.path.join(folder, f"close_up_{self.name}.json")
-
-    def results(self, folder):
-        """The results of `run`, or `None`.
-
-        Args:
-            folder: str, the directory of the study.
-
-        Returns:
-            dict with "iterations", after which the modules were observed, and
-            lists with one list per module: "sigma" and "downhill", for late
-            modules only, and "step", γλ / (1 - μ). "bound" lists the largest
-            stable step of each module.
-        """
-        try:
-            with open(self.path(folder)) as file:
-                return json.load(file)
-        except FileNotFoundError:
-            return None
-
-    def claimed(self, folder):
-        return claims.claimed(self.path(folder))
+    prefix = "close_up_"
 
     def run(self, folder, learning_rate, settings, data):
         """Trains, and writes the results.
+
+        The results are "iterations", after which the modules were observed, and
+        lists with one list per module: "sigma" and "downhill", for late
+        modules only, and "step", γλ / (1 - μ). "bound" lists the largest
+        stable step of each module.
 
         Args:
             folder: str.
