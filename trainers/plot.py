@@ -82,6 +82,11 @@ def main():
             ) as path:
                 picture.savefig(path, dpi=150)
             written.append(name)
+    if not written:
+        raise errors.UsageError(
+            f"{FLAGS.workdir}/history.csv must contain a finite value to plot, "
+            f"such as a loss. Received: {', '.join(curves)}, without one"
+        )
     print(f"{', '.join(written)} in {FLAGS.workdir}")
 
 
@@ -107,11 +112,11 @@ def read(path):
         }
     except OSError as error:
         raise errors.UsageError(
-            f"--workdir must be the directory of a run: {error}"
+            f"--workdir must be the directory of a run. Received: {error}"
         ) from error
     except (ValueError, TypeError) as error:
         raise errors.UsageError(
-            f"{path} is damaged: {error}"
+            f"{path} is damaged. Received: {error}"
         ) from error
     if not history:
         raise errors.UsageError(

@@ -99,32 +99,32 @@ flags.register_multi_flags_validator(
 def main():
     FLAGS.workdir = os.path.expanduser(FLAGS.workdir)
     finishing.first_epochs()
-    with workdir.taken(FLAGS.workdir) as goes_on:
-        if goes_on:
+    with workdir.taken(FLAGS.workdir) as resumes:
+        if resumes:
             # Flags that depend on the data are checked later.
             flag_file.check(
                 in_workdir(workdir.FLAG_FILE), unknown=("mean", "std")
             )
         building.start(elsewhere=connecting.is_wanted())
-        with connecting.connected(has_begun=goes_on):
-            run(goes_on)
+        with connecting.connected(has_begun=resumes):
+            run(resumes)
             if FLAGS.finish_with:
                 with (
                     finishing.flags_of_last_epochs(),
-                    workdir.taken(FLAGS.workdir) as goes_on,
+                    workdir.taken(FLAGS.workdir) as resumes,
                 ):
                     keras.backend.clear_session()
-                    run(goes_on)
+                    run(resumes)
 
 
-def run(goes_on):
+def run(resumes):
     """Trains, or resumes a run."""
     data = input_pipeline.load(
         FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std,
         fr_keras.cluster.host(building.first_device()),
     )
     flag_file.settle(data)
-    if goes_on:
+    if resumes:
         flag_file.check(in_workdir(workdir.FLAG_FILE))
         if os.path.exists(in_workdir("results.json")):
             tell_result()
@@ -142,7 +142,7 @@ def run(goes_on):
     test_batches = input_pipeline.test_batches(data, FLAGS.batch_size)
     if FLAGS.restore_weights_from and not reliability.has_begun(FLAGS.workdir):
         reliability.restore_weights(model, FLAGS.restore_weights_from)
-    if not goes_on:
+    if not resumes:
         flag_file.write(in_workdir(workdir.FLAG_FILE))
     if costs is not None and not os.path.exists(in_workdir(COSTS)):
         with whole_file(COSTS) as path, open(path, "w") as file:
@@ -247,7 +247,7 @@ def tell_result(cause=None):
 def tell_checkpoint(kept):
     """Prints the checkpoint that a run resumes from."""
     if kept.restored:
-        print(f"Goes on from {kept.restored}", flush=True)
+        print(f"Resuming from {kept.restored}", flush=True)
 
 
 def tensorboard_command():

@@ -63,7 +63,10 @@ class BatchSpec:
         try:
             proto.ParseFromString(base64.b64decode(text, validate=True))
         except (binascii.Error, message.DecodeError) as error:
-            raise ValueError(f"No batch spec. Received: {text!r}") from error
+            raise ValueError(
+                "A batch spec must be text from `BatchSpec.to_string`. "
+                f"Received: text={text!r:.100}"
+            ) from error
         spec.structure = tf.__internal__.saved_model.decode_proto(proto)
         return spec
 

@@ -78,7 +78,7 @@ def _raise_if_out_of_range(error):
         return
     raise ValueError(
         f"Labels must be integers from 0 to {int(classes) - 1}, since the "
-        f"model has {classes} outputs. Received: a label of {label}"
+        f"model has {classes} outputs. Received: label={label}"
     ) from error
 
 

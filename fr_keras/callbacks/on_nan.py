@@ -130,7 +130,7 @@ class OnNaN(keras.callbacks.Callback):
             raise error
         self._check_weights()
         if not self._has_warned:
-            _logger.warning("%s; updates with it are skipped", error)
+            _logger.warning("%s; such updates are skipped", error)
         self._has_warned = True
 
     def _check_weights(self):
@@ -141,8 +141,8 @@ class OnNaN(keras.callbacks.Callback):
             if spoiled is not None:
                 raise NonFiniteError(
                     self.model.optimizer.global_step, k, "weight",
-                    f": '{spoiled.path}'; give it other values, as no update "
-                    "that is skipped does",
+                    f": '{spoiled.path}'; assign finite values to it, since "
+                    "skipping updates does not repair it",
                 )
 
     def _cause(self, ago):
@@ -152,7 +152,7 @@ class OnNaN(keras.callbacks.Callback):
             return ""
         features, _, _ = batches[ago]
         if not _is_finite(features):
-            return "; nor is its mini-batch"
+            return "; its mini-batch is not finite either"
         for k, module in enumerate(self.model.modules, start=1):
             try:
                 with tf.device(self.model.devices[k - 1]):
@@ -160,7 +160,10 @@ class OnNaN(keras.callbacks.Callback):
             except Exception:  # Modules may depend on the training step.
                 return ""
             if not _is_finite(features):
-                return f"; nor is what module {k} makes of its mini-batch"
+                return (
+                    f"; the output of module {k} for its mini-batch is not "
+                    "finite either"
+                )
         return ""
 
     def on_epoch_end(self, epoch, logs=None):

@@ -83,8 +83,10 @@ def connect(
             interface.restrict(port, network)
     except (tf.errors.OpError, OSError) as error:
         raise WorkerError(
-            f"The {len(workers)} workers cannot be connected to, from "
-            f"{coordinator}: {getattr(error, 'message', error)}"
+            f"This program must be able to listen on {coordinator}, where the "
+            f"{len(workers)} workers connect to it; choose another address "
+            "with `coordinator` (--coordinator) if it is taken. Received: "
+            f"{getattr(error, 'message', error)}"
         ) from error
 
 
@@ -109,13 +111,13 @@ def present(workers: Sequence[str], wait: float = 60.0) -> list[str]:
     end = time.monotonic() + wait
     with concurrent.futures.ThreadPoolExecutor(min(len(workers), 100)) as pool:
         while True:
-            there = list(pool.map(_is_there, workers))
-            if all(there) or time.monotonic() > end:
-                return list(itertools.compress(workers, there))
+            answer = list(pool.map(_answers, workers))
+            if all(answer) or time.monotonic() > end:
+                return list(itertools.compress(workers, answer))
             time.sleep(0.2)
 
 
-def _is_there(address):
+def _answers(address):
     try:
         ask(address, _TIMEOUT)
     except WorkerError:
@@ -126,7 +128,7 @@ def _is_there(address):
 def _check_addresses(workers, coordinator):
     if not workers or len({*workers}) != len(workers):
         raise ValueError(
-            "`workers` must be one or more addresses, all different. "
+            "`workers` must contain at least one address, and none twice. "
             f"Received: workers={workers!r}"
         )
     for address in [*workers, coordinator or workers[0]]:
@@ -137,8 +139,8 @@ def _host_and_port(address):
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):(\d{1,5})", address)
     if match is None or not 0 < int(match.group(2)) < 2**16:
         raise ValueError(
-            "An address must be a host and a port, like 10.0.0.1:2222. "
-            f"Received: {address!r}"
+            "An address must consist of a host and a port, like "
+            f"10.0.0.1:2222. Received: {address!r}"
         )
     return match.group(1).strip("[]"), int(match.group(2))
 
@@ -147,7 +149,7 @@ def _wait_for(workers, seconds):
     """Waits for workers, and checks that they match this process."""
     end = time.monotonic() + seconds
     for task, address in enumerate(workers):
-        told = False
+        has_warned = False
         while True:
             try:
                 status = ask(address, _TIMEOUT)
@@ -155,18 +157,20 @@ def _wait_for(workers, seconds):
             except WorkerError as error:
                 if time.monotonic() > end:
                     raise WorkerError(
-                        f"Worker {task} at {address} must be there within "
-                        f"{seconds:g} s. Received: {error}"
+                        f"Worker {task} at {address} must answer within "
+                        f"{seconds:g} s: start it, or allow more time with "
+                        "`wait` (--wait_for_workers). Received: "
+                        f"{error}"
                     ) from error
-                if not told:
+                if not has_warned:
                     _logger.warning(
-                        "waits for worker %d at %s: %s", task, address, error
+                        "Waiting for worker %d at %s: %s", task, address, error
                     )
-                told = True
+                has_warned = True
                 time.sleep(0.2)
         difference = identity.difference(status.job)
         if difference:
-            raise WorkerError(f"Worker {task} at {address}: {difference}")
+            raise WorkerError(f"Worker {task} at {address} {difference}")
 
 
 def _address_towards(worker):
@@ -185,7 +189,8 @@ def _address_towards(worker):
             port = free.getsockname()[1]
     except OSError as error:
         raise WorkerError(
-            f"No way leads to the worker at {worker}: {error}"
+            "This machine must have a route to every worker; check the "
+            f"address and the network. Received: {worker} ({error})"
         ) from error
     return f"[{mine}]:{port}" if ":" in mine else f"{mine}:{port}"
 
@@ -212,9 +217,10 @@ def _network_of(host, workers):
     # (Local connections use loopback, whatever the address.)
     if network is None or own & {*interfaces, None}:
         _logger.warning(
-            "this program takes connections by all networks of this machine, "
-            "and whoever connects can have it compute anything; "
-            "`network` keeps it to one (docs/scaling.md)"
+            "This program accepts connections on all network interfaces of "
+            "this machine, and anyone who can connect can make it compute "
+            "anything. Restrict it to one interface with `network` "
+            "(--coordinator_interface; see docs/scaling.md)."
         )
         return None
     return network

@@ -32,24 +32,32 @@ def difference(job):
         job: str, the name of the worker's job.
 
     Returns:
-        str, "it must ... Received: ...", or `None`.
+        str, "must ... Received: ...", or `None`.
     """
     mine = job_name()
     if job.removesuffix(_DETERMINISTIC) != mine.removesuffix(_DETERMINISTIC):
-        versions_told = "__".join(rf"{name}_(.+)" for name in _LIBRARIES)
-        told = re.fullmatch(versions_told, job.removesuffix(_DETERMINISTIC))
-        if told is None:
+        pattern = "__".join(rf"{name}_(.+)" for name in _LIBRARIES)
+        theirs = re.fullmatch(pattern, job.removesuffix(_DETERMINISTIC))
+        if theirs is None:
             return (
-                "it must have been started by `fr_keras.cluster.start_worker` "
-                "or `python -m trainers.worker`. Received: a server of the job "
+                "must have been started by `fr_keras.cluster.start_worker` or "
+                "`python -m trainers.worker`. Received: a server of the job "
                 f"'{job}'"
             )
-        return f"it must run {_listed(versions())}. Received: " + _listed({
+        return (
+            "must have the versions of this program, "
+            f"{_listed(versions())}; install them there. Received: "
+        ) + _listed({
             name: version.replace("_", ".")
-            for name, version in zip(_LIBRARIES, told.groups())
+            for name, version in zip(_LIBRARIES, theirs.groups())
         })
     if mine.endswith(_DETERMINISTIC) and job != mine:
-        return "it must be deterministic. Received: one that is not"
+        return (
+            "must be deterministic, as this program is; start it with "
+            "--deterministic, or after "
+            "tf.config.experimental.enable_op_determinism(). Received: a "
+            "worker that is not deterministic"
+        )
     return None
 
 

@@ -27,14 +27,14 @@ def restrict(port, interface):
             support this.
     """
     if not hasattr(socket, "SO_BINDTODEVICE"):
-        raise OSError("only Linux can keep a port to one interface")
+        raise OSError("only Linux can restrict a port to one interface")
     found = 0
     for listening in _sockets(port, psutil.CONN_LISTEN):
         with listening:
             _bind(listening, interface)
             found += 1
     if not found:
-        raise OSError(f"nobody listens on port {port}")
+        raise OSError(f"this process does not listen on port {port}")
     # Connections made before that, and those still in the queue.
     for _ in range(2):
         for connected in _sockets(port, psutil.CONN_ESTABLISHED):
@@ -53,8 +53,8 @@ def _bind(listening, interface):
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
     except PermissionError as error:
         raise OSError(
-            f"this user may not keep a port to the interface '{interface}', "
-            "which Linux 5.7 and newer allow"
+            "this user may not restrict a port to the interface "
+            f"'{interface}', which requires Linux 5.7 or newer"
         ) from error
 
 

@@ -51,13 +51,13 @@ def ask(address, timeout):
             devices = channel.unary_unary(_METHOD)(b"", timeout=timeout)
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            reason = f"it has not answered for {timeout:g} s"
+            reason = f"no answer for {timeout:g} s"
         elif error.code() is grpc.StatusCode.UNAVAILABLE:
-            reason = "nobody answers"
+            reason = "no connection"
         else:
-            reason = f"it is no worker of TensorFlow: {error.details()}"
+            reason = f"not a TensorFlow worker: {error.details()}"
         raise WorkerError(reason) from error
     job = re.search(rb"/job:(\w+)/", devices)
     if job is None:
-        raise WorkerError("it is no worker of TensorFlow")
+        raise WorkerError("not a TensorFlow worker")
     return Status(job.group(1).decode(), devices)

@@ -33,7 +33,9 @@ class Watch:
         self._patience = patience
         self._every = every
         self._over = threading.Event()
-        self._before = [ask(w, patience).devices for w in self._workers]
+        self._before = [
+            self._devices_at_start(task) for task in range(len(self._workers))
+        ]
 
     def start(self, on_loss: Callable[[], object]) -> None:
         """Starts watching, with one thread per worker.
@@ -63,6 +65,16 @@ class Watch:
             filter(None, map(self._loss, range(len(self._workers)))), None
         )
 
+    def _devices_at_start(self, task):
+        address = self._workers[task]
+        try:
+            return ask(address, self._patience).devices
+        except WorkerError as error:
+            raise WorkerError(
+                f"Worker {task} at {address} must answer before it is watched. "
+                f"Received: {error}"
+            ) from error
+
     def _loss(self, task):
         address = self._workers[task]
         try:
@@ -70,5 +82,5 @@ class Watch:
         except WorkerError as error:
             return f"Worker {task} at {address} is lost: {error}"
         if devices != self._before[task]:
-            return f"Worker {task} at {address} was started anew"
+            return f"Worker {task} at {address} was restarted"
         return None

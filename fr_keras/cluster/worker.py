@@ -44,9 +44,10 @@ def start_worker(
     """
     if not allow_root and _is_root():
         raise WorkerError(
-            "A worker does what anybody asks who can connect to it, so its "
-            "user must not be root, unless that is allowed by "
-            "`allow_root=True` (--allow_root). Received: user root"
+            "A worker must not run as root, since anyone who can connect to it "
+            "could then do whatever root can. Start it as another user, or "
+            "allow root with `allow_root=True` (--allow_root). Received: user "
+            "root"
         )
     job = identity.job_name()
     # TensorFlow uses one thread per core, and each takes the newest work
@@ -65,9 +66,10 @@ def start_worker(
             interface.restrict(port, network)
     except (tf.errors.OpError, OSError) as error:
         raise WorkerError(
-            f"A worker cannot listen on port {port}"
+            f"A worker must be able to listen on port {port}"
             + (f" of the interface '{network}'" if network else "")
-            + f": {_reason(error)}"
+            + "; choose another `port` or `network` (--port, --interface). "
+            f"Received: {_reason(error)}"
         ) from error
     server.start()
     _servers.append(server)
@@ -95,5 +97,5 @@ def _num_cores():
 
 def _reason(error):
     if isinstance(error, tf.errors.UnknownError):
-        return "it is taken, or not for this user"
+        return "a port that is in use, or that this user may not open"
     return str(error)

@@ -85,15 +85,16 @@ def _checked(model, make):
             raise
         except Exception as error:
             raise CannotCopy(
-                f"Model '{model.name}' must be one that Keras can copy from "
-                "its configuration: give its class `get_config`. "
-                f"Received: model={model!r} ({_in_one_line(error)})"
+                f"Keras must be able to re-create model '{model.name}' from "
+                f"its configuration ({_in_one_line(error)}). Implement "
+                "`get_config` in its class, or pass `copy=False` to train the "
+                f"model itself. Received: model={model!r}"
             ) from error
         differs = first_difference(model, copy)
         if differs is not None:
             raise CannotCopy(
-                f"made again from its configuration, '{differs.name}' "
-                "computes otherwise", differs,
+                f"re-created from its configuration, '{differs.name}' computes "
+                "something else", differs,
             )
     return copy
 
@@ -151,7 +152,7 @@ def _copy_operation(operation, copies):
         raise
     except Exception as error:
         raise CannotCopy(
-            f"a {type(operation).__name__} cannot be made again from its "
+            f"{type(operation).__name__} cannot be re-created from its "
             f"configuration ({_in_one_line(error)})", operation,
         ) from error
 

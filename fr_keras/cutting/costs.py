@@ -110,9 +110,8 @@ def as_cost(given):
     except (TypeError, ValueError):
         pass
     raise ValueError(
-        "`costs` must have for each layer a number, or a pair of numbers "
-        "(forward, backward), not negative and finite. "
-        f"Received: {given!r}"
+        "The cost of a layer must be a number or a pair of numbers, (forward, "
+        f"backward), finite and not negative. Received: {given!r}"
     )
 
 
@@ -148,8 +147,9 @@ def call_cost(node, costs=None):
         return as_cost(costs[operation.name])
     if isinstance(operation, keras.layers.Layer):
         raise ValueError(
-            f"`costs` must have an entry for every layer; there is none for "
-            f"'{operation.name}'. Received: costs={costs}"
+            "`costs` must have an entry for every layer, but has none for "
+            f"'{operation.name}'; fr_keras.measure_costs(model) has all. "
+            f"Received: costs={costs}"
         )
     return Cost(0.0, 0.0)
 
@@ -310,10 +310,11 @@ def warn_if_uneven(names, costs, cut, estimated):
     warn(
         f"Module {k + 1} of {num_modules} takes {times[k] / even:.1f} times "
         f"as long as in an even split ({times[k] / sum(times):.0%} of all "
-        "work), and the others wait for it. Most of it, "
-        f"{of_layers[i] / times[k]:.0%}, is layer '{names[i]}', which cannot "
-        "be split: use fewer modules, or make it of several layers." + (
-            " These are estimates; fr_keras.measure_costs(model) measures."
-            if estimated else ""
+        "work), and the other modules wait for it. "
+        f"{of_layers[i] / times[k]:.0%} of its time is layer '{names[i]}', "
+        "which cannot be split: use fewer modules, or divide that layer into "
+        "several." + (
+            " These are estimates; pass costs=fr_keras.measure_costs(model) to "
+            "use measured times." if estimated else ""
         )
     )

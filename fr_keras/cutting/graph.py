@@ -32,15 +32,15 @@ class Graph:
             if not is_graph(model):
                 raise ValueError(
                     "A Sequential model must have an input shape before it "
-                    "can be cut: begin it with keras.Input(shape) or call it "
-                    f"once. Received: model={model!r}"
+                    "can be split: start it with keras.Input(shape), or call "
+                    f"it once. Received: model={model!r}"
                 )
             model = keras.Model(model.inputs[0], model.outputs[0])
         if not is_graph(model):
             raise TypeError(
-                "`partition` cuts Sequential and Functional models. Pass the "
-                "modules of any other model yourself, as a list in place of "
-                "`model`, or make a graph of it, if its `call` is pure: "
+                "Only Sequential and Functional models can be split. For any "
+                "other, pass a list of modules as `model`; or, if its `call` "
+                "is a pure function, split the Functional model "
                 "keras.Model(inputs, model.call(inputs)). "
                 f"Received: model={model!r}"
             )

@@ -91,7 +91,7 @@ class Pairs:
             if isinstance(a, (bool, int, float, str)) and a != b:
                 raise ValueError(
                     f"attribute `{name}` of layer '{source.name}' is {a!r}, "
-                    f"made again from its configuration {b!r}"
+                    f"but {b!r} when re-created from its configuration"
                 )
         self.layers.append((source, target))
         self._add_own(source, target)
@@ -139,16 +139,15 @@ class Pairs:
             if (tuple(a.shape), a.dtype) != (tuple(b.shape), b.dtype):
                 raise ValueError(
                     f"variable '{a.path}' has shape {tuple(a.shape)} and dtype "
-                    f"{a.dtype}, that of the copy {tuple(b.shape)} and "
-                    f"{b.dtype}"
+                    f"{a.dtype}, its copy {tuple(b.shape)} and {b.dtype}"
                 )
             # The copy must share the same variables, and no others.
             forward = self._of.setdefault(("source", id(a)), id(b))
             backward = self._of.setdefault(("target", id(b)), id(a))
             if (forward, backward) != (id(b), id(a)):
                 raise ValueError(
-                    f"variable '{a.path}' is shared by several layers, but "
-                    "not by those of the copy"
+                    f"variable '{a.path}' is shared by other layers than its "
+                    "copy"
                 )
             self.variables.append((a, b))
 
@@ -188,6 +187,6 @@ def _copy_assets(a, b):
             b.load_assets(folder)
         except Exception as error:
             raise CannotCopy(
-                "Keras cannot load its vocabulary again "
+                "Keras cannot reload its vocabulary "
                 f"({type(error).__name__}: {error})", a,
             ) from error

@@ -112,8 +112,8 @@ def best_cut(model, num_modules, costs=None, tolerance=None, ties=True):
         raise ValueError(_too_many(num_modules, graph, len(places), ties))
     if not isinstance(costs, (collections.abc.Mapping, type(None))):
         raise ValueError(
-            "`costs` must be a dict or None; fr_keras.measure_costs(model) "
-            f"measures one. Received: {costs=}"
+            "`costs` must be None or a dict of the costs of layers, such as "
+            f"fr_keras.measure_costs(model) returns. Received: {costs=}"
         )
     of_calls = np.array([call_cost(node, costs) for node in graph.nodes])
     if tolerance is None:
@@ -160,15 +160,14 @@ def _single(tensors):
 
 def _too_many(num_modules, graph, num_places, ties):
     message = (
-        f"Model '{graph.name}' has {num_places} places where it can be cut, "
-        "every module having weights, so `num_modules` must be at most "
-        f"{num_places + 1}."
+        f"`num_modules` must be at most {num_places + 1} for model "
+        f"'{graph.name}', since every module must have weights."
     )
     shared = {layer.name for layer, _, _ in graph.inseparable(ties)}
     if shared:
         message += (
             " A layer that is used more than once and has statistics, random "
-            "numbers or other state lies in one module: "
+            "numbers or other state must stay in one module: "
             f"{', '.join(map(repr, sorted(shared)))}."
         )
     return f"{message} Received: {num_modules=}"

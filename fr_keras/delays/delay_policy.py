@@ -177,7 +177,7 @@ def factor(
     if not isinstance(value, numbers.Real) or not (
         above < value < below and value >= least
     ):
-        bounds = "".join(
+        bounds = " and".join(
             f" {what} {bound}" for what, bound in
             (("above", above), ("at least", least), ("below", below))
             if abs(bound) < math.inf

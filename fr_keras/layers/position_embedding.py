@@ -22,8 +22,8 @@ class PositionEmbedding(keras.layers.Layer):
         length, width = input_shape[1:]
         if length is None:
             raise ValueError(
-                "Sequences must be of a known length to have learned "
-                f"positions. Received: {input_shape=}"
+                "Learned positions need sequences of a fixed length; set it "
+                f"in keras.Input. Received: {input_shape=}"
             )
         self.embeddings = self.add_weight(
             shape=(length, width),

@@ -50,9 +50,10 @@ def synthesizer(
         channel_axis = 1
     if not 2 <= rank <= 5 or shape[channel_axis] is None:
         raise ValueError(
-            "Error gradients can be synthesized for vectors, sequences, "
-            "images and volumes with a known number of channels. Received: "
-            f"features of shape {tuple(shape)}"
+            "The features between modules must be vectors, sequences, images "
+            "or volumes with a known number of channels, so that their error "
+            "gradients can be synthesized; split the model elsewhere. "
+            f"Received: features of shape {tuple(shape)}"
         )
     channels = shape[channel_axis]
 

@@ -75,8 +75,9 @@ def _specs(tensors):
     for tensor in tensors:
         if None in tensor.shape:
             raise ValueError(
-                "Estimates need a network of which only the batch size is "
-                f"unknown. Received: '{tensor.name}' of shape {tensor.shape}"
+                "Estimates need a network in which only the batch size is "
+                "unknown; set all other dimensions in keras.Input. Received: "
+                f"'{tensor.name}' of shape {tensor.shape}"
             )
     return [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors]
 

@@ -197,8 +197,8 @@ def _values_of(specs, x):
         ]
     if len(values) != len(specs):
         raise ValueError(
-            f"`x` must have the {len(specs)} inputs of the model. "
-            f"Received: {len(values)} tensors"
+            f"`x` must have one tensor for each of the {len(specs)} inputs of "
+            f"the model. Received: {len(values)} tensors"
         )
     return {
         id(spec): tf.cast(value, spec.dtype)

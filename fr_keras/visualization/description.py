@@ -199,9 +199,9 @@ def _as_list(modules):
         or not all(isinstance(m, keras.layers.Layer) for m in found)
     ):
         raise ValueError(
-            "`modules` must be a list of Keras models or layers, as "
-            "`fr_keras.partition` returns it, or a model that is made of such "
-            f"modules, like `fr_keras.FeaturesReplay`. Received: {modules!r}"
+            "`modules` must be a list of Keras models or layers, such as "
+            "`fr_keras.partition` returns, or a model made of modules, such as "
+            f"`fr_keras.FeaturesReplay`. Received: {modules=}"
         )
     return list(found)
 

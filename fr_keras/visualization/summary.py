@@ -164,7 +164,7 @@ def _crossing_lines(head, crossings, k, num_modules):
         return [f"{head} {_UNKNOWN}"]
     lines = [
         f"{shape_text(tensor)}, {megabytes_text(tensor.num_bytes)}"
-        + (" of weights in each iteration" if tensor.is_weight else "")
+        + (" of weights per iteration" if tensor.is_weight else "")
         + _route_text(tensor, k, num_modules)
         for tensor in crossings
     ]
@@ -205,7 +205,7 @@ def _footer(description):
         total = _UNKNOWN if None in sizes else megabytes_text(sum(sizes))
         lines.append(
             f"Replay queues: {total} per example. Module k keeps K-k+1 inputs, "
-            "without what only passes."
+            "except tensors that only pass through."
         )
         of_weights = sum(
             module.copies * module.kept_weight_bytes
@@ -214,7 +214,7 @@ def _footer(description):
         if of_weights:
             lines.append(
                 "Tied weights in replay queues: "
-                f"{megabytes_text(of_weights)}, whatever the batch is."
+                f"{megabytes_text(of_weights)}, for any batch size."
             )
     numbers = [
         (module.num_parameters, module.num_trainable)
@@ -234,8 +234,8 @@ def _balance_lines(description):
             str(k) for k, module in enumerate(description.modules, 1)
             if module.cost is None
         ]
-        of_whom = f" of module {' and '.join(unknown)}" if unknown else ""
-        return [f"Balance: {_UNKNOWN}, as is the cost{of_whom}"]
+        where = f" of module {' and '.join(unknown)}" if unknown else ""
+        return [f"Balance: {_UNKNOWN}, since the cost{where} is unknown"]
     lines = [
         f"Balance: module {description.slowest} is slowest and takes "
         f"{description.imbalance:.2f} times as long as in perfect balance"

@@ -13,9 +13,9 @@ from trainers.command import workdir
 from trainers.workers import local_workers
 
 # Events timed from the kill: a line of output, or a new checkpoint.
-TOLD = "the run reports which worker is lost"
-GOES_ON = "it resumes from its newest checkpoint"
-TRAINS = "it has written another checkpoint"
+REPORTED = "the run reports which worker is lost"
+RESUMED = "it resumes from its newest checkpoint"
+TRAINED = "it has written another checkpoint"
 
 _TIMEOUT = 300.0  # Seconds.
 
@@ -32,7 +32,7 @@ def measure(num_modules, rounds, show):
     Returns:
         Dict from events to `Samples`, seconds since the kill.
     """
-    seconds = {TOLD: [], GOES_ON: [], TRAINS: []}
+    seconds = {REPORTED: [], RESUMED: [], TRAINED: []}
     for i in range(rounds):
         show(f"round {i + 1} of {rounds}")
         with tempfile.TemporaryDirectory() as folder:
@@ -62,9 +62,9 @@ def _kill(num_modules, folder):
             killed, before = time.monotonic(), _newest(checkpoints)
             found = {}
             for what, is_there in (
-                (TOLD, lambda: said.at(r"goes on from the newest")),
-                (GOES_ON, lambda: said.at(r"^Goes on from")),
-                (TRAINS, lambda: _newest(checkpoints) > before),
+                (REPORTED, lambda: said.at(r"resuming from the newest")),
+                (RESUMED, lambda: said.at(r"^Resuming from")),
+                (TRAINED, lambda: _newest(checkpoints) > before),
             ):
                 _wait(is_there, run, said)
                 found[what] = time.monotonic() - killed

@@ -224,7 +224,10 @@ def _builder(name, data_dir):
         raise UsageError(unknown) from error
     # TFDS has no specific exception for datasets that cannot be loaded.
     except Exception as error:
-        raise UsageError(f"--dataset={name}: {error}") from error
+        raise UsageError(
+            f"--dataset={name}: TensorFlow Datasets must be able to load it. "
+            f"Received: {error}"
+        ) from error
     features = builder.info.features
     if not (
         isinstance(features, tfds.features.FeaturesDict)
@@ -235,7 +238,7 @@ def _builder(name, data_dir):
     ):
         raise UsageError(
             f"--dataset={name}: must consist of images with one class label "
-            "each"
+            f"each. Received: {' '.join(str(features).split())}"
         )
     if None in features["image"].shape:
         raise UsageError(
@@ -252,11 +255,11 @@ def _prepared(name, data_dir):
         return builder
     if builder.name != "digits" and not _has_network():
         raise UsageError(
-            f"--dataset={name}: not prepared in {builder.data_dir}, and it "
-            "cannot be downloaded without a network connection. Run 'tfds "
-            f"build {name}' on a machine with a network and copy its "
-            "tensorflow_datasets folder here (--data_dir sets where to look "
-            "for it)"
+            f"--dataset={name}: must be prepared or downloadable. Run 'tfds "
+            f"build {name}' on a machine with a network connection and copy "
+            "its tensorflow_datasets folder here (--data_dir sets where to "
+            f"look for it). Received: nothing prepared in {builder.data_dir}, "
+            "and no network connection"
         )
     try:
         builder.download_and_prepare()
@@ -266,8 +269,8 @@ def _prepared(name, data_dir):
         if others.is_prepared():
             return others
         raise UsageError(
-            f"--dataset={name}: cannot be prepared in "
-            f"{builder.data_dir}: {error}"
+            f"--dataset={name}: cannot be prepared in {builder.data_dir}. "
+            f"Received: {error}"
         ) from error
     return builder
 
@@ -303,7 +306,8 @@ def _check_labels(builder, split, device):
         reason = error.message.rpartition("}} ")[2]
         raise UsageError(
             f"--dataset={builder.info.full_name}: the data in "
-            f"{builder.data_dir}{_of_machine(device)} are damaged: {reason}"
+            f"{builder.data_dir}{_of_machine(device)} are damaged; delete "
+            f"them to prepare them again. Received: {reason}"
         ) from error
     if lowest < 0 or highest >= classes:
         raise UsageError(

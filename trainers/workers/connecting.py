@@ -128,11 +128,11 @@ def connected(has_begun):
         raise errors.Unavailable(str(error)) from error
     once = threading.Lock()
 
-    def go_on_after(loss):
+    def resume_after(loss):
         once.acquire()  # Permanently: the first to notice ends this process.
-        _go_on_after(loss, workers)
+        _resume_after(loss, workers)
 
-    watch.start(go_on_after)
+    watch.start(resume_after)
     try:
         yield
     except errors.Interrupted:
@@ -140,7 +140,7 @@ def connected(has_begun):
     except Exception:
         loss = watch.lost()
         if loss is not None:
-            go_on_after(loss)
+            resume_after(loss)
         raise
     finally:
         watch.stop()
@@ -165,13 +165,13 @@ def _without_lost(workers):
     if lost:
         errors.tell(
             f"Not available after {FLAGS.wait_for_workers:g} s: "
-            f"{', '.join(lost)}; resumes with {', '.join(left)}, whose devices "
-            "the modules share"
+            f"{', '.join(lost)}; resuming with {', '.join(left)}, whose "
+            "devices the modules share"
         )
     return left
 
 
-def _go_on_after(loss, workers):
+def _resume_after(loss, workers):
     """Resumes the run in a new process, or exits; does not return.
 
     Args:
@@ -183,17 +183,19 @@ def _go_on_after(loss, workers):
     if signals.noted() is not None:
         # The workers may have received a signal, too.
         errors.tell(
-            f"{loss}; the same command goes on from the newest checkpoint"
+            f"{loss}; repeat the command to resume from the newest checkpoint"
         )
         os._exit(128 + signals.noted())
     if left < 0:
         errors.tell(
-            f"{loss}; it was so too often (--recoveries). The same command "
-            "goes on from the newest checkpoint"
+            f"{loss}, and all --recoveries are used up. Repeat the command to "
+            "resume from the newest checkpoint"
         )
         # Not by an exception, which would wait for TensorFlow to return.
         os._exit(errors.Unavailable.status)
-    errors.tell(f"{loss}; goes on from the newest checkpoint when it is back")
+    errors.tell(
+        f"{loss}; resuming from the newest checkpoint when it is back"
+    )
     os.environ.setdefault(_EXPECTED, str(len(workers)))
     sys.stdout.flush()
     os.execv(

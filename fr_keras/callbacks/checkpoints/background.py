@@ -62,7 +62,7 @@ class BackgroundWriter:
             self.tell(where, error)
         if not failed:
             if not self._can_write:
-                _logger.warning("Checkpoints are written again.")
+                _logger.warning("Checkpoints can be written again")
             self._can_write = True
         return failed
 
@@ -75,8 +75,8 @@ class BackgroundWriter:
         """
         if self._can_write:
             _logger.warning(
-                "A checkpoint cannot be written to %s, training goes on and "
-                "it will be tried again: %s",
+                "A checkpoint cannot be written to %s; training continues and "
+                "writing will be retried: %s",
                 where.directory, store.reason(error),
             )
         self._can_write = False

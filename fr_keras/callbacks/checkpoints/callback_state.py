@@ -107,7 +107,7 @@ def decoded(states, arrays):
         AttributeError, IndexError, KeyError, TypeError, ValueError
     ) as error:
         raise ValueError(
-            "The state of callbacks is not as it was written. "
+            "Its state of callbacks is damaged. "
             f"Received: {error!r:.100}"
         ) from error
     for name, state in found.items():
@@ -115,7 +115,7 @@ def decoded(states, arrays):
             isinstance(key, str) for key in state
         ):
             raise ValueError(
-                f"The state of {name} must be a dict from names. "
+                f"Its state of {name} must be a dict of attributes. "
                 f"Received: {state!r:.60}"
             )
     return found
@@ -140,8 +140,9 @@ def _takes(callback, key, value):
         or isinstance(value, numbers) and isinstance(present, numbers)
     ):
         raise ValueError(
-            f"Its state of {type(callback).__name__} is of another kind. "
-            f"Received: {key}={value!r:.60} in place of {present!r:.60}"
+            f"Its state of {type(callback).__name__} must have the types of "
+            f"the present one, with {key}={present!r:.60}. "
+            f"Received: {key}={value!r:.60}"
         )
     return True
 
@@ -181,7 +182,10 @@ def _copy(value):
         return kind(map(_copy, value))
     if kind is dict and all(type(key) in (str, int) for key in value):
         return {key: _copy(entry) for key, entry in value.items()}
-    raise TypeError(f"Cannot be kept: {value!r}")
+    raise TypeError(
+        "Only numbers, arrays, lists, tuples and dicts can be saved. "
+        f"Received: {value!r}"
+    )
 
 
 def _has_numbers(dtype):

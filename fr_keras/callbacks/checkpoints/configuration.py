@@ -16,7 +16,7 @@ from fr_keras.callbacks.checkpoints.network import of_network
 _OF_TRAINING = {
     "dropout", "dtype", "momentum", "rate", "recurrent_dropout", "stddev"
 }
-WEIGHTS_ALONE = "its weights alone can be taken over, by `restore_weights`"
+WEIGHTS_ALONE = "`fr_keras.restore_weights` restores its weights alone"
 
 
 def of_training(model):
@@ -79,8 +79,9 @@ def check(mine, manifest):
         ValueError: in one line, what differs.
     """
     for name, what in (
-        ("optimizer", "optimizer"), ("settings", "settings of the algorithm"),
-        ("network", "network"),
+        ("optimizer", "another optimizer"),
+        ("settings", "other settings of the algorithm"),
+        ("network", "another network"),
     ):
         if name in mine:
             _check_equal(
@@ -100,7 +101,7 @@ def check_network(model, manifest):
     Raises:
         ValueError: in one line, what differs.
     """
-    _check_equal("network", *map(_without_training, (
+    _check_equal("another network", *map(_without_training, (
         of_network(model.parts), manifest["configuration"]["network"]
     )), manifest)
 
@@ -140,9 +141,9 @@ def _check_equal(what, mine, theirs, manifest):
         where, mine, theirs = difference
         if where and not where.endswith("="):
             where += " "
-        hint = "" if what == "network" else f"; {WEIGHTS_ALONE}"
+        hint = "" if what == "another network" else f"; {WEIGHTS_ALONE}"
         raise ValueError(
-            f"It is of another {what}, which has {where}{theirs!r:.100}{hint}. "
+            f"It was written with {what}: {where}{theirs!r:.100}{hint}. "
             f"Received: {where}{mine!r:.100}"
         )
 
@@ -181,7 +182,7 @@ def _first_difference(mine, theirs, all_keys, where=""):
             return None
         length = min(len(mine), len(theirs))
         return where, *(
-            more[length:length + 1] or "no more" for more in (mine, theirs)
+            more[length:length + 1] or "nothing more" for more in (mine, theirs)
         )
     return None if mine == theirs else (where, mine, theirs)
 

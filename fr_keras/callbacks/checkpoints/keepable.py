@@ -19,12 +19,13 @@ def check_model(model):
     """
     if model.optimizer is None:
         raise ValueError(
-            "Checkpoints need an optimizer; give one to `compile`. "
+            "Checkpoints need an optimizer; pass one to `compile`. "
             "Received: optimizer=None"
         )
     if model.run_eagerly:
         raise ValueError(
-            "Checkpoints need a model whose training is a graph. "
+            "Checkpoints need a model that trains in graphs; compile it "
+            "without `run_eagerly`. "
             "Received: run_eagerly=True"
         )
     # Missing state would go unnoticed and spoil the resumed training.
@@ -32,8 +33,9 @@ def check_model(model):
         model, "state_variables"
     ):
         raise ValueError(
-            "An algorithm that makes state must name its variables by "
-            f"`state_variables`. Received: {type(model.pipeline).__name__}"
+            "A pipeline that implements `make_state` must also implement "
+            "`state_variables`, so that its state can be saved. "
+            f"Received: {type(model.pipeline).__name__}"
         )
 
 
@@ -63,8 +65,8 @@ class Weights:
                 continue
             if not self._has_warned:
                 _logger.warning(
-                    "No checkpoint is written, since '%s' of module %d is not "
-                    "finite.", spoiled.path, k,
+                    "No checkpoint is written, because '%s' of module %d is "
+                    "not finite", spoiled.path, k,
                 )
             self._has_warned = True
             return False

@@ -116,7 +116,7 @@ def check_sizes(sizes):
         for of_key in sizes.values()
     ):
         raise ValueError(
-            "The sizes of log files are not as they were written. "
+            "Its sizes of log files must be integers, at least 0. "
             f"Received: {sizes!r:.60}"
         )
 

@@ -65,9 +65,10 @@ def check_format(manifest):
     theirs = manifest.get("format")
     if theirs != FORMAT:
         raise ValueError(
-            f"Its format must be {FORMAT}, which fr_keras {VERSION} reads. "
-            f"Received: format {theirs!r}, written with the versions "
-            f"{manifest.get('versions')!r:.100}"
+            f"Its format must be {FORMAT}, the one that fr_keras {VERSION} "
+            "reads; use the version of fr_keras that wrote it. "
+            f"Received: format={theirs!r}, "
+            f"versions={manifest.get('versions')!r:.100}"
         )
     _check_entries(manifest, _ENTRIES)
 
@@ -79,6 +80,6 @@ def _check_entries(received, expected):
             _check_entries(value if isinstance(value, dict) else {}, kind)
         elif name not in received or not isinstance(value, kind):
             raise ValueError(
-                f"Its entry '{name}' is not as it was written. "
+                f"Its entry '{name}' is damaged. "
                 f"Received: {value!r:.60}"
             )

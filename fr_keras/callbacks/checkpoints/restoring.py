@@ -37,7 +37,8 @@ def restore_newest(model, stores, configured):
         ]
     except OSError as error:
         raise CheckpointError(
-            f"Checkpoints cannot be looked for: {error}"
+            "The directory of checkpoints must be readable. "
+            f"Received: {error}"
         ) from error
     for prefix in prefixes:
         try:
@@ -45,11 +46,11 @@ def restore_newest(model, stores, configured):
         except store.Damaged as error:
             damaged = f"{prefix} cannot be read: {error}"
             if prefix != prefixes[-1]:
-                _logger.warning("%s; the one before is tried", damaged)
+                _logger.warning("%s; trying the one before it", damaged)
     if prefixes:
         raise CheckpointError(
-            "There must be a checkpoint that can be read, or none at all. "
-            f"Received: {damaged}"
+            "At least one checkpoint must be readable; to start from scratch, "
+            f"delete all of them. Received: {damaged}"
         )
     return None
 
@@ -89,17 +90,19 @@ class Restored:
         except store.Damaged:
             raise
         except ValueError as error:
-            raise CheckpointError(f"{prefix} does not fit. {error}") from error
+            raise CheckpointError(
+                f"{prefix} cannot be restored. {error}"
+            ) from error
         except Exception as error:  # The file may hold anything.
             raise CheckpointError(
-                f"{prefix} does not fit. It is not as it was written. "
+                f"{prefix} cannot be restored. Its contents are damaged. "
                 f"Received: {error!r:.200}"
             ) from error
         self.set_variables(model)
         if manifest["versions"] != versions():
             _logger.warning(
-                "%s was written with %s; with %s numbers may come out "
-                "otherwise in their last digits", prefix,
+                "%s was written with %s; with %s, results may differ in the "
+                "last digits", prefix,
                 *map(_listed, (manifest["versions"], versions())),
             )
 
@@ -120,7 +123,7 @@ class Restored:
             callback_state.set(self._callbacks)
         except ValueError as error:
             raise CheckpointError(
-                f"{self.prefix} does not fit. {error}"
+                f"{self.prefix} cannot be restored. {error}"
             ) from error
 
 

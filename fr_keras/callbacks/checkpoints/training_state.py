@@ -110,7 +110,8 @@ def check_model(model, described):
     ):
         if described.get(what) != mine:
             raise ValueError(
-                f"It is of {what}={described.get(what)}; {WEIGHTS_ALONE}. "
+                f"It was written with {what}={described.get(what)}; "
+                f"{WEIGHTS_ALONE}. "
                 f"Received: {what}={mine}"
             )
     if model.built:
@@ -132,18 +133,18 @@ def check_state(model, described):
     for name, what in _WORDS.items():
         if mine[name] != described.get(name):
             raise ValueError(
-                f"It is of a model with another {what}; {WEIGHTS_ALONE}. "
+                f"It was written with another {what}; {WEIGHTS_ALONE}. "
                 "Received: "
                 f"{_first_difference(mine[name], described.get(name))}"
             )
 
 
 _WORDS = {
-    "cut": "cut, by the number of variables in each module",
-    "trainable": "choice of what is trained, by the places of variables",
+    "cut": "split, by the number of variables in each module",
+    "trainable": "set of trainable variables, by their indices",
     "random": "random state",
     "optimizer": "optimizer",
-    "metrics": "choice of metrics",
+    "metrics": "set of metrics",
     "method": "kind of batches or settings of the algorithm",
 }
 
@@ -164,14 +165,15 @@ def check_network(model, described):
     for (path, *my_own), other in zip(mine, theirs):
         if my_own != other[1:]:
             raise ValueError(
-                f"It is of another network, which has '{other[0]}' of shape "
-                f"{other[1]} and dtype {other[2]}. "
+                f"It was written with another network, which has '{other[0]}' "
+                f"of shape {other[1]} and dtype {other[2]}. "
                 f"Received: '{path}' of shape {my_own[0]} and dtype "
                 f"{my_own[1]}"
             )
     if len(mine) != len(theirs):
         raise ValueError(
-            f"It is of another network, with {len(theirs)} variables. "
+            "It was written with another network, which has "
+            f"{len(theirs)} variables. "
             f"Received: {len(mine)} variables"
         )
 
@@ -192,9 +194,9 @@ def _first_difference(mine, theirs):
     """Describes where `mine` first differs from `theirs`."""
     theirs = theirs if isinstance(theirs, list) else []
     if all(isinstance(entry, int) for entry in mine):
-        return f"{mine} in place of {theirs}"
+        return f"{mine} instead of {theirs}"
     if len(mine) != len(theirs):
-        return f"{len(mine)} in place of {len(theirs)} entries"
+        return f"{len(mine)} instead of {len(theirs)} entries"
     return next(
-        f"{a} in place of {b}" for a, b in zip(mine, theirs) if a != b
+        f"{a} instead of {b}" for a, b in zip(mine, theirs) if a != b
     )

@@ -43,8 +43,8 @@ def restore_weights(
     """
     if not model.built:
         raise ValueError(
-            "The model must be built before weights are restored. "
-            f"Received: {model!r}"
+            "The model must be built before weights are restored; call it on "
+            f"a batch first. Received: model={model!r}"
         )
     reasons = []
     for prefix in reversed(store.Store(directory, keep=2).prefixes()):
@@ -55,7 +55,9 @@ def restore_weights(
                 training_state.check_network(model, manifest["model"])
                 configuration.check_network(model, manifest)
             except ValueError as error:
-                raise ValueError(f"{prefix} does not fit. {error}") from error
+                raise ValueError(
+                    f"{prefix} cannot be restored. {error}"
+                ) from error
             network = training_state.tf_variables(
                 training_state.network_variables(model)
             )
@@ -63,9 +65,9 @@ def restore_weights(
             return prefix
         except store.Damaged as error:
             reasons.append(f"{prefix} cannot be read: {error}")
-            _logger.warning("%s; the one before is tried", reasons[-1])
+            _logger.warning("%s; trying the one before it", reasons[-1])
     raise ValueError(
-        "`directory` must have a checkpoint that can be read. Received: "
+        "`directory` must contain a readable checkpoint. Received: "
         f"directory={os.fspath(directory)!r}"
         + (f" ({reasons[0]})" if reasons else ", without checkpoints")
     )

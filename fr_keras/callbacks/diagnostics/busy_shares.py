@@ -82,9 +82,10 @@ class BusyShares(Diagnostic):
     def on_train_begin(self, logs=None):
         if private.is_op_determinism_enabled():
             raise ValueError(
-                "BusyShares needs a clock, which TensorFlow does not have "
-                "where it is to be deterministic. Received: op determinism is "
-                "enabled"
+                "BusyShares needs a clock, which TensorFlow lacks if ops must "
+                "be deterministic; use it without "
+                "tf.config.experimental.enable_op_determinism(). Received: op "
+                "determinism enabled"
             )
         self._timer = _Timer(self.every, self.model.optimizer.global_step)
         attach(self.model, self._timer, self.params)

@@ -86,13 +86,13 @@ class DownhillSteps(ProbeDiagnostic):
             return
         self._has_warned = True
         warn(
-            f"Module {k + 1} swings: {share:.0%} of its last {self.window} "
-            "probed steps went downhill. Its gradients are "
-            f"{self.model.delays[k]} iterations late, too much for its "
-            "learning rate and momentum: predict weights "
+            f"Module {k + 1} oscillates: only {share:.0%} of its last "
+            f"{self.window} probed steps went downhill. Its gradients are "
+            f"{self.model.delays[k]} iterations late, too late for its "
+            "learning rate and momentum. Predict weights "
             "(`weight_prediction=True`), clip gradients (`global_clipnorm` of "
-            "the optimizer), warm the learning rate up or lower it, choose "
-            "fewer modules, or an exact pipeline (fr_keras.GPipe). See "
+            "the optimizer), warm up or lower the learning rate, or use fewer "
+            "modules or an exact pipeline (fr_keras.GPipe). See "
             "docs/delays.md."
         )
 

@@ -52,7 +52,8 @@ class FullGradient:
             loss += int(of_batch) * float(loss_of_batch)
         if not size:
             raise ValueError(
-                "`dataset` must have mini-batches. Received: an empty one"
+                "`dataset` must contain at least one mini-batch. Received: an "
+                "empty dataset"
             )
         for module, of_module in zip(self._modules, totals):
             with tf.device(module.device):

@@ -150,9 +150,8 @@ class Probe(Recorder):
         """
         if getattr(model, "delays", None) is None:
             raise ValueError(
-                "A probe needs an algorithm whose gradients are true or late, "
-                "like fr_keras.FeaturesReplay. Received: "
-                f"{type(model).__name__}"
+                "Probes need an algorithm with true or delayed gradients, such "
+                f"as fr_keras.FeaturesReplay. Received: {type(model).__name__}"
             )
         probe = next(
             (r for r in model.recorders if isinstance(r, cls) and r.fit is fit),
@@ -163,8 +162,8 @@ class Probe(Recorder):
             attach(model, probe, fit)
         elif probe.every != every:
             raise ValueError(
-                "Callbacks that probe a model must do so together, here every "
-                f"{probe.every} iterations. Received: every={every}"
+                "All callbacks that probe a model must have the same `every`, "
+                f"here {probe.every}. Received: every={every}"
             )
         probe._users += 1
         return probe
