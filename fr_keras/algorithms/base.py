@@ -16,7 +16,7 @@ from fr_keras.algorithms.fitting import Fitting
 from fr_keras.algorithms.places import check_no_strategy
 from fr_keras.cutting.costs import as_cost
 from fr_keras.cutting.graph import Graph
-from fr_keras.cutting.partition import best_cut, split
+from fr_keras.cutting.partition import find_split_points, split
 from fr_keras.engine import placement
 from fr_keras.engine.chain import Chain
 from fr_keras.engine.module import Module
@@ -93,7 +93,7 @@ class Algorithm(Fitting):
                 first = devices[0] if devices else None
                 costs = measure_costs(model, device=first)
             graph = Graph(model)
-            cut = best_cut(
+            cut = find_split_points(
                 graph, num_modules, costs,
                 ties=self.pipeline_class.ties_weights,
             )

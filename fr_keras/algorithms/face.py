@@ -227,7 +227,7 @@ class Face(keras.Model):
         self._check_places()
         if self.test_function is None or force:
             super().make_test_function(force=True)
-            self.test_function = labels.told_plainly(self.test_function)
+            self.test_function = labels.reports_wrong_labels(self.test_function)
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True

@@ -144,7 +144,7 @@ class Fitting(Face):
             # Now, so that callbacks can restore the state of optimizers.
             self.build_optimizer()
             self.training.batch_spec = None
-            self.train_function = labels.told_plainly(
+            self.train_function = labels.reports_wrong_labels(
                 self.training.__call__
             )
 

@@ -38,7 +38,7 @@ def check(loss, y, y_pred):
         )
 
 
-def told_plainly(function):
+def reports_wrong_labels(function):
     """Makes a function report labels out of range in plain words.
 
     Args:

@@ -39,7 +39,7 @@ class Reading:
         return getattr(tf.distribute.get_strategy(), name)
 
 
-class ReadThere(tf.data.Dataset):
+class RemoteDataset(tf.data.Dataset):
     """A dataset on another machine, wrapped for use by Keras.
 
     Args:
@@ -66,18 +66,18 @@ class ReadThere(tf.data.Dataset):
         with tf.device(private.handle_of(self).device):
             return self._dataset.options()
 
-    def _then(self, name, *args, **kwargs):
+    def _transformed(self, name, *args, **kwargs):
         with tf.device(private.handle_of(self).device):
-            return ReadThere(getattr(self._dataset, name)(*args, **kwargs))
+            return RemoteDataset(getattr(self._dataset, name)(*args, **kwargs))
 
     def map(self, *args, **kwargs):
-        return self._then("map", *args, **kwargs)
+        return self._transformed("map", *args, **kwargs)
 
     def prefetch(self, *args, **kwargs):
-        return self._then("prefetch", *args, **kwargs)
+        return self._transformed("prefetch", *args, **kwargs)
 
     def with_options(self, *args, **kwargs):
-        return self._then("with_options", *args, **kwargs)
+        return self._transformed("with_options", *args, **kwargs)
 
 
 def reads(method):
@@ -94,21 +94,21 @@ def reads(method):
     def reading(*args, **kwargs):
         given = inspect.signature(method).bind(*args, **kwargs)
         for name in {"x", "validation_data"} & given.arguments.keys():
-            given.arguments[name] = _read_there(given.arguments[name])
+            given.arguments[name] = _wrapped_if_remote(given.arguments[name])
         return method(*given.args, **given.kwargs)
 
     return reading
 
 
-def _read_there(data):
-    if not isinstance(data, tf.data.Dataset) or isinstance(data, ReadThere):
+def _wrapped_if_remote(data):
+    if not isinstance(data, tf.data.Dataset) or isinstance(data, RemoteDataset):
         return data
     if placement.is_here(private.handle_of(data).device):
         return data
-    return ReadThere(data)
+    return RemoteDataset(data)
 
 
-def way_to_draw(iterator):
+def draw_function(iterator):
     """Chooses how to draw the elements of an iterator.
 
     Args:
@@ -121,7 +121,7 @@ def way_to_draw(iterator):
     if resource is None:
         return next
     if not placement.is_here(resource.device):
-        return _draw_there
+        return _draw_remotely
     specs = iterator.element_spec
     if type(specs) is tuple and all(type(s) is tf.TensorSpec for s in specs):
         return functools.partial(_draw_tensors, resource, specs)
@@ -144,7 +144,7 @@ def _draw_tensors(resource, specs, iterator):
         raise StopIteration from None
 
 
-def _draw_there(iterator):
+def _draw_remotely(iterator):
     """Returns the next element of an iterator on another machine.
 
     At the end of its dataset, `next` would leave an error behind that
@@ -158,7 +158,7 @@ def _draw_there(iterator):
 
 def draw_up_to(count, iterator):
     """Returns a list of an iterator's next elements, fewer at its end."""
-    draw_next = way_to_draw(iterator)
+    draw_next = draw_function(iterator)
     drawn = []
     with contextlib.suppress(StopIteration):
         while len(drawn) < count:

@@ -181,9 +181,9 @@ def _address_towards(worker):
             host, port, type=socket.SOCK_DGRAM
         )[0]
         # Nothing is sent: this only looks up the route.
-        with socket.socket(family, socket.SOCK_DGRAM) as way:
-            way.connect(target)
-            mine = way.getsockname()[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(target)
+            mine = probe.getsockname()[0]
         with socket.socket(family) as free:
             free.bind((mine, 0))
             port = free.getsockname()[1]

@@ -281,21 +281,22 @@ def _kind(node):
     return repr((type(operation), config, arguments, shapes))
 
 
-def warn_if_uneven(names, costs, cut, estimated):
+def warn_if_uneven(names, costs, split_points, estimated):
     """Warns if the slowest module takes much longer than its share.
 
     Args:
         names: list of str, the names of a network's operations.
         costs: list of their `Cost`s.
-        cut: as returned by `fr_keras.cutting.partition.best_cut`.
+        split_points: as returned by
+            `fr_keras.cutting.partition.find_split_points`.
         estimated: bool, whether the costs are estimates.
     """
-    num_modules = len(cut) + 1
+    num_modules = len(split_points) + 1
     plays = [num_plays(k, num_modules) for k in range(1, num_modules + 1)]
     whole = total(costs)
     if num_modules == 1 or not sum(whole):
         return
-    bounds = list(zip([0, *cut], [*cut, len(names)]))
+    bounds = list(zip([0, *split_points], [*split_points, len(names)]))
     times = [
         total(costs[start:stop]).of_iteration(n)
         for (start, stop), n in zip(bounds, plays)

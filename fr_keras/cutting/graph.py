@@ -49,7 +49,7 @@ class Graph:
         self._inputs = calls.inputs
         self.nodes = calls.nodes
         self.sharing = Sharing(self.nodes)
-        self._made = {
+        self._producers = {
             id(tensor): (i, tensor)
             for i, node in enumerate(self.nodes)
             for tensor in node.output_tensors
@@ -97,7 +97,7 @@ class Graph:
             if self._last_use.get(id(tensor), -1) >= i
         ]
         made = [
-            tensor for tensor_id, (maker, tensor) in self._made.items()
+            tensor for tensor_id, (maker, tensor) in self._producers.items()
             if maker < i <= self._last_use.get(tensor_id, -1)
         ]
         sent = [t.variable for t in self.sharing.tied if t.crosses(i)]
@@ -109,7 +109,7 @@ class Graph:
         elements = np.zeros(len(self.nodes) + 2, np.int64)
         spans = [
             (maker, self._last_use.get(tensor_id, maker), tensor)
-            for tensor_id, (maker, tensor) in self._made.items()
+            for tensor_id, (maker, tensor) in self._producers.items()
         ]
         spans += [
             (tied.calls[0], tied.calls[-1], tied.variable)
@@ -121,7 +121,7 @@ class Graph:
                 array[stop + 1] -= amount
         return np.cumsum(count), np.cumsum(elements)
 
-    def may_cut(self, ties=True):
+    def may_split(self, ties=True):
         """Returns for every place 0 … n whether the model may be split there.
 
         Args:
@@ -147,7 +147,7 @@ class Graph:
 
     def places(self, ties=True):
         """Returns the most places at which the model can be split at once."""
-        allowed = self.may_cut(ties)
+        allowed = self.may_split(ties)
         places, since = [], 0
         for i in range(1, len(self.nodes)):
             if (

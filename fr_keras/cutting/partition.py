@@ -72,10 +72,12 @@ def partition(
         x = module(x)
     ```
     """
-    return split(model, best_cut(model, num_modules, costs))
+    return split(model, find_split_points(model, num_modules, costs))
 
 
-def best_cut(model, num_modules, costs=None, tolerance=None, ties=True):
+def find_split_points(
+    model, num_modules, costs=None, tolerance=None, ties=True
+):
     """Finds where to split.
 
     Args:
@@ -119,26 +121,29 @@ def best_cut(model, num_modules, costs=None, tolerance=None, ties=True):
     if tolerance is None:
         tolerance = _ESTIMATE_TOLERANCE if costs is None else 0.0
     # Rounding errors of another summation order must not matter.
-    cut = _best_cut(graph, of_calls, num_modules, tolerance + 1e-9, ties)
+    split_points = _find_split_points(
+        graph, of_calls, num_modules, tolerance + 1e-9, ties
+    )
     warn_if_uneven(
         [node.operation.name for node in graph.nodes],
-        [Cost(*cost) for cost in of_calls], cut, costs is None,
+        [Cost(*cost) for cost in of_calls], split_points, costs is None,
     )
-    return cut
+    return split_points
 
 
-def split(model, cut):
+def split(model, split_points):
     """Splits a model at given places.
 
     Args:
-        model: as for `best_cut`.
-        cut: increasing ints, as returned by `best_cut`.
+        model: as for `find_split_points`.
+        split_points: increasing ints, as returned by `find_split_points`.
 
     Returns:
-        List of `len(cut) + 1` Functional `keras.Model`s, as `partition`.
+        List of `len(split_points) + 1` Functional `keras.Model`s, as
+        `partition`.
     """
     graph = as_graph(model)
-    bounds = [0, *cut, len(graph.nodes)]
+    bounds = [0, *split_points, len(graph.nodes)]
     modules = []
     for k, (start, stop) in enumerate(zip(bounds, bounds[1:]), start=1):
         inputs = graph.input if start == 0 else _single(graph.crossing(start))
@@ -173,14 +178,14 @@ def _too_many(num_modules, graph, num_places, ties):
     return f"{message} Received: {num_modules=}"
 
 
-def _best_cut(graph, of_calls, num_modules, tolerance, ties):
+def _find_split_points(graph, of_calls, num_modules, tolerance, ties):
     """Finds the split with the fastest slowest module, then the least crossing.
 
     Dynamic programming twice over the places i where a module may begin and j
     where it may end: first for the cost of the slowest module, then, with that
     as the limit, for the crossing tensors.
     """
-    places = np.flatnonzero(graph.may_cut(ties))
+    places = np.flatnonzero(graph.may_split(ties))
     work = np.concatenate([[[0.0, 0.0]], np.cumsum(of_calls, 0)])[places]
     weights = np.concatenate([[0], np.cumsum(graph.has_weights)])[places]
     count, elements = graph.crossing_sizes()
@@ -230,8 +235,8 @@ def _best_cut(graph, of_calls, num_modules, tolerance, ties):
         crossed, squares = next_crossed, next_squares
         choices.append(choice)
 
-    cut, j = [], end
+    split_points, j = [], end
     for choice in reversed(choices[1:]):
         j = choice[j]
-        cut.append(int(places[j]))
-    return tuple(reversed(cut))
+        split_points.append(int(places[j]))
+    return tuple(reversed(split_points))

@@ -104,7 +104,7 @@ class _Uses:
     """
 
     def __init__(self, node, held):
-        scope = _Watching()
+        scope = _RecordingScope()
         try:
             _trace(node, scope)
         except Exception:
@@ -121,7 +121,7 @@ class _Uses:
         return id(variable) in self._assigned
 
 
-class _Watching(CallScope):
+class _RecordingScope(CallScope):
     """Also records which variables are read."""
 
     def __init__(self):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from fr_keras.algorithms.features_replay import FeaturesReplay
 from fr_keras.cutting.costs import Cost, total
 from fr_keras.cutting.graph import Graph, weights
-from fr_keras.cutting.partition import best_cut
+from fr_keras.cutting.partition import find_split_points
 from fr_keras.engine.optimizer_copies import copy_optimizer
 from fr_keras.planning import simulation
 from fr_keras.profiling.estimation import estimate_calls
@@ -28,7 +28,7 @@ class Prediction:
     """The predicted behaviour of K identical devices.
 
     Attributes:
-        cut: tuple of ints, for `fr_keras.cutting.partition.split`.
+        split_points: tuple of ints, for `fr_keras.cutting.partition.split`.
         times: list of K `fr_keras.profiling.module_times.ModuleTimes`.
         memory: list of K ints, bytes on each device in Features Replay:
             weights, gradients and optimizer, replay queue and error gradient,
@@ -39,7 +39,7 @@ class Prediction:
             seconds per iteration.
     """
 
-    cut: tuple
+    split_points: tuple
     times: list
     memory: list
     sent: list
@@ -138,43 +138,46 @@ class Planner:
             ValueError: if the network cannot be split into that many modules.
         """
 
-        def seconds(schedule, cut):
+        def seconds(schedule, split_points):
             return simulation.seconds_per_step(
-                schedule, self._times(cut, bytes_per_second, latency),
+                schedule, self._times(split_points, bytes_per_second, latency),
                 steps_per_execution,
             )
 
         links_count = latency or math.isfinite(bytes_per_second)
-        cuts = dict.fromkeys(
-            best_cut(self._graph, num_modules, self._costs, tolerance)
+        candidates = dict.fromkeys(
+            find_split_points(self._graph, num_modules, self._costs, tolerance)
             for tolerance in (_TOLERANCES if links_count else _TOLERANCES[:1])
         )
-        cut = min(cuts, key=lambda cut: seconds("features_replay", cut))
+        split_points = min(
+            candidates, key=lambda points: seconds("features_replay", points)
+        )
         return Prediction(
-            cut,
-            self._times(cut, bytes_per_second, latency),
-            self._memory(cut),
-            [2 * size for size in self._crossing(cut)],
+            split_points,
+            self._times(split_points, bytes_per_second, latency),
+            self._memory(split_points),
+            [2 * size for size in self._crossing(split_points)],
             {
-                schedule: seconds(schedule, cut)
+                schedule: seconds(schedule, split_points)
                 for schedule in ("backprop", "gpipe", "features_replay", "ddg")
             },
         )
 
-    def _bounds(self, cut):
+    def _bounds(self, split_points):
         """Pairs of the first call of each module and the one past its last."""
-        return zip([0, *cut], [*cut, len(self._calls)])
+        return zip([0, *split_points], [*split_points, len(self._calls)])
 
-    def _crossing(self, cut):
+    def _crossing(self, split_points):
         """Bytes of the features at each boundary."""
         return [
-            sum(map(self._size, self._graph.crossing(i))) for i in cut
+            sum(map(self._size, self._graph.crossing(i))) for i in split_points
         ]
 
-    def _times(self, cut, bytes_per_second, latency):
+    def _times(self, split_points, bytes_per_second, latency):
         """`ModuleTimes` of each module."""
         travel = [
-            latency + size / bytes_per_second for size in self._crossing(cut)
+            latency + size / bytes_per_second
+            for size in self._crossing(split_points)
         ]
         all_parameters = max(1, self._parameter_bytes(0, len(self._calls)))
         return [
@@ -185,23 +188,23 @@ class Planner:
                 send_up, send_down, latency,
             )
             for (start, stop), send_up, send_down in zip(
-                self._bounds(cut), [*travel, 0.0], [0.0, *travel]
+                self._bounds(split_points), [*travel, 0.0], [0.0, *travel]
             )
         ]
 
-    def _memory(self, cut):
+    def _memory(self, split_points):
         """Bytes on each device."""
         return [
             int(
                 self._parameter_bytes(start, stop)
                 * (2 + self._slots_per_parameter)
-                + (len(cut) - k) * self._input_bytes(start, stop)
+                + (len(split_points) - k) * self._input_bytes(start, stop)
                 + delta
                 + self._activation_bytes(start, stop)
             )
-            for k, ((start, stop), delta) in enumerate(
-                zip(self._bounds(cut), [*self._crossing(cut), 0])
-            )
+            for k, ((start, stop), delta) in enumerate(zip(
+                self._bounds(split_points), [*self._crossing(split_points), 0]
+            ))
         ]
 
     def _scaled(self, call):

@@ -59,14 +59,14 @@ class BackgroundWriter:
         writing, self._writing = self._writing, None
         failed = writing.result()
         for where, error in failed.items():
-            self.tell(where, error)
+            self.report(where, error)
         if not failed:
             if not self._can_write:
                 _logger.warning("Checkpoints can be written again")
             self._can_write = True
         return failed
 
-    def tell(self, where, error):
+    def report(self, where, error):
         """Reports once that a checkpoint cannot be written.
 
         Args:

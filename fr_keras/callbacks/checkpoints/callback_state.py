@@ -79,7 +79,7 @@ class CallbackState:
                 callback.set_state(states[name])
                 continue
             for key, value in states[name].items():
-                if _takes(callback, key, value):
+                if _is_state_of(callback, key, value):
                     setattr(callback, key, value)
                     self._restored[name].add(key)
 
@@ -121,7 +121,7 @@ def decoded(states, arrays):
     return found
 
 
-def _takes(callback, key, value):
+def _is_state_of(callback, key, value):
     """Whether a value is state of an attribute; if not, it is ignored.
 
     Raises:

@@ -130,13 +130,13 @@ class Checkpoints(ResumingCallback):
         if self._restored is not None:
             self.restored = self._restored.prefix
             # Done before a callback opens them again.
-            self._log_files.cut_back(self._restored.manifest["logs"])
+            self._log_files.truncate(self._restored.manifest["logs"])
         if not self._log_files:
             return
         try:
             writers.note()
         except OSError as error:
-            self._manager.tell(self._manager.newest, error)
+            self._manager.report(self._manager.newest, error)
 
     def after_fit(self):
         """Waits for the write in progress."""
@@ -247,7 +247,7 @@ class Checkpoints(ResumingCallback):
             described["logs"] = self._log_files.sizes()
             snapshot = Snapshot(self._reader.read(), described, arrays)
         except FAILURES as error:
-            self._manager.tell(stores[0], error)
+            self._manager.report(stores[0], error)
             return False
         self._manager.write(snapshot, stores, self._log_files)
         return True

@@ -3,7 +3,7 @@
 import collections
 import itertools
 
-from fr_keras.batches.reading import way_to_draw
+from fr_keras.batches.reading import draw_function
 from fr_keras.engine import private
 
 
@@ -48,21 +48,21 @@ class DataPosition:
             # Keras knows this after an epoch.
             epochs.num_batches = position["num_batches"]
         enumerate_epoch = epochs.enumerate_epoch
-        goes_on = epochs.steps_per_epoch and position["iterators"]
+        continues = epochs.steps_per_epoch and position["iterators"]
 
         def enumerate_rest():
             epochs.restore_enumerate_epoch()  # Later epochs are complete.
             # If the iterator is not kept between epochs, Keras creates one
             # when an epoch begins.
-            is_made_later = bool(batch) or bool(goes_on)
+            is_made_later = bool(batch) or bool(continues)
             for _ in range(position["iterators"] - is_made_later):
                 iter(self._data)
-            if goes_on:
+            if continues:
                 current = iter(self._data)
                 _drop(current, position["drawn"])
                 epochs.set_current(current)
                 epochs.steps_seen = position["steps_seen"] - batch
-            yield from self._rest(enumerate_epoch(), batch, bool(goes_on))
+            yield from self._rest(enumerate_epoch(), batch, bool(continues))
 
         epochs.enumerate_epoch = enumerate_rest
 
@@ -80,7 +80,7 @@ class DataPosition:
             if over and not num_batches:
                 # Perhaps the call was short because the data had ended: Keras,
                 # which counts whole calls, must find their end as late.
-                iterator = _unless_over(iterator)
+                iterator = _unless_exhausted(iterator)
                 if iterator is None:
                     continue
             yield begin + over, end, iterator
@@ -110,7 +110,7 @@ class _CountedIterator:
     def __init__(self, counted, iterator):
         self._counted = counted
         self._iterator = iterator
-        self._draw = way_to_draw(iterator)
+        self._draw = draw_function(iterator)
 
     def __iter__(self):
         return self
@@ -121,7 +121,7 @@ class _CountedIterator:
         return batch
 
 
-def _unless_over(iterator):
+def _unless_exhausted(iterator):
     """Returns an equivalent iterator, or `None` if nothing is left."""
     for first in iterator:
         return itertools.chain([first], iterator)

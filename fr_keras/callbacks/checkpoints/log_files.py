@@ -80,7 +80,7 @@ class LogFiles:
                 path = self._paths[key]
                 durable.sync(os.path.join(path, name) if name else path)
 
-    def cut_back(self, sizes):
+    def truncate(self, sizes):
         """Truncates the files to earlier sizes.
 
         Files that this training has created since are removed. Only logs that

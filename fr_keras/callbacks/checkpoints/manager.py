@@ -104,11 +104,11 @@ class CheckpointManager:
             self.best_value = self._value_before
         return bool(failed)
 
-    def tell(self, where, error):
+    def report(self, where, error):
         """Reports once that a checkpoint cannot be written.
 
         Args:
             where: `Store`.
             error: exception.
         """
-        self._writer.tell(where, error)
+        self._writer.report(where, error)

@@ -23,7 +23,7 @@ def of_network(parts):
         List for JSON.
     """
     calls = _Calls()
-    inputs = _Given("data")
+    inputs = _Outputs("data")
     for part in parts:
         inputs = calls.follow(part, inputs)
     return calls.described
@@ -53,7 +53,7 @@ def of_layer(layer):
     return described
 
 
-class _Given:
+class _Outputs:
     """Tensors named by their origin.
 
     Args:
@@ -64,10 +64,10 @@ class _Given:
         self._source = source
 
     def __getitem__(self, i):
-        return _Made(None, [self._source, i])
+        return _Origin(None, [self._source, i])
 
 
-class _Made:
+class _Origin:
     """The origin of a tensor.
 
     Attributes:
@@ -85,7 +85,7 @@ class _Scope:
 
     Args:
         model: Sequential or Functional model.
-        inputs: callable on the number of an input, which returns `_Made`.
+        inputs: callable on the number of an input, which returns `_Origin`.
         constants: list of its arguments besides tensors, such as `training`.
 
     Attributes:
@@ -95,23 +95,23 @@ class _Scope:
     def __init__(self, model, inputs, constants=()):
         self.constants = list(constants)
         self._inputs = {id(t): i for i, t in enumerate(model.inputs)}
-        self._stands_for = inputs
+        self._input_origins = inputs
         self._inner = {}
 
-    def made(self, tensor):
-        """Returns the origin of a tensor of the model, `_Made`."""
+    def origin(self, tensor):
+        """Returns the origin of a tensor of the model, `_Origin`."""
         if id(tensor) in self._inputs:
-            return self._stands_for(self._inputs[id(tensor)])
+            return self._input_origins(self._inputs[id(tensor)])
         operation, node_index, i = private.history_of(tensor)
         node = private.calls_of(operation)[node_index]
         if not _is_graph(operation):
-            return _Made((self, node), i)
+            return _Origin((self, node), i)
         if id(node) not in self._inner:
             self._inner[id(node)] = _Scope(
-                operation, lambda j: self.made(node.input_tensors[j]),
+                operation, lambda j: self.origin(node.input_tensors[j]),
                 self.constants + _constants(node),
             )
-        return self._inner[id(node)].made(operation.outputs[i])
+        return self._inner[id(node)].origin(operation.outputs[i])
 
 
 class _Calls:
@@ -127,25 +127,25 @@ class _Calls:
         """Adds the calls of one part; returns its outputs."""
         if not _is_graph(part):
             taken = inputs if isinstance(inputs, list) else [inputs[0]]
-            self._add(part, [made.reference for made in taken], [])
-            return _Given(len(self.described) - 1)
+            self._add(part, [origin.reference for origin in taken], [])
+            return _Outputs(len(self.described) - 1)
         scope = _Scope(part, lambda i: inputs[i])
         self._scopes.append(scope)
-        outputs = [scope.made(tensor) for tensor in part.outputs]
+        outputs = [scope.origin(tensor) for tensor in part.outputs]
         for output in outputs:
-            self._reach(output)
-        return [_Made(None, self._reference(made)) for made in outputs]
+            self._add_dependencies(output)
+        return [_Origin(None, self._reference(origin)) for origin in outputs]
 
-    def _reach(self, made):
+    def _add_dependencies(self, origin):
         """Adds the calls that a tensor depends on, dependencies first."""
-        waiting = [made]
+        waiting = [origin]
         while waiting:
             call = waiting[-1].call
             if call is None or self._key(call) in self._numbers:
                 waiting.pop()
                 continue
             scope, node = call
-            needed = [scope.made(tensor) for tensor in node.input_tensors]
+            needed = [scope.origin(tensor) for tensor in node.input_tensors]
             missing = [
                 one for one in needed
                 if one.call and self._key(one.call) not in self._numbers
@@ -169,10 +169,10 @@ class _Calls:
             **({"constants": constants} if constants else {}),
         })
 
-    def _reference(self, made):
-        if made.call is None:
-            return made.reference
-        return [self._numbers[self._key(made.call)], made.reference]
+    def _reference(self, origin):
+        if origin.call is None:
+            return origin.reference
+        return [self._numbers[self._key(origin.call)], origin.reference]
 
     def _key(self, call):
         scope, node = call

@@ -153,7 +153,7 @@ def read_manifest(prefix):
     Raises:
         Damaged: if it cannot be read.
     """
-    with _damage_told():
+    with _raising_damaged():
         reader = tf.train.load_checkpoint(prefix)
         return json.loads(reader.get_tensor(_KEY.format("manifest")))
 
@@ -171,7 +171,7 @@ def read_arrays(prefix, count):
     Raises:
         Damaged: if they cannot be read.
     """
-    with _damage_told():
+    with _raising_damaged():
         reader = tf.train.load_checkpoint(prefix)
         return [
             reader.get_tensor(_KEY.format(f"arrays/{i}")) for i in range(count)
@@ -188,7 +188,7 @@ def read_variables(prefix, variables):
     Raises:
         Damaged: if they cannot be read; some may be set already.
     """
-    with _damage_told():
+    with _raising_damaged():
         checkpoint = tf.train.Checkpoint(**variables)
         status = checkpoint.read(prefix, _options())
         status.assert_existing_objects_matched()
@@ -196,7 +196,7 @@ def read_variables(prefix, variables):
 
 
 @contextlib.contextmanager
-def _damage_told():
+def _raising_damaged():
     """Raises `Damaged` for TensorFlow's errors on damaged files."""
     # Its reader has no exception of its own: damage shows as missing keys, odd
     # shapes, invalid strings.

@@ -96,13 +96,15 @@ class ConvergenceBound(ProbeDiagnostic):
         if self._before is None:
             self._first_loss = loss
         else:
-            moved, turned = (
+            weight_change, gradient_change = (
                 math.sqrt(_distance(new, old)) for new, old in zip(
                     (weights, true), self._before
                 )
             )
-            if moved:
-                self._lipschitz = max(self._lipschitz, turned / moved)
+            if weight_change:
+                self._lipschitz = max(
+                    self._lipschitz, gradient_change / weight_change
+                )
         self._before = weights, true
         self._rates += self._new_rates
         self._weighted_norms += self._new_rates * norm

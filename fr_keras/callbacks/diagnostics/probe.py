@@ -223,7 +223,7 @@ class Probe(Recorder):
     def _probe(self):
         k = self._turns[0]
         if k is None:
-            args = self.batch, self._present, None
+            args = self.batch, self._current_states, None
         else:
             args = self._records.get((k, self.step - self._late[k]))
         # Without a record, calls were not as long as expected.
@@ -258,7 +258,7 @@ class Probe(Recorder):
                     self._model, dataset
                 )
             loss, true = self._full_gradients[id(dataset)]()
-            found = loss, true, self._function(self._used)(self.batch)
+            found = loss, true, self._function(self._used_gradients)(self.batch)
             self._latest[id(dataset)] = self.step, *found
         return found
 
@@ -274,14 +274,16 @@ class Probe(Recorder):
         return self._functions[key]
 
     @property
-    def _present(self):
+    def _current_states(self):
         """The current state of all modules, for `TrueGradient`."""
         return [[] for _ in self._model.pipeline.modules]
 
-    def _used(self, batch):
+    def _used_gradients(self, batch):
         modules = self._model.pipeline.modules
         exact = [k for k in range(len(modules)) if k not in self._late]
-        _, gradients, _ = self._true_gradient(batch, self._present, exact[0])
+        _, gradients, _ = self._true_gradient(
+            batch, self._current_states, exact[0]
+        )
         for k in self._late:
             with tf.device(modules[k].device):
                 gradients[k], *_ = self._model.pipeline.next_update(k)
