@@ -18,15 +18,15 @@ class DownhillSteps(ProbeDiagnostic):
 
     A late gradient may point the right way, as σ shows, while the module still
     goes the wrong way: momentum continues in the direction of gradients that
-    were answered long ago, then turns back, and the module swings. So the test
-    is on the last step of the optimizer, Δ_k = w_k^t - w_k^{t-1}: whether
+    were answered long ago, then turns back, and the module oscillates. So the
+    test is on the last step of the optimizer, Δ_k = w_k^t - w_k^{t-1}: whether
 
         ⟨∇_k f(w^t), Δ_k⟩ < 0
 
     on the next mini-batch, from which the module has not learned yet. The log
     is the share of the last probes for which this holds. Near the largest
     learning rate, back-propagation also has 0.4 to 0.5; a module below 0.2
-    swings, which is reported by a single warning.
+    oscillates, which is reported by a single warning.
 
     The logs are `downhill/module_k` for the late modules, k < K, NaN for the
     last. They need an optimizer whose state contains its last step: SGD with
@@ -77,7 +77,7 @@ class DownhillSteps(ProbeDiagnostic):
             for k, found in self._are_downhill.items()
         }
         for k, share in shares.items():
-            if share < _SWINGS and len(self._are_downhill[k]) == self.window:
+            if share < _FEW and len(self._are_downhill[k]) == self.window:
                 self._warn(k, share)
         return per_module("downhill", shares)
 
@@ -98,4 +98,4 @@ class DownhillSteps(ProbeDiagnostic):
 
 
 # Of 20 steps in random directions, the share is hardly ever less.
-_SWINGS = 0.2
+_FEW = 0.2
