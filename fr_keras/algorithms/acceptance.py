@@ -21,14 +21,15 @@ def check_modules(modules, num_modules):
     for module in modules:
         if not isinstance(module, keras.layers.Layer):
             raise ValueError(
-                "`model` must be a Keras model, or a non-empty list of Keras "
-                "models or layers, the modules. Received: a list with "
-                f"{module!r}"
+                "`model` must be a Keras model or a non-empty list of Keras "
+                "models or layers, one for each module. Received: "
+                f"model=[..., {module!r}, ...]"
             )
     if not modules:
         raise ValueError(
-            "`model` must be a Keras model, or a non-empty list of Keras "
-            f"models or layers, the modules. Received: model={modules!r}"
+            "`model` must be a Keras model or a non-empty list of Keras "
+            "models or layers, one for each module. "
+            f"Received: model={modules!r}"
         )
     if num_modules not in (None, len(modules)):
         raise ValueError(
@@ -38,8 +39,8 @@ def check_modules(modules, num_modules):
     return list(modules)
 
 
-# Methods by which a subclass of a Functional model may change training, and
-# which modules would not call.
+# Methods with which a subclass of a Functional model changes training or
+# inference. Modules would not call them.
 _STEPS = (
     "call", "train_step", "test_step", "predict_step", "compute_loss",
     "compute_metrics",
@@ -47,13 +48,13 @@ _STEPS = (
 
 
 def check_overrides(model):
-    """Rejects a model whose class changes how it trains.
+    """Rejects a model whose class changes training or inference.
 
     Args:
         model: the model to split.
 
     Raises:
-        ValueError: if it is a graph that overrides such methods.
+        ValueError: if its class overrides methods that modules would not call.
     """
     if not isinstance(model, keras.Model):
         return
@@ -61,17 +62,17 @@ def check_overrides(model):
     if not found:
         return
     raise ValueError(
-        f"{type(model).__name__} must train, evaluate and predict as a plain "
-        f"keras.Model does, but it overrides {', '.join(map(repr, found))}, "
-        "which modules would not call. Use keras.Model(model.inputs, "
-        "model.outputs) to train its layers by the loss and metrics given to "
-        "`compile`, with a loss that depends on more in a layer's `add_loss`. "
+        f"{type(model).__name__} must train, evaluate and predict like a plain "
+        f"keras.Model, but overrides {', '.join(map(repr, found))}, which "
+        "modules would not call. To train its layers with the loss and metrics "
+        "of `compile`, pass keras.Model(model.inputs, model.outputs); any "
+        "other loss belongs in a layer's `add_loss`. "
         f"Received: model={model!r}"
     )
 
 
 def checked(model):
-    """Checks that a model computes what its layers do, including nested ones.
+    """Checks that a model computes the same as its layers, one by one.
 
     Args:
         model: `keras.Model`.
@@ -80,20 +81,20 @@ def checked(model):
         `model`.
 
     Raises:
-        ValueError: if it does not compute what its layers do.
+        ValueError: if its output differs from that of its layers.
     """
     differs = sameness.first_difference(model, model)
     if differs is not None:
         raise ValueError(
-            f"Model '{model.name}' must compute what its layers do, one after "
-            "the other, but it does not; pass the modules yourself, as a list "
-            f"in place of `model`. Received: model={model!r}"
+            f"Model '{model.name}' must compute the same as its layers, called "
+            "one by one, but its output differs. Split it yourself and pass a "
+            f"list of modules as `model`. Received: model={model!r}"
         )
     return model
 
 
 def copied(model):
-    """Copies a model; warns of layers not copied and of a lost class.
+    """Copies a model; warns if layers or its class cannot be copied.
 
     Args:
         model: `keras.Model` or layer.
@@ -104,16 +105,16 @@ def copied(model):
     copy, kept, lost = copying.copy_model(model)
     if lost is not None:
         warn(
-            f"A {type(model).__name__} cannot be made again from its "
-            f"configuration ({lost}), so `to_keras` will give a plain "
-            "keras.Model without the methods of the class. `copy=False` "
-            "trains the model itself."
+            f"{type(model).__name__} cannot be re-created from its "
+            f"configuration ({lost}), so `to_keras` will return a plain "
+            "keras.Model without the methods of this class. Pass `copy=False` "
+            "to train the model itself."
         )
     if kept:
         warn(
-            "These layers cannot be copied, so the layers themselves are part "
-            "of both models, which train and move them together "
-            "(`copy=False` does so with all layers): " + "; ".join(
+            "These layers cannot be copied, so both models share them: "
+            "training and moving them affects both. (`copy=False` shares all "
+            "layers.) " + "; ".join(
                 f"'{layer.name}': {reason}" for layer, reason in kept.items()
             )
         )

@@ -25,11 +25,11 @@ def announcing(model, outputs):
         if not model.has_announced:
             model.has_announced = True
             warn(
-                f"Model '{model.name}' is trained from outside, as a part of "
-                "another model or under a tf.GradientTape: by ordinary "
-                f"back-propagation, not by {type(model).__name__}, which only "
-                "its own `fit` and `train_on_batch` use. For "
-                "back-propagation take the plain Keras model, `to_keras()`."
+                f"Model '{model.name}' is being trained from outside, as part "
+                "of another model or under a tf.GradientTape. That is ordinary "
+                "back-propagation: only the model's own `fit` and "
+                f"`train_on_batch` use {type(model).__name__}. If you want "
+                "back-propagation, use the plain Keras model, `to_keras()`."
             )
         return gradient
 

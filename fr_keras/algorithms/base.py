@@ -76,14 +76,15 @@ class Algorithm(Fitting):
         if isinstance(model, (list, tuple)):
             if costs is not None:
                 raise ValueError(
-                    "`costs` are for a model that is to be cut; `model` is a "
-                    f"list of modules. Received: costs={costs!r}"
+                    "`costs` must be None if `model` is a list of modules: "
+                    "they are used only to split a model. "
+                    f"Received: costs={costs!r}"
                 )
             submodels = check_modules(model, num_modules)
             if not copy:
                 raise ValueError(
-                    "`copy` is for a model that is to be cut; a list of "
-                    "modules is never copied. Received: copy=False"
+                    "`copy` must be True, the default, if `model` is a list "
+                    "of modules: these are never copied. Received: copy=False"
                 )
             network = list(submodels)
         else:
@@ -147,10 +148,10 @@ class Algorithm(Fitting):
             )
         if inputs is None:
             raise ValueError(
-                "Modules become one Keras model if the first has a known "
-                "input: a Functional model, a Sequential model with a "
-                "keras.Input, or one that was trained. "
-                f"Received: modules[0]={self.modules[0]!r}"
+                "To merge the modules into one Keras model, the first must "
+                "have a known input. Use a Functional model or a Sequential "
+                "model with a keras.Input as the first module, or call `fit` "
+                f"first. Received: modules[0]={self.modules[0]!r}"
             )
         outputs = inputs
         for submodel in self.modules:
@@ -236,8 +237,9 @@ class Algorithm(Fitting):
             placement.assign_devices(config["num_modules"], config["devices"])
         except ValueError:
             warn(
-                f"The model was trained on the devices {config['devices']}, "
-                "which are not here; it goes to those that are."
+                f"The model was saved with devices={config['devices']!r}, "
+                "which are not all available here; it is placed on the default "
+                "devices instead."
             )
             config["devices"] = None
         data = config.pop("data")

@@ -48,7 +48,7 @@ class DelayedAlgorithm(Algorithm):
     ) -> None:
         if not 0 < gradient_shrink <= 1:
             raise ValueError(
-                "`gradient_shrink` must be above 0 and at most 1. "
+                "`gradient_shrink` must be greater than 0 and at most 1. "
                 f"Received: {gradient_shrink=}"
             )
         if weight_prediction not in (True, False):
@@ -65,7 +65,7 @@ class DelayedAlgorithm(Algorithm):
             )
         if delay_policy is not None and not weight_prediction:
             raise ValueError(
-                "`delay_policy` says how far to look ahead, so it needs "
+                "`delay_policy` configures weight prediction, so it requires "
                 f"`weight_prediction=True`. Received: {weight_prediction=}"
             )
         super().__init__(model, num_modules, devices, **kwargs)
@@ -74,13 +74,13 @@ class DelayedAlgorithm(Algorithm):
         self.delay_policy = delay_policy
         if self.num_modules > _MOST_MODULES:
             warn(
-                f"With {self.num_modules} modules gradients are up to "
-                f"{self.num_modules - 1} iterations late. In the study of "
+                f"With {self.num_modules} modules, gradients are up to "
+                f"{self.num_modules - 1} iterations late. In the study in "
                 f"docs/results.md, more than {_MOST_MODULES} modules without "
-                "normalization stayed behind back-propagation with SGD and "
-                "Adam. Clip gradients, and compare with Backprop; or choose "
-                "Muon, fewer modules, or an exact pipeline (fr_keras.GPipe). "
-                "See docs/delays.md."
+                "normalization layers did not reach the accuracy of "
+                "back-propagation with SGD and Adam. Clip gradients and "
+                "compare with fr_keras.Backprop; or use Muon, fewer modules, "
+                "or an exact pipeline (fr_keras.GPipe). See docs/delays.md."
             )
 
     def get_config(self) -> dict[str, Any]:

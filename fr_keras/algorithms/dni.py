@@ -32,9 +32,9 @@ class SyntheticGradientPipeline(Pipeline):
             for tensor in getattr(module.submodel, "outputs", None) or ()
         ):
             raise ValueError(
-                "DNI cannot predict error gradients of tied weights: layers "
-                "that share weights must lie in one module. Let DNI cut the "
-                "model itself, or choose a smaller `num_modules`. "
+                "DNI cannot predict error gradients of tied weights, so layers "
+                "that share weights must be in one module. Pass a model that "
+                "is not split yet, or use a smaller `num_modules`. "
                 f"Received: num_modules={self.num_modules}"
             )
         model = self.model

@@ -109,9 +109,9 @@ class Face(keras.Model):
         network = self._network
         if isinstance(network, list):
             raise AttributeError(
-                "Ready-made modules are no network with inputs and outputs of "
-                "its own; `to_keras` makes one of them, where it can. "
-                f"Received: {self!r}"
+                "A model made from a list of modules has no symbolic inputs "
+                "and outputs. Use `to_keras()` to merge the modules into one "
+                f"Keras model. Received: model={self!r}"
             )
         return network
 
@@ -131,8 +131,8 @@ class Face(keras.Model):
     @layers.setter
     def layers(self, layers):
         raise AttributeError(
-            "`layers` are those of the network that was cut, and cannot be "
-            f"set. Received: {layers!r}"
+            "`layers` cannot be set: they are the layers of the network that "
+            f"was split. Received: layers={layers!r}"
         )
 
     @property

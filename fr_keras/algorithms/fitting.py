@@ -137,7 +137,7 @@ class Fitting(Face):
         self._check_places()
         if self.optimizer is None:
             raise ValueError(
-                "Training needs an optimizer; give one to `compile`. "
+                "Training requires an optimizer: pass one to `compile`. "
                 "Received: optimizer=None"
             )
         if self.train_function is None or force:

@@ -24,17 +24,17 @@ class MicrobatchPipeline(Pipeline):
         for tensor in tf.nest.flatten(x):
             if not isinstance(tensor, tf.Tensor):
                 raise ValueError(
-                    "GPipe splits batches, which must be dense tensors. "
-                    f"Received: {type(tensor).__name__}"
+                    "GPipe splits batches into micro-batches, so inputs must "
+                    "be dense tensors. Convert them, or use another method. "
+                    f"Received: an input of type {type(tensor).__name__}"
                 )
             if tensor.shape[0] % self.model.num_microbatches:
                 raise ValueError(
-                    "The size of every batch must be divisible by "
-                    f"num_microbatches={self.model.num_microbatches} (the "
-                    "last of an epoch can be left out, as with "
-                    "`drop_remainder=True` of `tf.data.Dataset.batch`). "
-                    "Received: a batch of "
-                    f"{tensor.shape[0]} examples"
+                    "The batch size must be divisible by "
+                    f"num_microbatches={self.model.num_microbatches}. To drop "
+                    "a smaller last batch, use `drop_remainder=True` in "
+                    "`tf.data.Dataset.batch`. "
+                    f"Received: batch_size={tensor.shape[0]}"
                 )
 
     def make_functions(self):

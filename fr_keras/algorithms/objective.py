@@ -108,10 +108,10 @@ class Objective:
             yield
         except _MISFITS as error:
             raise ValueError(
-                "The loss and the metrics must fit the model's output and the "
-                f"labels ({chain.plain(error)}). Received: "
-                f"loss={self._model.loss!r}, output {chain.shapes(y_pred)} "
-                f"and labels {chain.shapes(y)}"
+                "The loss and the metrics must match the model's output and "
+                f"the labels ({chain.plain(error)}). Received: "
+                f"loss={self._model.loss!r}, output of shape "
+                f"{chain.shapes(y_pred)} and labels of shape {chain.shapes(y)}"
             ) from error
 
 
@@ -129,7 +129,7 @@ def given(loss, losses):
     if not losses:
         raise ValueError(
             "No loss to compute. Provide a `loss` argument in `compile()`, or "
-            "call `add_loss` in the last module."
+            "call `add_loss` in the last module. Received: loss=None"
         )
     return losses
 
@@ -158,10 +158,9 @@ def check_sample_weight(y_pred, sample_weight):
         difference = len(longer) - len(shorter)
         if difference > 1 or difference == 1 and longer[-1] != 1:
             raise ValueError(
-                "Sample weights of an output with a mask must have the shape "
-                "of the mask: give a weight to each of its steps. Received: "
-                f"sample_weight of shape {shapes[0]} and a mask of shape "
-                f"{shapes[1]}"
+                "The sample weights of a masked output must have the shape of "
+                "the mask, one weight per timestep. Received: sample_weight "
+                f"of shape {shapes[0]} and a mask of shape {shapes[1]}"
             )
 
 

@@ -164,7 +164,8 @@ class Pipeline:
         """
         raise NotImplementedError(
             f"{type(self.model).__name__} must have a `pipeline_class`, a "
-            "subclass of Pipeline that implements `train_steps`."
+            "subclass of Pipeline that implements `train_steps`. "
+            f"Received: pipeline_class={type(self).__name__}"
         )
 
     def build(self, x):

@@ -70,9 +70,9 @@ class Places:
                 ):
                     raise ValueError(
                         f"Module {k} must be on {module.device}, but another "
-                        "model that is made of it has moved it; `compile` "
-                        f"takes it back. Received: '{variable.path}' on "
-                        f"{variable.value.device}"
+                        "model that shares its layers has moved it. Call "
+                        "`compile` to move it back. Received: variable "
+                        f"'{variable.path}' on {variable.value.device}"
                     )
 
 
@@ -80,7 +80,7 @@ def check_no_strategy():
     """Raises an error in the scope of a `tf.distribute` strategy."""
     if tf.distribute.has_strategy():
         raise ValueError(
-            "Modules go to devices by `devices`, not by a strategy of "
-            "tf.distribute: use the model outside of its scope. "
+            "Modules are placed by `devices`, not by a tf.distribute "
+            "strategy. Use the model outside of `strategy.scope()`. "
             f"Received: strategy={tf.distribute.get_strategy()!r}"
         )

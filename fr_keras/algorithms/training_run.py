@@ -142,7 +142,7 @@ class TrainingRun:
             pipeline.build(x)
         model.build_optimizer()
         if not model.trainable_variables:
-            warn("The model has no trainable weights.")
+            warn("The model does not have any trainable weights.")
         if not model.run_eagerly:
             outputs = self._pipelines[0].chain.outputs
             with tf.device(model.devices[-1]):

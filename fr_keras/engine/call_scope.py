@@ -105,9 +105,9 @@ class LendingScope(keras.StatelessScope):
         variable, _ = update
         if id(variable) in self._lent:
             raise ValueError(
-                f"Layer '{self._layer.name}' assigns '{variable.path}' in a "
-                "module that does not own it. Keep the layers that use this "
-                "variable in one module: choose a smaller `num_modules`. "
+                f"Layer '{self._layer.name}' assigns '{variable.path}', which "
+                "another module owns. All layers that use this variable must "
+                "be in one module: use a smaller `num_modules`. "
                 f"Received: layer={self._layer!r}"
             )
         if self._outer is None:
@@ -132,9 +132,9 @@ def _check_is_known_here(variable, value):
         graph = getattr(graph, "outer_graph", None)
         if graph is None:
             raise ValueError(
-                "What layers assign when they are called cannot be assigned "
-                "in a branch or a loop: compute the new value there "
-                "(`keras.ops.cond` returns it), and assign it after that. "
+                "Layers cannot assign a variable inside a branch or a loop "
+                "(`keras.ops.cond`, `keras.ops.while_loop`). Return the new "
+                "value from it and assign it afterwards. "
                 f"Received: variable '{variable.path}'"
             )
 

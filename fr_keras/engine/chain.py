@@ -56,13 +56,13 @@ def build(modules, x):
         except Exception as error:
             below = f"the output of module {k - 1}" if k > 1 else "the data"
             raise ValueError(
-                f"Module {k}, '{module.submodel.name}', must take {below} "
-                f"({plain(error)}). Received: {shapes(inputs)}"
+                f"Module {k}, '{module.submodel.name}', must accept {below} "
+                f"({plain(error)}). Received: inputs of shape {shapes(inputs)}"
             ) from error
         if not module.submodel.weights:
             raise ValueError(
-                "Every module must have weights: one without has nothing to "
-                "learn and belongs to the module before or after it. "
+                "Every module must have weights. Merge a module without "
+                "weights into the one before or after it. "
                 f"Received: module {k}, '{module.submodel.name}'"
             )
         features.append(keras.tree.flatten(outputs))
@@ -70,7 +70,9 @@ def build(modules, x):
         for variable in holdings.variables(module.submodel):
             if owner.setdefault(id(variable), k) != k:
                 raise ValueError(
-                    "A layer must belong to one module only. Received: "
+                    "A layer must belong to one module only. To share its "
+                    "weights between modules, pass the model that is to be "
+                    "split instead of a list of modules. Received: variable "
                     f"'{variable.path}' in modules {owner[id(variable)]} "
                     f"and {k}"
                 )

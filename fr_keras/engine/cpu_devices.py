@@ -45,12 +45,12 @@ def use_cpu_devices(count: int) -> list[str]:
     try:
         _configure(count)
     except RuntimeError as error:
-        there = len(tf.config.list_logical_devices("CPU"))
-        if there != count:
+        running = len(tf.config.list_logical_devices("CPU"))
+        if running != count:
             raise RuntimeError(
-                "`use_cpu_devices` must be called before TensorFlow computes "
-                "anything, so before a model or a tensor is made. There are "
-                f"{there} CPU devices now. Received: {count=}"
+                "`use_cpu_devices` must be called before TensorFlow starts, so "
+                "before any model or tensor is created. TensorFlow is already "
+                f"running with {running} CPU devices. Received: {count=}"
             ) from error
     return names
 

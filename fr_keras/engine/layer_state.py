@@ -45,9 +45,9 @@ class LayerState:
             owner = self.claims.setdefault(id(variable), self._submodel)
             if owner is not self._submodel:
                 raise ValueError(
-                    "A variable that layers assign when they are called must "
-                    "belong to one module. Keep these layers in one module, "
-                    "or give each a variable of its own. Received: "
+                    "A variable that layers assign in `call` must belong to "
+                    "one module. Keep these layers in one module, or give "
+                    "each its own variable. Received: variable "
                     f"'{variable.path}', assigned in modules "
                     f"'{owner.name}' and '{self._submodel.name}'"
                 )

@@ -188,10 +188,10 @@ def copy_optimizer(optimizer, suffix="", copy_inner=None):
             copy = type(optimizer).from_config(config)
         except Exception as error:
             raise ValueError(
-                "Every module has a copy of the optimizer, so it must be one "
-                "that Keras can rebuild from its configuration: give its "
-                "class `get_config`, with all arguments of `__init__`. "
-                f"Received: optimizer={optimizer!r} ({error})"
+                "Every module gets a copy of the optimizer, so Keras must be "
+                f"able to re-create it from its configuration ({error}). "
+                "Implement `get_config` in its class, with all arguments of "
+                f"`__init__`. Received: optimizer={optimizer!r}"
             ) from error
     # The configuration may lack some of the user's settings.
     ours = _hyperparameters(copy)

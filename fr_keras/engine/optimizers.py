@@ -92,16 +92,18 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
                 else "inner_optimizer"
             )
             raise AttributeError(
-                f"{type(self.shared).__name__} does not use `{name}`: set "
-                f"`model.optimizer.{inner}.{name}`. Received: {name}={value!r}"
+                f"{type(self.shared).__name__} does not use `{name}`. Set "
+                f"`model.optimizer.{inner}.{name}` instead. "
+                f"Received: {name}={value!r}"
             )
         elif hasattr(type(self.shared), name) or hasattr(self.shared, name):
             setattr(self.shared, name, value)
         else:
             raise AttributeError(
                 f"{type(self.shared).__name__} has no hyperparameter "
-                f"`{name}`. (What is not one can be kept in "
-                f"`model.optimizer.shared`.) Received: {name}={value!r}"
+                f"`{name}`. To add an attribute that is not a hyperparameter, "
+                "set it on `model.optimizer.shared`. "
+                f"Received: {name}={value!r}"
             )
 
     def build(self, variables):
@@ -195,7 +197,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         if not self.built or len(weights) != len(self.variables):
             raise ValueError(
                 "`weights` must have one array for each of the optimizer's "
-                f"{len(self.variables)} variables, which `fit` makes. "
+                f"{len(self.variables)} variables, which `fit` creates. "
                 f"Received: {len(weights)} weights"
             )
         for variable, weight in zip(self.variables, weights):
@@ -261,8 +263,9 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
 
     def apply(self, grads, trainable_variables=None):
         raise RuntimeError(
-            "Modules are updated by their own optimizers, "
-            "`model.optimizer.per_module`, not by `model.optimizer`."
+            "`model.optimizer` cannot apply gradients: each module is updated "
+            "by its own optimizer, in `model.optimizer.per_module`. "
+            f"Received: grads of type {type(grads).__name__}"
         )
 
     def get_config(self):
@@ -273,18 +276,17 @@ def _check(optimizer, module):
     """Rejects optimizers that cannot be copied for a module."""
     if not leaves(optimizer):
         raise ValueError(
-            "A MultiOptimizer must be made from a "
-            "keras.optimizers.OptimizerMap, so that every module can have "
-            f"a copy. Received: optimizer={optimizer!r} of a function"
+            "A MultiOptimizer must be created from a "
+            "keras.optimizers.OptimizerMap, so that every module can have a "
+            f"copy. Received: optimizer={optimizer!r}, created from a function"
         )
     for each in nested(optimizer):
         if belongs_to_others(each, module):
             raise ValueError(
-                "An optimizer must be fresh, or the one that has trained "
-                "this model before; this one has trained another. Make a "
-                "new one, with type(optimizer).from_config("
-                "optimizer.get_config()) for instance. "
-                f"Received: optimizer={each!r}"
+                "The optimizer must be new, or have trained this model before, "
+                "but it has trained another model. Create a new one, for "
+                "example by type(optimizer).from_config("
+                f"optimizer.get_config()). Received: optimizer={each!r}"
             )
 
 

@@ -41,27 +41,27 @@ def assign_devices(num_modules, devices=None):
         for device, name in zip(devices, names):
             if name not in full_names:
                 raise ValueError(
-                    "`devices` must name available devices, which are "
-                    f"{', '.join(available)} (fr_keras.use_cpu_devices makes "
-                    "logical CPU devices, before TensorFlow starts). "
+                    "`devices` must name available devices: "
+                    f"{', '.join(available)}. (To create logical CPU devices, "
+                    "call fr_keras.use_cpu_devices before TensorFlow starts.) "
                     f"Received: device={device!r}"
                 )
     return tuple(names[k % len(names)] for k in range(num_modules))
 
 
 def _shared(names, num_modules):
-    """Returns the warning that modules share devices that nobody chose."""
+    """Returns the warning that modules share devices by default."""
     devices = ", ".join(map(short_name, names))
     way_out = "use fewer modules"
     if names[0].rpartition(":")[0].endswith("CPU"):
         way_out = (
             f"call fr_keras.use_cpu_devices({num_modules}) before anything "
-            "else, which helps as far as there are cores"
+            "else (useful if the CPU has as many cores)"
         )
     return (
-        f"{num_modules} modules share {devices}, where they take turns: that "
-        "is slower than training without modules. To train in parallel, "
-        f"{way_out}; to share on purpose, name `devices`."
+        f"{num_modules} modules share {devices} and take turns there, which "
+        f"is slower than ordinary training. To train in parallel, {way_out}. "
+        "To share devices on purpose, pass `devices`."
     )
 
 

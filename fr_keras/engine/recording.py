@@ -110,6 +110,7 @@ def check_is_algorithm(model, callback):
     """
     if not hasattr(model, "pipelines"):
         raise ValueError(
-            f"{type(callback).__name__} needs a model of fr_keras, like "
-            f"fr_keras.FeaturesReplay. Received: {type(model).__name__}"
+            f"{type(callback).__name__} requires a model of fr_keras, such as "
+            "fr_keras.FeaturesReplay. "
+            f"Received: a model of type {type(model).__name__}"
         )

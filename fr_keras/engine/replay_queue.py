@@ -61,10 +61,10 @@ class ReplayQueue(tf.Module):
             )
             if old != new:
                 raise ValueError(
-                    "What is kept from one iteration to the next must have "
-                    f"the same tensors in all of them, here {old}; `compile` "
-                    "again to train on batches of another kind. Received: "
-                    f"{new}"
+                    f"Queue '{self.name}' must hold tensors of the same dtypes "
+                    f"in all iterations, here {old}. Call `compile` again to "
+                    "train on batches of another kind. "
+                    f"Received: dtypes={new}"
                 )
             return
         with tf.device(self.device):

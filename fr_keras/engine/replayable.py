@@ -33,9 +33,9 @@ def check(graph, module):
     for node in [*definition.node, *inner]:
         if _UNREPEATABLE.fullmatch(node.op):
             raise ValueError(
-                "A replay must draw the random numbers of its play again: "
-                "layers must draw them with keras.random, from a "
-                f"keras.random.SeedGenerator. {_received(node, module)}"
+                "Layers must draw random numbers with keras.random, from a "
+                "keras.random.SeedGenerator, so that a replay can repeat those "
+                f"of its play. {_received(node, module)}"
             )
     # A play commits its state outside of the layers' own functions.
     committed = {id(v.value.handle) for v in module.state.assigned}
@@ -46,9 +46,9 @@ def check(graph, module):
     for node in [*definition.node, *inner]:
         if _CHANGES.fullmatch(node.op) and node.input[0] not in known:
             raise ValueError(
-                "A replay must change nothing that its play has changed: what "
-                "layers assign when they are called must be a keras.Variable, "
-                "like that of `add_weight`, not a tf.Variable or a table. "
+                "State that layers assign in `call` must be a keras.Variable, "
+                "for example one created by `add_weight`: a replay would "
+                "change a tf.Variable or a lookup table a second time. "
                 f"{_received(node, module)}"
             )
 

@@ -24,7 +24,7 @@ def choose_xla(modules):
         ]
         reason = (
             f"XLA cannot compile its layers {', '.join(names)}" if names
-            else "XLA is not deterministic, or not for this machine"
+            else "XLA is not supported on this machine or with op determinism"
         )
-        warn(f"Module {k} runs without `jit_compile=True`: {reason}.")
+        warn(f"Module {k} is not compiled with XLA: {reason}.")
     return chosen
