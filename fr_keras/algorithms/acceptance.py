@@ -71,7 +71,7 @@ def check_overrides(model):
     )
 
 
-def checked(model):
+def check_network(model):
     """Checks that a model computes the same as its layers, one by one.
 
     Args:
@@ -93,7 +93,7 @@ def checked(model):
     return model
 
 
-def copied(model):
+def copy_network(model):
     """Copies a model; warns if layers or its class cannot be copied.
 
     Args:

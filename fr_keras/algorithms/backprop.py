@@ -6,7 +6,7 @@ import keras
 
 from fr_keras.algorithms.base import Algorithm
 from fr_keras.algorithms.pipeline import Pipeline
-from fr_keras.engine.boundaries import lead_backward, lead_forward
+from fr_keras.engine.boundaries import route_backward, route_forward
 from fr_keras.engine.device_function import DeviceFunction
 from fr_keras.engine.forward_backward import record
 
@@ -20,27 +20,27 @@ class BackpropPipeline(Pipeline):
         )
         self._update = self.on_devices(module.update for module in self.modules)
 
-    def train_steps(self, batches, rates, age):
-        del age
+    def train_steps(self, batches, rates, first_iteration):
+        del first_iteration
         for batch, (learning_rate, _) in zip(batches, rates):
             self._step(*batch, learning_rate)
-            yield [None] * self.num_modules, None  # All are updated already.
+            yield [None] * self.num_modules, None  # Already updated.
 
     def _iteration(self, x, y, sample_weight, learning_rate):
-        """Runs an iteration, updates included.
+        """Runs an iteration, including the updates.
 
-        Outside of this function all updates would wait for its end, but that
-        of module K can run while the modules below differentiate.
+        Outside this function, all updates would wait for its end. Inside, that
+        of module K can run during the backward passes of the modules below.
         """
         modules = self.modules
-        features, losses, backward = modules[0].standardize(x), [], []
+        features, losses, backward_passes = modules[0].standardize(x), [], []
         for module in modules[:-1]:
-            features, of_layers, moved, backward_of_module = lead_forward(
+            features, layer_losses, state_updates, backward = route_forward(
                 module, functools.partial(record, module), features
             )
-            module.commit(moved)
-            losses.extend(of_layers)
-            backward.append(backward_of_module)
+            module.commit(state_updates)
+            losses.extend(layer_losses)
+            backward_passes.append(backward)
 
         gradients = [None] * self.num_modules
         gradients[-1], delta, _ = self.learn(
@@ -50,10 +50,12 @@ class BackpropPipeline(Pipeline):
             module = modules[k]
             if not module.learns:
                 break
-            gradients[k], delta = lead_backward(module, backward[k], delta)
-        for update, of_module in zip(self._update, gradients):
-            if of_module is not None:
-                update(of_module, learning_rate)
+            gradients[k], delta = route_backward(
+                module, backward_passes[k], delta
+            )
+        for update, module_gradients in zip(self._update, gradients):
+            if module_gradients is not None:
+                update(module_gradients, learning_rate)
 
 
 @keras.saving.register_keras_serializable("fr_keras")

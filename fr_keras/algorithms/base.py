@@ -8,9 +8,9 @@ import keras
 
 from fr_keras.algorithms.acceptance import (
     check_modules,
+    check_network,
     check_overrides,
-    checked,
-    copied,
+    copy_network,
 )
 from fr_keras.algorithms.fitting import Fitting
 from fr_keras.algorithms.places import check_no_strategy
@@ -99,14 +99,14 @@ class Algorithm(Fitting):
                 ties=self.pipeline_class.ties_weights,
             )
             check_overrides(model)
-            network = copied(model) if copy else checked(model)
+            network = copy_network(model) if copy else check_network(model)
             submodels = split(network, cut)
         # `compile` decides by its dtype policy whether to scale the loss.
         whole = submodels[-1] if isinstance(network, list) else network
         kwargs.setdefault("dtype", whole.dtype_policy)
-        places = placement.assign_devices(len(submodels), devices)
+        placed_on = placement.assign_devices(len(submodels), devices)
         super().__init__(
-            network, list(map(Module, submodels, places)), copy, **kwargs
+            network, list(map(Module, submodels, placed_on)), copy, **kwargs
         )
         self._given_devices = devices
         self._costs = None
@@ -131,9 +131,9 @@ class Algorithm(Fitting):
             ValueError: if ready-made modules were given whose input is not
                 known, or which Keras cannot copy.
         """
-        if self.places.take_back():
+        if self.places.restore():
             return self._network
-        return copied(self._whole())
+        return copy_network(self._whole())
 
     def _whole(self):
         """The network as one Functional model that shares all weights."""

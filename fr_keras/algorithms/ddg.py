@@ -32,10 +32,10 @@ class DDGPipeline(FeaturesReplayPipeline):
             for module in self.modules
         ]
         self._play = self.forward_functions(
-            of_module.forward for of_module in passes
+            module_passes.forward for module_passes in passes
         )
         self._replay = self.backward_functions(
-            of_module.backward for of_module in passes
+            module_passes.backward for module_passes in passes
         )
         self._build_queues()
 
@@ -51,7 +51,7 @@ class DDGPipeline(FeaturesReplayPipeline):
 
 
 class _EagerQueue:
-    """A queue for eager execution: keeps the tapes instead of tensors."""
+    """A queue for eager execution, which keeps tapes instead of tensors."""
 
     variables = ()
 

@@ -104,7 +104,7 @@ class DelayedAlgorithm(Algorithm):
 
     @property
     def policy(self):
-        """The `DelayPolicy`, or `None` if nothing is late or predicted."""
+        """The `DelayPolicy`, or `None` without delays or prediction."""
         if self.num_modules == 1 or not self.weight_prediction:
             return None
         return self.delay_policy or DelayPolicy()
@@ -121,10 +121,10 @@ class DelayedPipeline(Pipeline):
     def delays(self):
         return list(reversed(range(self.num_modules)))
 
-    def has_gradient(self, k, age, i):
+    def has_gradient(self, k, first_iteration, i):
         if i >= self.delays[k]:
             return True
-        return age + i >= self.delays[k]
+        return first_iteration + i >= self.delays[k]
 
     def make_state(self):
         policy = self.model.policy
@@ -135,12 +135,12 @@ class DelayedPipeline(Pipeline):
         )
 
     def state_variables(self):
-        keeping = [
+        owners = [
             self._rates, *(module.look_ahead for module in self.modules)
         ]
         return [
-            variable for one in keeping if one is not None
-            for variable in one.variables
+            variable for owner in owners if owner is not None
+            for variable in owner.variables
         ]
 
     def next_rates(self):

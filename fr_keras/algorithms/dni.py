@@ -20,11 +20,11 @@ from fr_keras.models.synthesizer import synthesizer
 class SyntheticGradientPipeline(Pipeline):
     """One pipeline of DNI, with a synthesizer at each boundary."""
 
-    # The error gradient of weights cannot be predicted: they are not features
-    # of examples.
+    # Weights are not features of examples, so their error gradient cannot be
+    # predicted.
     ties_weights = False
 
-    delays = None  # Gradients are predicted, not late.
+    delays = None  # Gradients are predicted, not delayed.
 
     def make_state(self):
         if any(
@@ -72,8 +72,8 @@ class SyntheticGradientPipeline(Pipeline):
         self._compare = self.on_devices(s.gradients for s in synthesizers)
         self._correct = self.on_devices(s.update for s in synthesizers)
 
-    def train_steps(self, batches, rates, age):
-        del rates, age
+    def train_steps(self, batches, rates, first_iteration):
+        del rates, first_iteration
         for batch in batches:
             gradients, features, sent = self._iteration(*batch)
             yield gradients, None
@@ -94,12 +94,12 @@ class SyntheticGradientPipeline(Pipeline):
         gradients = [None] * self.num_modules
         sent = [None] * self.num_modules
         for k, module in enumerate(modules[:-1]):
-            made, kept, own_losses, _ = self._forward[k](features[k])
-            features.append(made)
-            losses.extend(own_losses)
+            outputs, residuals, layer_losses, _ = self._forward[k](features[k])
+            features.append(outputs)
+            losses.extend(layer_losses)
             if module.learns:
                 gradients[k], sent[k] = self._backward[k](
-                    kept, self._predict[k](features[k + 1])
+                    residuals, self._predict[k](features[k + 1])
                 )
         gradients[-1], sent[-1], _ = self.learn(
             features[-1], y, sample_weight, losses
@@ -154,8 +154,8 @@ class _Synthesizer:
         scale = module.loss_scale
         tensors = [None] * len(features.tensors)
         for i, network in self._networks.items():
-            made, _, _ = network.forward(_only(features, i))
-            (prediction,) = made.tensors
+            outputs, _, _ = network.forward(_only(features, i))
+            (prediction,) = outputs.tensors
             prediction /= _batch_size(prediction)
             if scale is not None:
                 prediction *= tf.cast(scale, prediction.dtype)
@@ -176,30 +176,35 @@ class _Synthesizer:
         for i, network in self._networks.items():
             x = _only(features, i)
             with tf.GradientTape() as tape:
-                made, losses, moved = network.forward(x)
-                (prediction,) = made.tensors
+                outputs, losses, state_updates = network.forward(x)
+                (prediction,) = outputs.tensors
                 batch_size = _batch_size(prediction)
                 error = prediction - batch_size * _unscaled(
                     target, i, prediction.dtype
                 )
-                # Nothing is learned where the module above has overflowed.
+                # Ignore errors where the module above has overflowed.
                 error = tf.where(
                     tf.math.is_finite(error), error, tf.zeros_like(error)
                 )
                 error = tf.reduce_sum(tf.square(error)) / batch_size
                 losses = [error, *losses]
-            network.commit(moved)
+            network.commit(state_updates)
             gradients.append(network.backward(tape, x, losses)[0])
         return gradients
 
     def update(self, gradients):
         """Takes one step with the optimizers of the networks."""
-        for network, of_network in zip(self._networks.values(), gradients):
+        for network, network_gradients in zip(
+            self._networks.values(), gradients
+        ):
             # Features may not be finite; the module's own update is then
             # withheld (see `fr_keras.engine.guard`).
-            is_finite = all_finite(of_network)
+            is_finite = all_finite(network_gradients)
             network.optimizer.apply(
-                [tf.where(is_finite, g, tf.zeros_like(g)) for g in of_network],
+                [
+                    tf.where(is_finite, gradient, tf.zeros_like(gradient))
+                    for gradient in network_gradients
+                ],
                 network.trainable_variables,
             )
 
@@ -223,7 +228,7 @@ def _unscaled(delta, i, dtype):
 
 @keras.saving.register_keras_serializable("fr_keras")
 class DNI(Algorithm):
-    """Trains K modules with predicted error gradients instead of waiting.
+    """Trains K modules with predicted error gradients.
 
     Decoupled neural interfaces. At each boundary a small network, the
     *synthesizer* S_k, predicts the error gradient δ_k of the features h_k from

@@ -5,8 +5,8 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from fr_keras.algorithms.announcing import announcing
 from fr_keras.algorithms.objective import Objective, check_sample_weight
+from fr_keras.algorithms.outside_training import warn_on_gradient
 from fr_keras.algorithms.pipeline import Pipeline
 from fr_keras.algorithms.places import Places, check_no_strategy
 from fr_keras.batches import labels
@@ -15,19 +15,19 @@ from fr_keras.engine import private
 from fr_keras.engine.calling import call_quietly
 
 
-def _of_network(name, doc):
+def _delegated(name, doc):
     """Returns a property that delegates to the network."""
 
-    def of_network(self):
+    def delegated(self):
         network = self.network
         # A Sequential model holds an equivalent Functional model.
         return getattr(private.functional_of(network) or network, name)
 
-    return property(of_network, doc=doc)
+    return property(delegated, doc=doc)
 
 
 class Face(keras.Model):
-    """Lets modules on devices look like the original network.
+    """Presents modules on devices as the original network.
 
     Layers, symbolic inputs and outputs, and weight files are those of the
     plain model, and so are the results of `evaluate` and `predict`.
@@ -37,8 +37,8 @@ class Face(keras.Model):
             modules. Keras tracks, saves and lists its layers, so that weights
             do not depend on the split.
         modules: list of K `fr_keras.engine.module.Module`, its parts.
-        is_copy: bool, whether nobody else uses the network, so that its
-            weights need not go back to where they came from.
+        is_copy: bool, whether the network is a copy that only this model uses,
+            so that its weights need not be moved back to their original places.
         **kwargs: arguments of `keras.Model`.
 
     Attributes:
@@ -50,12 +50,12 @@ class Face(keras.Model):
             `AttributeError` if ready-made modules were given.
     """
 
-    inputs = _of_network("inputs", "Flat list of the network's inputs.")
-    outputs = _of_network("outputs", "Flat list of the network's outputs.")
-    input = _of_network("input", "The network's input, in its structure.")
-    output = _of_network("output", "The network's output, in its structure.")
-    input_shape = _of_network("input_shape", "Shape of the network's input.")
-    output_shape = _of_network(
+    inputs = _delegated("inputs", "Flat list of the network's inputs.")
+    outputs = _delegated("outputs", "Flat list of the network's outputs.")
+    input = _delegated("input", "The network's input, in its structure.")
+    output = _delegated("output", "The network's output, in its structure.")
+    input_shape = _delegated("input_shape", "Shape of the network's input.")
+    output_shape = _delegated(
         "output_shape", "Shape of the network's output."
     )
 
@@ -64,7 +64,7 @@ class Face(keras.Model):
 
     evaluate = reads(keras.Model.evaluate)
     predict = reads(keras.Model.predict)
-    has_announced = False
+    has_warned = False
 
     def __init__(self, network, modules, is_copy, **kwargs):
         super().__init__(**kwargs)
@@ -72,7 +72,7 @@ class Face(keras.Model):
         self.pipelines = [self.pipeline_class(self, modules)]
         self.objective = Objective(self)
         self.places = Places(modules, self.parts, remember=not is_copy)
-        self.places.take_to_devices()
+        self.places.move_to_devices()
         self.built = self.layers_are_built()
 
     def layers_are_built(self):
@@ -206,14 +206,14 @@ class Face(keras.Model):
                     module.submodel, outputs, training=training
                 )
         if training and (self.delays is None or any(self.delays)):
-            outputs = announcing(self, outputs)
+            outputs = warn_on_gradient(self, outputs)
         return outputs
 
     def _check_places(self):
-        """Takes the modules to their devices, if no other model has them."""
+        """Moves the modules to their devices; checks that they are there."""
         check_no_strategy()
-        if self.places.are_original:
-            self.places.take_to_devices()
+        if self.places.are_restored:
+            self.places.move_to_devices()
             self.train_function = None
             self.test_function = None
             self.predict_function = None
@@ -258,7 +258,7 @@ class Face(keras.Model):
         y_pred = self(x, training=False)
         with tf.device(self.devices[-1]):
             labels.check(self.loss, y, y_pred)
-            with self.objective.fits(y, y_pred):
+            with self.objective.explain_errors(y, y_pred):
                 losses = self.objective.losses(
                     y, y_pred, sample_weight, self.losses, training=False
                 )

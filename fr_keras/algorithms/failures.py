@@ -10,9 +10,9 @@ from fr_keras.engine import placement
 def find_cause(model, batches):
     """Finds the error that caused a function to be cancelled.
 
-    When a function fails on one device, functions that wait for it on others
-    are cancelled, and TensorFlow may report nothing else. So the work is
-    repeated, one module after the other, without changing state.
+    When a function fails on one device, functions on other devices that wait
+    for it are cancelled, and TensorFlow may report only the cancellation. So
+    this repeats the work, one module after the other, without changing state.
 
     Args:
         model: `fr_keras.algorithms.base.Algorithm`.
@@ -29,14 +29,17 @@ def find_cause(model, batches):
         for x, y, sample_weight in batches:
             features = modules[0].standardize(x)
             for module in modules:
-                made, of_layers, _ = module.forward(module.used(features))
-                features = module.output(features, made)
+                outputs, layer_losses, _ = module.forward(module.used(features))
+                features = module.output(features, outputs)
             y_pred = modules[-1].packed(features)
             with tf.device(modules[-1].device):
                 labels.check(model.loss, y, y_pred)
-                with objective.fits(y, y_pred), keras.StatelessScope():
+                with (
+                    objective.explain_errors(y, y_pred),
+                    keras.StatelessScope(),
+                ):
                     losses = objective.losses(
-                        y, y_pred, sample_weight, of_layers
+                        y, y_pred, sample_weight, layer_losses
                     )
                     objective.count_losses(losses, y_pred)
                     model.compute_metrics(None, y, y_pred, sample_weight)

@@ -6,11 +6,11 @@ import keras
 import tensorflow as tf
 
 from fr_keras.algorithms.delayed import DelayedAlgorithm, DelayedPipeline
-from fr_keras.engine import nests, placement, replayable
+from fr_keras.engine import placement, replayable, structures
 from fr_keras.engine.features import ErrorGradient
 from fr_keras.engine.forward_backward import record
 from fr_keras.engine.playing import play, replay
-from fr_keras.engine.recording import Played
+from fr_keras.engine.recording import PlayRecord
 from fr_keras.engine.replay_queue import ReplayQueue
 
 
@@ -58,7 +58,7 @@ class FeaturesReplayPipeline(DelayedPipeline):
             replayable.check(graph, module)
 
     def _build_queues(self):
-        """Allocates the queues filled by plays; returns the plays' graphs."""
+        """Allocates the queues of the modules; returns the graphs of plays."""
         if self.model.run_eagerly:
             return []  # The queues accept anything.
         play_ahead, _ = self.rates_ahead()
@@ -68,53 +68,57 @@ class FeaturesReplayPipeline(DelayedPipeline):
             self._deltas[k].build(self.delta_spec(k, features))
         return [graph for _, _, graph in traced]
 
-    def train_steps(self, batches, rates, age):
-        queues, deltas = self._load(age)
+    def train_steps(self, batches, rates, first_iteration):
+        queues, deltas = self._load(first_iteration)
         for i, (batch, (_, ahead)) in enumerate(zip(batches, rates)):
             (x, y, sample_weight), (play_ahead, replay_ahead) = batch, ahead
             features, losses = [self.modules[0].standardize(x)], []
             gradients, sent = ([None] * self.num_modules for _ in range(2))
-            played = Played()
+            play_record = PlayRecord()
 
             for k in self._late:  # 1. Play.
-                output, kept, own_losses, state = self._play[k](
+                output, kept, layer_losses, state = self._play[k](
                     features[k], *play_ahead[k]
                 )
                 queues[k].append(kept)
                 features.append(output)
-                losses.extend(own_losses)
-                played.add(self.modules[k].made(output), state)
+                losses.extend(layer_losses)
+                play_record.add(self.modules[k].computed(output), state)
             if i == 0:
-                self._fill(age, len(batches), features, queues, deltas)
+                self._fill(
+                    first_iteration, len(batches), features, queues, deltas
+                )
             for k in self._late:  # 2. Replay. 3. Backward.
-                if self.model.run_eagerly and not self.has_gradient(k, age, i):
+                if self.model.run_eagerly and not self.has_gradient(
+                    k, first_iteration, i
+                ):
                     continue
                 # Others wait for this module's play, none for its replay.
-                with tf.control_dependencies(played.made[k].tensors):
+                with tf.control_dependencies(play_record.outputs[k].tensors):
                     gradients[k], sent[k] = self._replay[k](
                         queues[k].popleft(), deltas[k], *replay_ahead[k]
                     )
             gradients[-1], sent[-1], state = self.learn(
                 features[-1], y, sample_weight, losses, *replay_ahead[-1]
             )
-            played.add(None, state)
-            yield gradients, played  # 4. Update.
+            play_record.add(None, state)
+            yield gradients, play_record  # 4. Update.
             deltas = self.sent_down(sent)  # 5. Send.
         self._store(queues, deltas)
 
-    def _fill(self, age, num_steps, features, queues, deltas):
-        """Fills queues in warm-up, so that all graphs are alike.
+    def _fill(self, first_iteration, num_steps, features, queues, deltas):
+        """Fills queues during warm-up, so that one graph serves all calls.
 
-        The first mini-batch of a call, with zero for its δ, stands in for
-        those before the first one. What modules compute from it is not used:
-        see `has_gradient`.
+        In place of mini-batches before the first one, modules replay the first
+        mini-batch of the call with δ = 0. The results are not used: see
+        `has_gradient`. Eager execution does not need this.
 
         Args:
-            age: scalar tensor, the number of iterations before this call; an
-                int if run eagerly, which needs no graph.
+            first_iteration: as for `train_steps`.
             num_steps: int, the number of iterations in this call.
             features: list of K `Features`, h_{k-1} of the first iteration.
-            queues: list of deques, which have the first iteration's input.
+            queues: list of deques with the first iteration's input at the end,
+                changed in place.
             deltas: list of `ErrorGradient`s, changed in place.
         """
         if self.model.run_eagerly:
@@ -123,7 +127,9 @@ class FeaturesReplayPipeline(DelayedPipeline):
         for k, delay in zip(self._late, self.delays):
             choose = functools.partial(_choose, self.devices[k])
             with tf.device(placement.this_host()):
-                have_arrived = [age + j >= delay for j in range(delay)]
+                have_arrived = [
+                    first_iteration + j >= delay for j in range(delay)
+                ]
             for j, has_arrived in enumerate(have_arrived[:num_steps]):
                 queues[k][j] = choose(
                     has_arrived, queues[k][j], queues[k][-1]
@@ -136,16 +142,16 @@ class FeaturesReplayPipeline(DelayedPipeline):
             ], scale)
             deltas[k] = choose(have_arrived[0], deltas[k], zero)
 
-    def drain_steps(self, age):
-        """Lets modules learn from all that their queues hold; as `train_steps`.
+    def drain_steps(self, first_iteration):
+        """Lets modules learn from all inputs in their queues.
 
         Args:
-            age: as for `train_steps`.
+            first_iteration: as for `train_steps`.
 
         Yields:
             List of K lists of tensors, g_k, or `None`.
         """
-        queues, deltas = self._load(age)
+        queues, deltas = self._load(first_iteration)
         _, replay_ahead = self.rates_ahead()
         for _ in self._late:
             gradients, sent = ([None] * self.num_modules for _ in range(2))
@@ -162,18 +168,20 @@ class FeaturesReplayPipeline(DelayedPipeline):
         """The numbers, from 0, of the modules whose gradients are late."""
         return range(self.num_modules - 1)
 
-    def _load(self, age):
-        """Loads the inputs and δ_k kept after `age` iterations.
+    def _load(self, first_iteration):
+        """Loads the inputs and δ_k stored before iteration `first_iteration`.
 
-        If `age` is a tensor, all there will ever be.
+        If this is a tensor, loads as many as after warm-up.
         """
-        known = self.num_modules if tf.is_tensor(age) else age
+        if tf.is_tensor(first_iteration):
+            first_iteration = self.num_modules
         return [
-            queue.load(min(known, queue.length))
+            queue.load(min(first_iteration, queue.length))
             for queue in self._replay_queues
         ], [
             self._deltas[k].load(1)[0]
-            if self.has_gradient(k, known, 0) else None for k in self._late
+            if self.has_gradient(k, first_iteration, 0) else None
+            for k in self._late
         ]
 
     def _store(self, queues, deltas):
@@ -186,14 +194,14 @@ class FeaturesReplayPipeline(DelayedPipeline):
     def next_update(self, k):
         """Computes the gradients of a module's next update.
 
-        Call it between iterations, past warm-up.
+        Call it between iterations, after warm-up.
 
         Args:
             k: int, the number of the module, from 0, not the last.
 
         Returns:
-            Tuple `(gradients, delta, made)`: g_k, a list of tensors, and the
-            `ErrorGradient` δ_k, both multiplied by the module's loss scale,
+            Tuple `(gradients, delta, outputs)`: g_k, a list of tensors, and
+            the `ErrorGradient` δ_k, both multiplied by the module's loss scale,
             and `Features`, the part of h̃_k that the replay computes, or `None`
             if nothing is replayed.
         """
@@ -204,9 +212,9 @@ class FeaturesReplayPipeline(DelayedPipeline):
         ahead = module.look_ahead and functools.partial(
             module.look_ahead.replay, *replay_ahead[k]
         )
-        made, _, _, backward = record(module, x, 1.0, state, ahead)
+        outputs, _, _, backward = record(module, x, 1.0, state, ahead)
         gradients, _ = backward(module.received(delta))
-        return gradients, delta, made
+        return gradients, delta, outputs
 
     def _pending(self, k):
         """Returns the input that module k (from 0) replays next, and δ_k."""
@@ -219,12 +227,14 @@ class FeaturesReplayPipeline(DelayedPipeline):
 
 
 def _choose(device, condition, a, b):
-    """Returns one of two like nests of tensors, on a device."""
+    """Returns one of two nests of the same structure, on a device."""
     with tf.device(device):
         chosen = tf.cond(
-            condition, lambda: nests.flatten(a), lambda: nests.flatten(b)
+            condition,
+            lambda: structures.flatten(a),
+            lambda: structures.flatten(b),
         )
-    return nests.pack(a, chosen)
+    return structures.pack(a, chosen)
 
 
 @keras.saving.register_keras_serializable("fr_keras")
@@ -274,12 +284,13 @@ class FeaturesReplay(DelayedAlgorithm):
             β^(K - k). Below 1 it is *gradient shrinking* ([Zhuang et al.](
             https://arxiv.org/abs/1906.09108)), a remedy for delays; 1 is the
             algorithm of the paper.
-        weight_prediction: bool, whether modules look ahead, the default: play,
-            replay and the last module's pass then use predicted weights, and
-            learning rates decrease with the delay. `False` is the algorithm of
-            the paper, as described above.
+        weight_prediction: bool, whether modules look ahead. If `True`, the
+            default, play, replay and the last module's pass use predicted
+            weights, and learning rates decrease with the delay. `False` is the
+            algorithm of the paper, as described above.
         delay_policy: `fr_keras.DelayPolicy`, which sets how far they look ahead
-            and what else depends on the delay, or `None` for its defaults.
+            and other settings that depend on the delay, or `None` for its
+            defaults.
         **kwargs: `costs`, by which `model` is split, and `copy`, whether to
             train a copy (see `fr_keras.algorithms.base.Algorithm`), and the
             arguments of `keras.Model`.

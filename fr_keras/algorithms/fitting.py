@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from fr_keras.algorithms.face import Face
 from fr_keras.algorithms.places import check_no_strategy
-from fr_keras.algorithms.resuming import arranged
+from fr_keras.algorithms.resuming import order_callbacks
 from fr_keras.algorithms.training_run import TrainingRun
 from fr_keras.batches import labels
 from fr_keras.batches.reading import reads
@@ -19,7 +19,7 @@ from fr_keras.engine.tied import flat_layers
 
 
 class Fitting(Face):
-    """Lets a Keras model train by pipelines.
+    """Trains the pipelines of a Keras model.
 
     Attributes:
         training: `fr_keras.algorithms.training_run.TrainingRun`, the training
@@ -46,8 +46,7 @@ class Fitting(Face):
     def delays(self):
         """Delays of the modules' gradients, in iterations.
 
-        List of K ints, or `None` if gradients are not true gradients, early
-        or late.
+        List of K ints, or `None` if the method does not use true gradients.
         """
         return self.pipeline.delays
 
@@ -91,25 +90,25 @@ class Fitting(Face):
                 "`steps_per_execution` must be an integer, at least 1. "
                 f"Received: steps_per_execution={steps!r}"
             )
-        # They are there already, unless another model has moved them.
-        self.places.take_to_devices()
+        # Does nothing unless another model has moved them.
+        self.places.move_to_devices()
         with tf.device(self.devices[-1]):  # For the metrics' variables.
             super().compile(
                 given_optimizer(optimizer), *args, jit_compile=False, **kwargs
             )
         modules = self.pipeline.modules
-        of_layers = {
+        layer_metrics = {
             id(metric) for module in modules
             for layer in flat_layers(module.submodel)
             for metric in private.own_metrics(layer)
         }
         placement.move(
-            [m for m in self.metrics if id(m) not in of_layers],
+            [m for m in self.metrics if id(m) not in layer_metrics],
             self.devices[-1],
         )
         self.xla_per_module = jit_compile is True
         for module in modules:
-            module.choose_trainable_variables_anew(
+            module.reset_trainable_variables(
                 self.trainable_variables if self.built else None
             )
         if self.optimizer is not None:
@@ -141,7 +140,7 @@ class Fitting(Face):
                 "Received: optimizer=None"
             )
         if self.train_function is None or force:
-            # Now, so that callbacks can restore the state of optimizers.
+            # Built now, so that callbacks can restore the optimizers' state.
             self.build_optimizer()
             self.training.batch_spec = None
             self.train_function = labels.reports_wrong_labels(
@@ -153,25 +152,27 @@ class Fitting(Face):
     def fit(self, *args, **kwargs):
         fit = super().fit
         given = inspect.signature(fit).bind(*args, **kwargs).arguments
-        given["callbacks"], late = arranged(self, given.get("callbacks"))
+        given["callbacks"], resuming = order_callbacks(
+            self, given.get("callbacks")
+        )
         self._is_fitting = True
         try:
             return fit(**given)
         finally:
-            # These belong to this call, which an error may have ended.
+            # Reset the state of this call, even after an error.
             self._is_fitting = False
             self.epoch_iterator = None
             private.set_initial_epoch(self, None)
-            self._take_guards_away()
-            for callback in late:
+            self._remove_guards()
+            for callback in resuming:
                 callback.after_fit()
 
-    def _take_guards_away(self):
+    def _remove_guards(self):
         guarded = [self.objective, *self.pipeline.modules]
-        if all(each.guard is None for each in guarded):
+        if all(owner.guard is None for owner in guarded):
             return
-        for each in guarded:
-            each.guard = None
+        for owner in guarded:
+            owner.guard = None
         self.train_function = None  # The guards are traced into it.
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
@@ -184,7 +185,7 @@ class Fitting(Face):
         return self.objective.results(super().get_metrics_result())
 
     def _get_metrics_result_or_logs(self, logs):
-        # An epoch resumed after its last batch has no logs, but counts.
+        # An epoch resumed after its last batch has no logs, but has results.
         if not logs and float(private.loss_tracker(self).count):
             return self.get_metrics_result()
         return super()._get_metrics_result_or_logs(logs)

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
-from fr_keras.algorithms.objective import given
+from fr_keras.algorithms.objective import all_losses
 from fr_keras.algorithms.pipeline import Pipeline
 from fr_keras.engine import replayable
 from fr_keras.engine.device_function import DeviceFunction
@@ -44,49 +44,54 @@ class MicrobatchPipeline(Pipeline):
             for module in modules
         ]
         self._forward = self.forward_functions(
-            functools.partial(self._forward_microbatch, *of_module)
-            for of_module in zip(modules, passes)
+            functools.partial(self._forward_microbatch, *module_and_passes)
+            for module_and_passes in zip(modules, passes)
         )
         self._backward = self.backward_functions(
-            functools.partial(self._backward_microbatch, *of_module)
-            for of_module in zip(modules, passes)
+            functools.partial(self._backward_microbatch, *module_and_passes)
+            for module_and_passes in zip(modules, passes)
         )
-        self._settle = self.on_devices(
-            functools.partial(settle, module) for module in modules
+        self._commit_averages = self.on_devices(
+            functools.partial(commit_averages, module) for module in modules
         )
         self._differentiate = DeviceFunction(
             self._loss_of_batch, self.devices[-1],
             run_eagerly=self.model.run_eagerly,
         )
 
-    def train_steps(self, batches, rates, age):
-        del rates, age
+    def train_steps(self, batches, rates, first_iteration):
+        del rates, first_iteration
         for batch in batches:
             yield self._gradients(*batch), None
 
     def _gradients(self, x, y, sample_weight):
         """Runs an iteration up to the update; returns g_k of all modules."""
         modules = self.modules
-        # Values kept by forward passes, their losses and updated averages: a
-        # list for each module, with an entry for each micro-batch.
+        # Values kept by forward passes, their losses and new averages: a list
+        # for each module, with an entry for each micro-batch.
         kept, losses, averages = [[[] for _ in modules] for _ in range(3)]
         outputs = []
         for features in self._split(modules[0].standardize(x)):
             for k, forward in enumerate(self._forward):
                 features, *rest = forward(features)
-                for of_all, mine in zip((kept, losses, averages), rest):
-                    of_all[k].append(mine)
+                for collected, result in zip((kept, losses, averages), rest):
+                    collected[k].append(result)
             outputs.append(features)
-        for k, of_module in enumerate(averages):
-            self._settle[k](of_module)
+        for k, module_averages in enumerate(averages):
+            self._commit_averages[k](module_averages)
 
-        deltas, loss, whole = self._differentiate(outputs, y, sample_weight)
+        deltas, loss, batch_output = self._differentiate(
+            outputs, y, sample_weight
+        )
         with tf.device(self.devices[-1]):
-            of_layers = [
-                tf.add_n(of_loss) * self._loss_weight
-                for of_module in losses for of_loss in zip(*of_module)
+            layer_losses = [
+                tf.add_n(microbatch_losses) * self._loss_weight
+                for module_losses in losses
+                for microbatch_losses in zip(*module_losses)
             ]
-        self.learn.count(given(loss, of_layers), y, whole, sample_weight)
+        self.learn.count(
+            all_losses(loss, layer_losses), y, batch_output, sample_weight
+        )
 
         gradients = [None] * self.num_modules
         for m, delta in reversed(list(enumerate(deltas))):
@@ -106,31 +111,32 @@ class MicrobatchPipeline(Pipeline):
                 for tensor in features.tensors
             ]
         return [
-            Features(list(of_microbatch), features.masks)
-            for of_microbatch in zip(*tensors)
+            Features(list(microbatch), features.masks)
+            for microbatch in zip(*tensors)
         ]
 
     def _forward_microbatch(self, module, passes, x):
         """Runs the forward pass of one micro-batch.
 
         Returns:
-            Tuple `(made, kept, losses, averages)`: `Features`, the part of h_k
-            that the module computes; the values that `_backward_microbatch`
+            Tuple `(outputs, kept, losses, averages)`: `Features`, the part of
+            h_k that the module computes; the values that `_backward_microbatch`
             needs; the losses of the layers; and the averages of batch
-            normalization as this micro-batch would move them, a list of
-            tensors.
+            normalization as updated by this micro-batch, a list of tensors.
         """
         if self.model.recompute:
-            made, losses, moved = module.forward(x)
+            outputs, losses, state_updates = module.forward(x)
             kept = x, [tf.identity(v) for v in module.replayed_state]
         else:
-            made, kept, losses, moved = passes.stateless_forward(x)
+            outputs, kept, losses, state_updates = passes.stateless_forward(x)
         averages = {id(variable) for variable in module.state.averages}
-        module.commit([(v, new) for v, new in moved if id(v) not in averages])
+        module.commit(
+            [(v, new) for v, new in state_updates if id(v) not in averages]
+        )
         if self.model.recompute and not self.model.run_eagerly:
             replayable.check(tf.compat.v1.get_default_graph(), module)
-        return made, kept, losses, [
-            new for v, new in moved if id(v) in averages
+        return outputs, kept, losses, [
+            new for v, new in state_updates if id(v) in averages
         ]
 
     def _backward_microbatch(self, module, passes, kept, delta, total):
@@ -141,7 +147,7 @@ class MicrobatchPipeline(Pipeline):
             else passes.backward(kept, delta)
         )
         if total is not None:
-            gradients = [plus(*pair) for pair in zip(total, gradients)]
+            gradients = [add_gradients(*pair) for pair in zip(total, gradients)]
         return gradients, sent
 
     @property
@@ -158,23 +164,24 @@ class MicrobatchPipeline(Pipeline):
             sample_weight: nest of tensors or `None`.
 
         Returns:
-            Tuple `(deltas, loss, whole)`: for each micro-batch the
-            `ErrorGradient` δ_K; the loss; and `Features`, the output for the
+            Tuple `(deltas, loss, batch_output)`: the `ErrorGradient` δ_K of
+            each micro-batch; the loss; and `Features`, the output for the
             mini-batch.
         """
         module = self.modules[-1]
-        whole = Features(*(
+        batch_output = Features(*(
             [
                 None if parts[0] is None else tf.concat(parts, 0)
-                for parts in zip(*of_microbatches)
+                for parts in zip(*microbatches)
             ]
-            for of_microbatches in zip(*outputs)
+            for microbatches in zip(*outputs)
         ))
-        sources = module.differentiated(whole)
+        sources = module.differentiated(batch_output)
         with tf.GradientTape() as tape:
             tape.watch(sources)
             loss = self.model.compute_loss(
-                y=y, y_pred=module.packed(whole), sample_weight=sample_weight
+                y=y, y_pred=module.packed(batch_output),
+                sample_weight=sample_weight,
             )
         gradients = [None] * len(sources)
         if loss is not None:
@@ -193,10 +200,10 @@ class MicrobatchPipeline(Pipeline):
             ErrorGradient(module.spread(delta), module.loss_scale)
             for delta in zip(*split)
         ]
-        return deltas, loss, whole
+        return deltas, loss, batch_output
 
 
-def plus(a, b):
+def add_gradients(a, b):
     """Adds two gradients of the same variable."""
     if isinstance(a, tf.IndexedSlices):
         return tf.IndexedSlices(
@@ -207,13 +214,13 @@ def plus(a, b):
     return None if a is None else a + b
 
 
-def settle(module, averages):
-    """Moves the averages of batch normalization once for all micro-batches.
+def commit_averages(module, averages):
+    """Updates the averages of batch normalization, once per mini-batch.
 
     Args:
         module: `fr_keras.engine.module.Module`.
         averages: list with one list of tensors for each micro-batch, the
-            averages as it would move them.
+            averages as updated by it.
     """
     module.commit(
         (variable, tf.add_n(values) / len(values))
@@ -238,8 +245,8 @@ class GPipe(Algorithm):
     ```
 
     The gradients are those of back-propagation, except that batch
-    normalization uses the statistics of a micro-batch. Its averages move once
-    per mini-batch, by the mean over the micro-batches. Losses of layers
+    normalization uses the statistics of a micro-batch. Its averages are updated
+    once per mini-batch, by the mean over the micro-batches. Losses of layers
     (`add_loss`, activity regularizers) are averaged over micro-batches.
 
     Attributes and errors are those of `fr_keras.algorithms.base.Algorithm`.

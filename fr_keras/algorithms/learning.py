@@ -10,12 +10,12 @@ from fr_keras.engine.device_function import DeviceFunction
 class Learning:
     """Runs the last module's part of an iteration, shared by all methods.
 
-    Forward pass, loss, backward pass and metrics. Gradients and update are two
-    functions on purpose, in all methods. In one, the update of a weight can
-    overtake the computation of e_k, which reads it: TensorFlow's dependency
-    optimizer assumes that the IdentityN through which Keras passes all
-    gradients orders the two, drops the control edge between them, and then
-    splits the IdentityN.
+    That is the forward pass, loss, backward pass and metrics. In all methods,
+    gradients and update are two separate functions on purpose. In a single
+    function, the update of a weight could run before the computation of e_k,
+    which reads it: TensorFlow's dependency optimizer assumes that the IdentityN
+    through which Keras passes all gradients orders the two, drops the control
+    edge between them, and then splits the IdentityN.
 
     Args:
         model: `fr_keras.algorithms.base.Algorithm`.
@@ -31,14 +31,14 @@ class Learning:
             self._learn_batch, module.device, jit_compile, model.run_eagerly,
             num_modules - 1,
         )
-        # Separate, since nothing waits for it and XLA cannot compile all
-        # metrics.
+        # Separate, since nothing waits for it and XLA cannot compile every
+        # metric.
         self._count = DeviceFunction(
             self._count_batch, module.device, run_eagerly=model.run_eagerly
         )
 
     def __call__(self, x, y, sample_weight, losses_below, *rates):
-        """Learns from a mini-batch and counts it.
+        """Computes the gradients of a mini-batch; updates loss and metrics.
 
         Args:
             x: `Features`, h_{K-1}.
@@ -61,8 +61,10 @@ class Learning:
         return gradients, self._module.sent(sent), state
 
     def _learn_batch(self, x, y, sample_weight, *rates):
-        *learned, moved = self.differentiate(x, y, sample_weight, (), *rates)
-        return *learned, self._module.commit(moved)
+        *results, state_updates = self.differentiate(
+            x, y, sample_weight, (), *rates
+        )
+        return *results, self._module.commit(state_updates)
 
     def differentiate(self, x, y, sample_weight, state=(), *rates):
         """Runs the last module forward and backward, without changing state.
@@ -75,14 +77,14 @@ class Learning:
             *rates: as for `__call__`.
 
         Returns:
-            Tuple `(gradients, sent, outputs, losses, moved)`: as returned by
-            `Module.backward` and `Module.forward`, with the loss of `compile`
-            as the first of the losses.
+            Tuple `(gradients, sent, outputs, losses, state_updates)`: as
+            returned by `Module.backward` and `Module.forward`, with the loss of
+            `compile` as the first of the losses.
         """
         module = self._module
         with tf.GradientTape() as tape:
             module.watch(tape, x)
-            outputs, losses, moved = module.forward(
+            outputs, losses, state_updates = module.forward(
                 x, zip(module.replayed_state, state),
                 functools.partial(module.look_ahead.replay, *rates)
                 if rates else None,
@@ -91,7 +93,7 @@ class Learning:
                 y, module.packed(outputs), sample_weight, losses
             )
         gradients, sent = module.backward(tape, x, losses)
-        return gradients, sent, outputs, losses, moved
+        return gradients, sent, outputs, losses, state_updates
 
     def count(self, losses, y, outputs, sample_weight):
         """Adds a mini-batch to the reported loss and to the metrics.

@@ -9,9 +9,9 @@ from fr_keras.engine import chain, private
 
 
 class Objective:
-    """What the modules of a model minimize, and what is reported of it.
+    """The loss that the modules minimize, and the reported loss and metrics.
 
-    Operations run on the device in scope: that of the last module.
+    Operations run on the device in scope, that of the last module.
 
     Args:
         model: compiled `keras.Model`.
@@ -25,27 +25,27 @@ class Objective:
         self._model = model
         self.guard = None
 
-    def losses(self, y, y_pred, sample_weight, of_layers, training=True):
+    def losses(self, y, y_pred, sample_weight, layer_losses, training=True):
         """Computes the loss of `compile`.
 
         Args:
             y: nest of tensors, the labels.
             y_pred: nest of tensors, the output of the last module.
             sample_weight: nest of tensors or `None`.
-            of_layers: list of scalar tensors, the losses of layers.
+            layer_losses: list of scalar tensors, the losses of layers.
             training: bool.
 
         Returns:
-            List of scalar tensors: this loss, if there is one, and those of
-            layers.
+            List of scalar tensors: this loss, if there is one, and
+            `layer_losses`.
 
         Raises:
-            ValueError: if there are none.
+            ValueError: if there is no loss at all.
         """
         loss = self._model.compute_loss(
             y=y, y_pred=y_pred, sample_weight=sample_weight, training=training
         )
-        return given(loss, of_layers)
+        return all_losses(loss, layer_losses)
 
     def count(self, losses, y, y_pred, sample_weight):
         """Adds a batch to the reported loss and to the metrics.
@@ -78,7 +78,7 @@ class Objective:
         )
 
     def results(self, results):
-        """Returns results of metrics, NaN if all batches were withheld.
+        """Replaces the results of metrics by NaN if no batch was counted.
 
         Args:
             results: dict from name to scalar tensor.
@@ -88,7 +88,7 @@ class Objective:
         """
         if self.guard is None:
             return results
-        # 0 would look like a very good loss.
+        # The guard withheld all batches. 0 would look like a very good loss.
         is_empty = tf.equal(private.loss_tracker(self._model).count, 0)
         return {
             name: _nan_if(is_empty, result) for name, result in results.items()
@@ -96,34 +96,34 @@ class Objective:
 
     def check(self, y, y_pred, sample_weight):
         """Checks with symbolic tensors that the loss can be computed."""
-        with self.fits(y, y_pred):
+        with self.explain_errors(y, y_pred):
             private.compute_output_spec(
                 self._model.compute_loss, None, y, y_pred, sample_weight
             )
 
     @contextlib.contextmanager
-    def fits(self, y, y_pred):
-        """Raises a clear error if loss or metrics do not fit their inputs."""
+    def explain_errors(self, y, y_pred):
+        """Raises a clear error if loss or metrics do not match their inputs."""
         try:
             yield
-        except _MISFITS as error:
+        except _MISMATCHES as error:
             raise ValueError(
                 "The loss and the metrics must match the model's output and "
-                f"the labels ({chain.plain(error)}). Received: "
+                f"the labels ({chain.one_line(error)}). Received: "
                 f"loss={self._model.loss!r}, output of shape "
                 f"{chain.shapes(y_pred)} and labels of shape {chain.shapes(y)}"
             ) from error
 
 
-# Errors that Python and TensorFlow raise for values of an unexpected kind; all
-# others, such as running out of memory, have other causes.
-_MISFITS = (
+# Errors that Python and TensorFlow raise for unexpected shapes, dtypes and
+# types. Others, such as running out of memory, have other causes.
+_MISMATCHES = (
     AssertionError, AttributeError, LookupError, TypeError, ValueError,
     tf.errors.InvalidArgumentError, tf.errors.UnimplementedError,
 )
 
 
-def given(loss, losses):
+def all_losses(loss, losses):
     """Returns all losses: that of `compile`, if any, and those of layers."""
     losses = losses if loss is None else [loss, *losses]
     if not losses:

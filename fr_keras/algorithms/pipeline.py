@@ -23,11 +23,11 @@ class Pipeline:
         model: the argument.
         modules: the argument.
         devices: list of K full device names.
-        chain: `fr_keras.engine.chain.Chain`, what crosses the boundaries of
+        chain: `fr_keras.engine.chain.Chain`, the tensors at the boundaries of
             the modules, or `None` before they are built.
         batch_spec: `BatchSpec` of the batches to train on, or `None`.
         learn: `fr_keras.algorithms.learning.Learning`, the last module's part
-            of an iteration; known in `make_functions`.
+            of an iteration; available in `make_functions`.
     """
 
     # Whether modules keep their inputs and recompute their features.
@@ -58,14 +58,13 @@ class Pipeline:
     def delays(self):
         """Delays of the modules' gradients, in iterations.
 
-        List of K ints, or `None` if gradients are not true gradients, early
-        or late.
+        List of K ints, or `None` if the method does not use true gradients.
         """
         return [0] * self.num_modules
 
     @property
     def queues(self):
-        """The `ReplayQueue`s of each module, K lists; known after a step."""
+        """The `ReplayQueue`s of the modules, K lists, after the first step."""
         return [[] for _ in self.modules]
 
     def check_data(self, x):
@@ -75,7 +74,8 @@ class Pipeline:
             x: nest of tensors, the input of the first module.
 
         Raises:
-            ValueError: in one line, what was expected and received.
+            ValueError: if a batch is invalid; one line that says what was
+                expected and received.
         """
 
     def adjust_optimizer(self, k, optimizer, given):
@@ -109,12 +109,12 @@ class Pipeline:
         """
 
     def next_rates(self):
-        """Returns what an iteration needs of the coming learning rates (hook).
+        """Returns the upcoming learning rates that an iteration needs (hook).
 
-        Called once for each iteration, before γ_t is taken.
+        Called once for each iteration, before γ_t is read.
 
         Returns:
-            Any object, for `train_steps`.
+            Any object; it is passed to `train_steps`.
         """
         return None
 
@@ -123,8 +123,8 @@ class Pipeline:
 
         Args:
             k: int, the number of the module, from 0.
-            learning_rate: list of scalar tensors, the rates common to all
-                modules, for each optimizer inside the given one.
+            learning_rate: list of scalar tensors, the rates shared by all
+                modules, one for each optimizer inside the given one.
 
         Returns:
             List like `learning_rate`.
@@ -132,35 +132,36 @@ class Pipeline:
         del k
         return learning_rate
 
-    def has_gradient(self, k, age, i):
-        """Whether a module has a gradient to be updated with (hook).
+    def has_gradient(self, k, first_iteration, i):
+        """Whether a module has a gradient, so that it is updated (hook).
 
         Args:
             k: int, the number of the module, from 0.
-            age: as for `train_steps`.
+            first_iteration: as for `train_steps`.
             i: int, the number of the iteration in its call, from 0.
 
         Returns:
-            bool, or scalar bool tensor if it depends on `age`.
+            bool, or scalar bool tensor if it depends on `first_iteration`.
         """
-        del k, age, i
+        del k, first_iteration, i
         return True
 
-    def train_steps(self, batches, rates, age):
+    def train_steps(self, batches, rates, first_iteration):
         """Runs a few iterations; traced into one graph (hook).
 
         Args:
             batches: list of `(x, y, sample_weight)`, one for each iteration.
             rates: list of tuples `(learning_rate, ahead)`, one for each: γ_t,
-                as for `rates_of`, and what `next_rates` returned.
-            age: scalar tensor, the number of previous iterations since
-                `compile`; an int if run eagerly.
+                as for `rates_of`, and the result of `next_rates`.
+            first_iteration: scalar tensor, the number t of the first of these
+                iterations, 0 after `compile`; an int if run eagerly.
 
         Yields:
-            For each iteration a tuple `(gradients, played)`: list of K lists of
-            tensors, g_k, or `None` for a module that is not to be updated; and
-            `recording.Played`, or `None` if the method has none. The modules
-            that have a gradient are updated before the generator resumes.
+            For each iteration a tuple `(gradients, play_record)`: list of K
+            lists of tensors, g_k, or `None` for a module that is not to be
+            updated; and `recording.PlayRecord`, or `None` if the method does
+            not provide one. The modules that have a gradient are updated before
+            the generator resumes.
         """
         raise NotImplementedError(
             f"{type(self.model).__name__} must have a `pipeline_class`, a "

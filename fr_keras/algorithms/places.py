@@ -1,20 +1,20 @@
-"""The places of modules: their devices, or where their weights came from."""
+"""Moves modules to their devices, and back to their original places."""
 
 import tensorflow as tf
 
-from fr_keras.engine import holdings, placement
+from fr_keras.engine import layer_variables, placement
 
 
 class Places:
-    """Moves modules to their devices, and back to their original places.
+    """The devices of modules, and the places where their weights came from.
 
     Args:
         modules: list of `fr_keras.engine.module.Module`.
         parts: list of layers, the network or the given modules.
-        remember: bool, whether the modules can go back.
+        remember: bool, whether to remember the original places.
 
     Attributes:
-        are_original: bool, whether the modules are in their original places.
+        are_restored: bool, whether the modules are in their original places.
     """
 
     def __init__(self, modules, parts, remember):
@@ -24,43 +24,44 @@ class Places:
         if remember:
             self._originals = [
                 (variable, variable.value.device)
-                for part in parts for variable in holdings.variables(part)
+                for part in parts
+                for variable in layer_variables.all_variables(part)
             ]
-        self.are_original = False
+        self.are_restored = False
 
     def forget_originals(self):
-        """Gives up the original places."""
+        """Forgets the original places, so that `restore` does nothing."""
         self._originals = None
 
-    def take_to_devices(self):
+    def move_to_devices(self):
         """Moves the modules to their devices, if they are elsewhere."""
         for module in self._modules:
             placement.move([module.submodel], module.device)
-        self._forget_functions()
-        self.are_original = False
+        self._reset_functions()
+        self.are_restored = False
 
-    def take_back(self):
-        """Moves the modules to their original places, if these are known.
+    def restore(self):
+        """Moves the modules back to their original places, if known.
 
         Returns:
-            bool, whether they are known.
+            bool, whether the original places are known.
         """
         if self._originals is None:
             return False
-        placement.put(self._originals)
-        self._forget_functions()
-        self.are_original = True
+        placement.move_variables(self._originals)
+        self._reset_functions()
+        self.are_restored = True
         return True
 
-    def _forget_functions(self):
+    def _reset_functions(self):
         for part in self._parts:
-            placement.forget_functions(part)
+            placement.reset_functions(part)
 
     def check(self):
-        """Checks that no other model has moved the modules elsewhere.
+        """Checks that the modules are on their devices.
 
         Raises:
-            ValueError: if one has.
+            ValueError: if another model has moved one elsewhere.
         """
         for k, module in enumerate(self._modules, start=1):
             stay = placement.immovable(module.submodel)

@@ -1,13 +1,13 @@
-"""Base class of callbacks that restore a training before `fit` begins."""
+"""Base class of callbacks that resume training when `fit` begins."""
 
 import keras
 
 
 class ResumingCallback(keras.callbacks.Callback):
-    """A callback that resumes a training and runs after all others.
+    """A callback that resumes training, and runs after all others.
 
-    `fit` moves callbacks of this class behind the others, whose state they
-    save and restore.
+    `fit` moves callbacks of this class behind the others, because they save and
+    restore the state of these.
     """
 
     def before_fit(self, model, others):
@@ -22,7 +22,7 @@ class ResumingCallback(keras.callbacks.Callback):
         """Called at the end of `fit`, even after an error."""
 
 
-def arranged(model, callbacks):
+def order_callbacks(model, callbacks):
     """Moves callbacks that resume training behind all others.
 
     Args:
@@ -30,17 +30,18 @@ def arranged(model, callbacks):
         callbacks: as for `keras.Model.fit`.
 
     Returns:
-        Tuple of the callbacks for `fit`, and the list of those that resume.
+        Tuple of the callbacks for `fit`, and the list of those that resume
+        training.
     """
     listed = getattr(callbacks, "callbacks", callbacks) or []
     listed = list(keras.tree.flatten(listed))
-    late = [c for c in listed if isinstance(c, ResumingCallback)]
-    if not late:
+    resuming = [c for c in listed if isinstance(c, ResumingCallback)]
+    if not resuming:
         return callbacks, []
     others = [c for c in listed if not isinstance(c, ResumingCallback)]
-    for callback in late:
+    for callback in resuming:
         callback.before_fit(model, others)
     if hasattr(callbacks, "callbacks"):  # A Keras `CallbackList`.
-        callbacks.callbacks[:] = others + late
-        return callbacks, late
-    return others + late, late
+        callbacks.callbacks[:] = others + resuming
+        return callbacks, resuming
+    return others + resuming, resuming

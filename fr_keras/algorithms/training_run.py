@@ -17,15 +17,15 @@ from fr_keras.engine.user_warnings import warn
 class TrainingRun:
     """Trains the pipelines of a model since `compile`.
 
-    Calls run several iterations in one graph, which is traced anew for each
-    number of iterations, and for batches of a new kind.
+    A call runs several iterations in one graph, which is traced once for each
+    number of iterations and each kind of batches.
 
     Args:
         model: `fr_keras.algorithms.base.Algorithm`, compiled.
 
     Attributes:
-        batch_spec: `BatchSpec` of the batches seen so far, or `None`, so that
-            the next batch is one of a new kind.
+        batch_spec: `BatchSpec` of the batches seen so far. `None` makes the
+            next batch one of a new kind.
         iterations: `tf.Variable`, the number of iterations so far, or `None`
             before the first batch.
         graph: `tf.Graph` of the last call, or `None`.
@@ -45,11 +45,11 @@ class TrainingRun:
 
     @property
     def traces(self):
-        """int, the number of graphs for the present kind of batches."""
+        """int, the number of graphs for the current kind of batches."""
         return self._trace.cache_info().currsize
 
     def state_variables(self):
-        """Returns what training keeps besides weights and optimizers.
+        """Returns the state of training besides weights and optimizers.
 
         Returns:
             List of variables, always in the same order.
@@ -81,24 +81,24 @@ class TrainingRun:
             self._pipelines[0].check_data(x)
         self._prepare_for(batches)
         recorders = self._model.recorders
-        wanted = tuple(r.begin(len(batches)) for r in recorders)
-        if not any(wanted):
-            wanted = ()  # The same trace as without recorders.
+        selections = tuple(r.begin(len(batches)) for r in recorders)
+        if not any(selections):
+            selections = ()  # The same trace as without recorders.
         if self._model.run_eagerly:
             run = functools.partial(
-                self._train_on_batches, batches, self.num_iterations, wanted
+                self._train_on_batches, batches, self.num_iterations, selections
             )
         else:
             tensors = [t for b in batches for t in self.batch_spec.flatten(b)]
-            trace = self._trace(len(batches), wanted)
+            trace = self._trace(len(batches), selections)
             self.graph = trace.graph
             run = functools.partial(trace, *tensors)
-        logs, selected = self._counted(run, batches)
+        logs, selected = self._run_and_count(run, batches)
         for i, recorder in enumerate(recorders):
-            recorder.end(batches, selected[i] if wanted else None)
+            recorder.end(batches, selected[i] if selections else None)
         return logs
 
-    def _counted(self, run, batches):
+    def _run_and_count(self, run, batches):
         """Runs iterations and counts them if all succeed.
 
         Args:
@@ -110,14 +110,14 @@ class TrainingRun:
         """
         try:
             result = run()
-            # Not in the graph, where it would not wait for plays and queues.
+            # Outside the graph, so that it waits for plays and queues.
             self.iterations.assign_add(len(batches))
         except BaseException as error:
             cause = error
             if isinstance(error, tf.errors.CancelledError):
                 cause = find_cause(self._model, batches) or error
             if not labels.are_wrong(cause):
-                # Some queues may have moved and others not: refill them.
+                # Some queues may have advanced and others not: refill them.
                 self.iterations.assign(0)
             if cause is error:
                 raise
@@ -125,7 +125,7 @@ class TrainingRun:
         return result
 
     def prepare(self, spec, batch=None):
-        """Builds everything that training on some kind of batches needs.
+        """Builds everything needed to train on batches of one kind.
 
         Args:
             spec: `BatchSpec`.
@@ -147,7 +147,7 @@ class TrainingRun:
             outputs = self._pipelines[0].chain.outputs
             with tf.device(model.devices[-1]):
                 model.objective.check(y, outputs, sample_weight)
-                with model.objective.fits(y, outputs):
+                with model.objective.explain_errors(y, outputs):
                     private.build_for(model, symbols)
         is_first = self.iterations is None
         if is_first:
@@ -170,7 +170,7 @@ class TrainingRun:
                 continue
             alone = BatchSpec(batch)
             if spec is not None:
-                # Dimensions left open in the union can hide errors in this.
+                # Unknown dimensions in the union can hide errors in this one.
                 self._check_batch(alone)
             spec = alone if spec is None else spec.union(batch)
         if spec is self.batch_spec:
@@ -190,75 +190,75 @@ class TrainingRun:
         outputs = chain.build(self._pipelines[0].modules, x).outputs
         self._model.objective.check(y, outputs, sample_weight)
 
-    def _make_trace(self, num_steps, wanted):
+    def _make_trace(self, num_steps, selections):
         """Traces `num_steps` iterations on tensors of any batch size."""
 
         def run(*tensors):
             tensors = iter(tensors)
             batches = [self.batch_spec.pack(tensors) for _ in range(num_steps)]
             with tf.device(placement.this_host()):
-                age = tf.identity(self.iterations)
-            return self._train_on_batches(batches, age, wanted)
+                first_iteration = tf.identity(self.iterations)
+            return self._train_on_batches(batches, first_iteration, selections)
 
         specs = self.batch_spec.tensor_specs() * num_steps
         return tf.function(run, autograph=False).get_concrete_function(*specs)
 
-    def _train_on_batches(self, batches, age, wanted):
+    def _train_on_batches(self, batches, first_iteration, selections):
         model = self._model
         outputs = self._pipelines[0].chain.outputs
-        with tf.device(model.devices[-1]):  # Labels go there anyway.
+        with tf.device(model.devices[-1]):  # Labels are needed there anyway.
             checks = [
                 labels.check(model.loss, y, outputs) for _, y, _ in batches
             ]
-        # Checked before any change: wrong labels leave the model as it was.
+        # Checked before any change: wrong labels leave the model unchanged.
         with tf.control_dependencies([c for c in checks if c is not None]):
-            with clock.running(any(s and s.timed for s in wanted)) as calls:
-                plays = self._iterate(batches, age)
+            with clock.running(any(s and s.timed for s in selections)) as calls:
+                plays = self._iterate(batches, first_iteration)
         selected = [
             None if selection is None else selection(plays, calls)
-            for selection in wanted
+            for selection in selections
         ]
         with tf.device(model.devices[-1]):
             return model.get_metrics_result(), selected
 
-    def _iterate(self, batches, age):
-        """Runs iterations; returns a list with what was played in each."""
+    def _iterate(self, batches, first_iteration):
+        """Runs iterations; returns a list with the `PlayRecord` of each."""
         (pipeline,) = self._pipelines
-        rates, of_modules = [], []
+        rates, module_rates = [], []
         for _ in batches:
             ahead = pipeline.next_rates()
             learning_rate = self._model.optimizer.next_learning_rate()
             rates.append((learning_rate, ahead))
-            of_modules.append(self._update.learning_rates(learning_rate))
-        steps = pipeline.train_steps(batches, rates, age)
+            module_rates.append(self._update.learning_rates(learning_rate))
+        steps = pipeline.train_steps(batches, rates, first_iteration)
         plays = []
-        for i, ((gradients, played), learning_rates) in enumerate(
-            zip(steps, of_modules)
+        for i, ((gradients, play_record), learning_rates) in enumerate(
+            zip(steps, module_rates)
         ):
             with tf.device(placement.this_host()):
-                due = self._update.due(age, i)
+                due = self._update.due(first_iteration, i)
             self._update([gradients], learning_rates, due)
-            plays.append(played)
+            plays.append(play_record)
         return plays
 
     def drain(self):
-        """Lets late modules learn from the batches that their queues hold.
+        """Lets delayed modules learn from the batches in their queues.
 
         Further training starts with empty queues.
         """
-        age = self.num_iterations
-        if not age:
+        first_iteration = self.num_iterations
+        if not first_iteration:
             return
         run = self._drain
         if not self._model.run_eagerly:
             run = tf.function(run, autograph=False)
-        run(age)
+        run(first_iteration)
         self.iterations.assign(0)
 
-    def _drain(self, age):
+    def _drain(self, first_iteration):
         learning_rates = self._update.learning_rates(
             self._model.optimizer.learning_rates()
         )
         (pipeline,) = self._pipelines
-        for gradients in pipeline.drain_steps(age):
+        for gradients in pipeline.drain_steps(first_iteration):
             self._update([gradients], learning_rates, itertools.repeat(True))

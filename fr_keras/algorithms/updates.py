@@ -1,4 +1,4 @@
-"""The updates of modules, at the end of an iteration."""
+"""Updates of the modules at the end of an iteration."""
 
 
 class Updates:
@@ -28,18 +28,18 @@ class Updates:
             for k in range(self._pipeline.num_modules)
         ]
 
-    def due(self, age, i):
-        """Returns which modules are to be updated.
+    def due(self, first_iteration, i):
+        """Returns which modules an iteration updates.
 
         Args:
-            age: as for `Pipeline.has_gradient`.
-            i: the same.
+            first_iteration: as for `Pipeline.has_gradient`.
+            i: as for `Pipeline.has_gradient`.
 
         Returns:
             List of K bools or scalar bool tensors.
         """
         return [
-            self._pipeline.has_gradient(k, age, i)
+            self._pipeline.has_gradient(k, first_iteration, i)
             for k in range(self._pipeline.num_modules)
         ]
 
@@ -52,9 +52,9 @@ class Updates:
             learning_rates: as returned by the method of this name.
             due: as returned by the method of this name.
         """
-        (of_pipeline,) = gradients
-        for update, *of_module in zip(
-            self._update, of_pipeline, learning_rates, due
+        (pipeline_gradients,) = gradients
+        for update, module_gradients, rates, is_due in zip(
+            self._update, pipeline_gradients, learning_rates, due
         ):
-            if of_module[0] is not None:
-                update(*of_module)
+            if module_gradients is not None:
+                update(module_gradients, rates, is_due)

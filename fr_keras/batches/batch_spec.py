@@ -8,7 +8,7 @@ import tensorflow as tf
 from google.protobuf import message
 from tensorflow.core.protobuf import struct_pb2
 
-from fr_keras.engine import nests
+from fr_keras.engine import structures
 
 
 def standardize_batch(batch):
@@ -124,7 +124,7 @@ class BatchSpec:
 
     def flatten(self, batch):
         """Returns the dense tensors of a matching batch, as a list."""
-        return nests.flatten(batch)
+        return structures.flatten(batch)
 
     def pack(self, tensors):
         """Packs dense tensors into a batch.
@@ -136,7 +136,7 @@ class BatchSpec:
         Returns:
             Nest like the batches of this kind.
         """
-        return nests.pack(self.structure, tensors)
+        return structures.pack(self.structure, tensors)
 
     def tensor_specs(self):
         """Returns a list of `tf.TensorSpec`s, one per tensor of `flatten`."""

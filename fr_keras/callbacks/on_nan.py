@@ -6,7 +6,12 @@ import keras
 import tensorflow as tf
 
 from fr_keras.callbacks.diagnostics.diagnostic import per_module
-from fr_keras.engine.guard import Guard, Guards, Spoiled, all_finite
+from fr_keras.engine.guard import (
+    Guard,
+    Guards,
+    NonFiniteVariables,
+    all_finite,
+)
 from fr_keras.engine.recording import (
     Recorder,
     attach,
@@ -135,7 +140,7 @@ class OnNaN(keras.callbacks.Callback):
 
     def _check_weights(self):
         for k, module in enumerate(self.model.pipeline.modules, start=1):
-            spoiled = Spoiled(
+            spoiled = NonFiniteVariables(
                 module.submodel.variables, module.device
             ).first()
             if spoiled is not None:

@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from fr_keras.cutting.pairs import CannotCopy, Pairs
 from fr_keras.cutting.sameness import first_difference
-from fr_keras.engine import holdings, private
+from fr_keras.engine import layer_variables, private
 from fr_keras.engine.nested import (
     Calls,
-    in_order,
+    depth_first_order,
     input_like,
     is_graph,
     overrides,
@@ -64,13 +64,14 @@ def copy_model(model):
 
 def _with_same_variables(model, layer):
     """Returns the layers of a graph that share variables with a given one."""
-    theirs = {id(variable) for variable in holdings.variables(layer)}
+    theirs = {id(variable) for variable in layer_variables.all_variables(layer)}
     nodes = Calls(keras.Model(model.inputs, model.outputs)).nodes
     operations = {id(node.operation): node.operation for node in nodes}
     return [layer] + [
         operation for operation in operations.values()
         if operation is not layer and theirs & {
-            id(variable) for variable in holdings.variables(operation)
+            id(variable)
+            for variable in layer_variables.all_variables(operation)
         }
     ]
 
@@ -130,7 +131,7 @@ def _copy_graph(model, copies=None, kept=()):
         )
     inputs = [input_like(tensor) for tensor in model.inputs]
     tensors = {id(t): new for t, new in zip(model.inputs, inputs)}
-    for node in in_order(model):
+    for node in depth_first_order(model):
         args, kwargs = node.arguments.fill_in(tensors)
         made = keras.tree.flatten(copy_of(node.operation)(*args, **kwargs))
         tensors |= {id(t): new for t, new in zip(node.outputs, made)}

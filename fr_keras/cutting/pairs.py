@@ -4,8 +4,8 @@ import tempfile
 
 import keras
 
-from fr_keras.engine import holdings, placement, private
-from fr_keras.engine.nested import in_order, is_graph, overrides
+from fr_keras.engine import layer_variables, placement, private
+from fr_keras.engine.nested import depth_first_order, is_graph, overrides
 
 # Keras' bookkeeping in every layer, which no class computes with.
 _HISTORY = frozenset([*vars(keras.layers.Layer()), *vars(keras.Model())])
@@ -58,7 +58,7 @@ class Pairs:
     def _add_graph(self, source, target):
         """Pairs by place in the graph, not by order of creation."""
         nodes, others = (
-            in_order(private.functional_of(m) or m)
+            depth_first_order(private.functional_of(m) or m)
             for m in (source, target)
         )
         if len(nodes) != len(others):
@@ -101,8 +101,8 @@ class Pairs:
             self._add_variables(source, *pair)
         self._add_variables(
             source,
-            holdings.untracked_variables(source),
-            holdings.untracked_variables(target),
+            layer_variables.untracked_variables(source),
+            layer_variables.untracked_variables(target),
         )
         for a, b in zip(*map(private.own_metrics, (source, target))):
             self._add_variables(source, a.variables, b.variables)
@@ -159,10 +159,10 @@ class Pairs:
             b.regularizer = a.regularizer
             b.constraint = a.constraint
             b.overwrite_with_gradient = a.overwrite_with_gradient
-            placement.name_like(a, b)
+            placement.copy_name(a, b)
         for a, b in self.layers:
             for theirs, ours in zip(
-                holdings.tf_variables(a), holdings.tf_variables(b)
+                layer_variables.tf_variables(a), layer_variables.tf_variables(b)
             ):
                 ours.assign(theirs)
             private.copy_trainable(a, b)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fr_keras.engine import holdings, private
+from fr_keras.engine import layer_variables, private
 from fr_keras.engine.nested import Calls, is_graph
 
 _logger = logging.getLogger("fr_keras")
@@ -36,7 +36,7 @@ def first_difference(model, copy):
     before = [
         (variable, variable.numpy()) for layer in [
             *private.sublayers(model), *private.sublayers(copy)
-        ] for variable in holdings.tf_variables(layer)
+        ] for variable in layer_variables.tf_variables(layer)
     ]
     try:
         return _first_layer_that_differs(model, copy)

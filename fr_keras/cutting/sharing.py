@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from fr_keras.engine import holdings
+from fr_keras.engine import layer_variables
 from fr_keras.engine.call_scope import CallScope
 
 
@@ -26,7 +26,9 @@ class Sharing:
     """
 
     def __init__(self, nodes):
-        self._held = [holdings.variables(node.operation) for node in nodes]
+        self._held = [
+            layer_variables.all_variables(node.operation) for node in nodes
+        ]
         holders = {}
         for i, held in enumerate(self._held):
             for variable in held:

@@ -1,13 +1,13 @@
 """A module's forward and backward passes, from boundary to boundary.
 
 A device function takes only the inputs that its module uses and returns only
-the outputs that it computes. This file adds the rest: tensors that only pass a
-module by are routed around it, so that they are neither copied to its device
-nor waited for; and error gradients are rescaled to the module's own loss scale.
+the outputs that it computes. The functions of this file do the rest: they route
+pass-through tensors around the module, so that these are neither copied to its
+device nor waited for, and rescale error gradients to the module's loss scale.
 """
 
 
-def lead_forward(module, function, features, *args):
+def route_forward(module, function, features, *args):
     """Runs a forward pass on all of h_{k-1}.
 
     Args:
@@ -21,11 +21,11 @@ def lead_forward(module, function, features, *args):
     Returns:
         Tuple of `Features`, h_k, and the further results of `function`.
     """
-    made, *rest = function(module.used(features), *args)
-    return module.output(features, made), *rest
+    outputs, *rest = function(module.used(features), *args)
+    return module.output(features, outputs), *rest
 
 
-def lead_backward(module, function, delta):
+def route_backward(module, function, delta):
     """Runs a backward pass on all of δ_k.
 
     Args:
@@ -42,8 +42,8 @@ def lead_backward(module, function, delta):
     if not module.learns:
         return None, None
     delta = module.rescaled(delta)
-    gradients, own = function(module.received(delta))
-    return gradients, module.sent(own, delta)
+    gradients, input_gradient = function(module.received(delta))
+    return gradients, module.sent(input_gradient, delta)
 
 
 class ForwardFunction:
@@ -63,7 +63,7 @@ class ForwardFunction:
 
     def __call__(self, features, *args):
         """Returns h_k, given h_{k-1}, and the function's further results."""
-        return lead_forward(self._module, self._function, features, *args)
+        return route_forward(self._module, self._function, features, *args)
 
     def trace(self, features, *args):
         """Traces the function for later calls.
@@ -80,7 +80,7 @@ class ForwardFunction:
             outputs, graph = self._function.trace(used, *args)
             return *outputs, graph
 
-        *outputs, graph = lead_forward(self._module, function, features, *args)
+        *outputs, graph = route_forward(self._module, function, features, *args)
         return outputs, graph
 
 
@@ -111,7 +111,7 @@ class BackwardFunction:
             Tuple `(gradients, sent)`: g_k, a list of tensors, and e_k, an
             `ErrorGradient`; both `None` if the module has nothing to learn.
         """
-        return lead_backward(
+        return route_backward(
             self._module,
             lambda received: self._function(kept, received, *args), delta,
         )

@@ -7,14 +7,14 @@ from fr_keras.engine import private
 
 
 class CallScope(keras.StatelessScope):
-    """Collects all assignments made while layers are called.
+    """Collects the assignments that layers make in `call`.
 
-    Any Keras variable may be assigned in `call`: statistics, the states of a
-    stateful RNN, a metric, a codebook, even a trainable kernel. In this scope
-    no assignment takes effect; all of them are available in `assigned`.
+    Layers may assign any Keras variable: statistics, the states of a stateful
+    RNN, a metric, a codebook, even a trainable kernel. In this scope no
+    assignment takes effect; all of them are collected in `assigned`.
 
-    A variable that is read after it was assigned has its new value, but the
-    gradient of the variable itself, as in stock Keras: nothing flows through
+    As in stock Keras, a variable that is read after its assignment has the new
+    value, but the gradient of the variable itself: no gradient flows through
     the assigned expression.
 
     Args:
@@ -35,7 +35,7 @@ class CallScope(keras.StatelessScope):
     def assigned(self):
         """List of `(variable, new value)`."""
         for variable, value in self._assigned.values():
-            _check_is_known_here(variable, value)
+            _check_in_scope(variable, value)
         return list(self._assigned.values())
 
     @property
@@ -46,7 +46,7 @@ class CallScope(keras.StatelessScope):
     def get_current_value(self, variable):
         value = super().get_current_value(variable)
         if id(variable) in self._assigned:
-            _check_is_known_here(variable, value)
+            _check_in_scope(variable, value)
         return value
 
     def add_update(self, update):
@@ -60,8 +60,8 @@ class CallScope(keras.StatelessScope):
         given = self._given.get(id(variable))
         if given is None and not variable.trainable:
             return tf.stop_gradient(value)
-        before = private.raw_value(variable) if given is None else given
-        return _with_gradient_of(tf.convert_to_tensor(before), value)
+        current = private.raw_value(variable) if given is None else given
+        return _with_gradient_of(tf.convert_to_tensor(current), value)
 
 
 class LendingScope(keras.StatelessScope):
@@ -124,11 +124,11 @@ class LendingScope(keras.StatelessScope):
             private.add_losses(self._layer, self.losses)
 
 
-def _check_is_known_here(variable, value):
-    """Checks that a value was not computed in a branch that has ended."""
-    made_in = getattr(value, "graph", None)
+def _check_in_scope(variable, value):
+    """Checks that a value can be used here, outside a branch or loop."""
+    defined_in = getattr(value, "graph", None)
     graph = tf.compat.v1.get_default_graph()
-    while made_in is not None and made_in is not graph:
+    while defined_in is not None and defined_in is not graph:
         graph = getattr(graph, "outer_graph", None)
         if graph is None:
             raise ValueError(
@@ -140,7 +140,7 @@ def _check_is_known_here(variable, value):
 
 
 @tf.custom_gradient
-def _with_gradient_of(before, value):
+def _with_gradient_of(current, value):
     """Returns `value`, with the gradient of `before`."""
 
     def gradient(upstream):

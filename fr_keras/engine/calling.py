@@ -1,4 +1,4 @@
-"""Calls of submodels: quietly, and only for the shapes of their outputs."""
+"""Calls of submodels: without warnings, or only to infer their outputs."""
 
 import contextlib
 import re
@@ -25,10 +25,10 @@ def call_quietly(submodel, inputs, **kwargs):
 
 
 def outputs_for(submodel, inputs):
-    """Determines the outputs of a submodel, leaving its state unchanged.
+    """Determines the outputs of a submodel without changing its state.
 
     Args:
-        submodel: `keras.layers.Layer`, which is built if it was not.
+        submodel: `keras.layers.Layer`, which is built if necessary.
         inputs: nest of `keras.KerasTensor`, or of tensors.
 
     Returns:
@@ -38,11 +38,9 @@ def outputs_for(submodel, inputs):
         isinstance(tensor, keras.KerasTensor)
         for tensor in keras.tree.flatten(inputs)
     )
-    if is_symbolic and submodel.built and not _is_of_keras(
-        submodel
-    ):
-        # Custom layers may declare other shapes and dtypes than they
-        # return, and the dtype decides whether there is a gradient.
+    if is_symbolic and submodel.built and not _is_builtin(submodel):
+        # Custom layers may return other shapes and dtypes than they
+        # declare, and the dtype decides whether there is a gradient.
         with contextlib.suppress(Exception):
             return _traced_outputs(submodel, inputs)
     if is_symbolic:
@@ -61,8 +59,8 @@ def outputs_for(submodel, inputs):
         return call_quietly(submodel, inputs)
 
 
-def _is_of_keras(submodel):
-    """Whether all layers are Keras' own, which return what they declare."""
+def _is_builtin(submodel):
+    """Whether all layers are Keras' own, whose declared outputs are correct."""
     return all(
         type(layer).__module__.startswith(("keras.", "fr_keras."))
         and not isinstance(layer, keras.layers.Lambda)
@@ -84,18 +82,18 @@ def _traced_outputs(submodel, inputs):
 
     def call(*tensors):
         with keras.StatelessScope():
-            made = call_quietly(
+            outputs = call_quietly(
                 submodel, keras.tree.pack_sequence_as(inputs, tensors)
             )
-        return made, [
+        return outputs, [
             private.mask_of(tensor)
-            for tensor in keras.tree.flatten(made)
+            for tensor in keras.tree.flatten(outputs)
         ]
 
-    made, masks = tf.function(call, autograph=False).get_concrete_function(*(
+    specs, masks = tf.function(call, autograph=False).get_concrete_function(*(
         tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in flat
     )).structured_outputs
-    outputs = keras.tree.map_structure(_symbol, made)
+    outputs = keras.tree.map_structure(_symbol, specs)
     for output, mask in zip(keras.tree.flatten(outputs), masks):
         if mask is not None:
             private.set_mask(output, _symbol(mask))

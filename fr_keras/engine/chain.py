@@ -5,22 +5,22 @@ import re
 
 import keras
 
-from fr_keras.engine import holdings
+from fr_keras.engine import layer_variables
 
 
 @dataclasses.dataclass
 class Chain:
     """The tensors that flow through built modules.
 
-    Not a tuple or dict, which Keras would wrap as an attribute of a model.
+    Not a tuple or dict, because Keras wraps those as attributes of a model.
 
     Attributes:
         data: nest of `keras.KerasTensor`, the input of the first module, for
             batches of any size.
         outputs: nest of `keras.KerasTensor` or tensors, the output of the last.
-        features: list of one flat list of the same per module, its output.
-        differentiable: list of one list of bool per module: for each tensor of
-            its output, whether it has an error gradient.
+        features: list with the flattened output of each module.
+        differentiable: list with one list of bool for each module: whether each
+            tensor of its output has an error gradient.
     """
 
     data: object
@@ -40,15 +40,15 @@ def build(modules, x):
         `Chain`.
 
     Raises:
-        ValueError: if a module cannot take the output of the one below, has
-            no weights, or shares some with another.
+        ValueError: if a module does not accept the output of the one below,
+            has no weights, or has a variable that belongs to another module.
     """
     outputs, differentiable = x, [False] * len(keras.tree.flatten(x))
-    features, of_all = [], []
-    owner, claims = {}, {}
+    features, differentiable_by_module = [], []
+    module_of, state_owners = {}, {}
     for k, module in enumerate(modules, start=1):
         inputs = outputs
-        module.state.claims = claims
+        module.state.owners = state_owners
         try:
             outputs, differentiable = module.build(
                 inputs, differentiable, is_last=(k == len(modules))
@@ -57,7 +57,8 @@ def build(modules, x):
             below = f"the output of module {k - 1}" if k > 1 else "the data"
             raise ValueError(
                 f"Module {k}, '{module.submodel.name}', must accept {below} "
-                f"({plain(error)}). Received: inputs of shape {shapes(inputs)}"
+                f"({one_line(error)}). "
+                f"Received: inputs of shape {shapes(inputs)}"
             ) from error
         if not module.submodel.weights:
             raise ValueError(
@@ -66,15 +67,15 @@ def build(modules, x):
                 f"Received: module {k}, '{module.submodel.name}'"
             )
         features.append(keras.tree.flatten(outputs))
-        of_all.append(differentiable)
-        for variable in holdings.variables(module.submodel):
-            if owner.setdefault(id(variable), k) != k:
+        differentiable_by_module.append(differentiable)
+        for variable in layer_variables.all_variables(module.submodel):
+            if module_of.setdefault(id(variable), k) != k:
                 raise ValueError(
                     "A layer must belong to one module only. To share its "
                     "weights between modules, pass the model that is to be "
                     "split instead of a list of modules. Received: variable "
-                    f"'{variable.path}' in modules {owner[id(variable)]} "
-                    f"and {k}"
+                    f"'{variable.path}' in modules "
+                    f"{module_of[id(variable)]} and {k}"
                 )
     data = keras.tree.map_structure(
         lambda x: keras.KerasTensor(
@@ -82,7 +83,7 @@ def build(modules, x):
         ),
         x,
     )
-    return Chain(data, outputs, features, of_all)
+    return Chain(data, outputs, features, differentiable_by_module)
 
 
 def shapes(nest):
@@ -92,6 +93,6 @@ def shapes(nest):
     )
 
 
-def plain(error):
+def one_line(error):
     """Returns an error's text on one line, without colors, for messages."""
     return " ".join(re.sub("\x1b\\[[0-9;]*m", "", str(error)).split())

@@ -38,8 +38,8 @@ def running(wanted=True):
         wanted: bool, whether to run it.
 
     Yields:
-        List of `Timed`, to which calls are added, except those in functions
-        traced meanwhile, whose times are no tensors of this graph.
+        List of `Timed`, to which calls are appended, except those inside
+        functions traced meanwhile, whose times belong to other graphs.
     """
     calls = []
     if not wanted:
@@ -53,7 +53,7 @@ def running(wanted=True):
 
 
 def is_running():
-    """Whether function calls that are traced now are timed."""
+    """Whether function calls in the graph being traced are timed."""
     return bool(_running) and (
         _running[-1].graph is tf.compat.v1.get_default_graph()
     )
@@ -68,16 +68,16 @@ def with_times(function, device, run_eagerly=False):
         run_eagerly: bool, whether to skip tracing.
 
     Returns:
-        Callable that returns a tuple `(result, start, stop)`, the last two
-        being for `note`.
+        Callable that returns a tuple `(result, start, stop)`, the last two for
+        `record_call`.
     """
 
     with tf.init_scope(), tf.device(device):
-        own = tf.Variable(0.0, trainable=False)
+        variable = tf.Variable(0.0, trainable=False)
 
     def timed(*args):
-        # Side effects not tied to a variable would wait for each other.
-        with tf.control_dependencies([own.read_value()]):
+        # TensorFlow serializes side effects that are not tied to a variable.
+        with tf.control_dependencies([variable.read_value()]):
             start = tf.timestamp()
         with tf.control_dependencies([start]):
             result = function(*args)
@@ -95,7 +95,7 @@ def with_times(function, device, run_eagerly=False):
     )
 
 
-def note(module, name, start, stop):
+def record_call(module, name, start, stop):
     """Records a call; the arguments are those of `Timed`."""
     _running[-1].calls.append(Timed(module, name, start, stop))
 

@@ -9,10 +9,9 @@ import tensorflow as tf
 def use_cpu_devices(count: int) -> list[str]:
     """Splits the CPU into logical devices, one for each module.
 
-    Call this first: TensorFlow fixes its devices at its first computation. On
-    one CPU, modules share the cores; `count` of them are as fast as separate
-    devices only if each has a core. Each operation gets as many threads as
-    there are cores per device.
+    Call this first: TensorFlow fixes its devices when it starts. Modules share
+    the cores of the CPU, so they run fully in parallel only if there is a core
+    for each. Each operation gets as many threads as there are cores per device.
 
     Args:
         count: int, the number of devices, at least 1.
@@ -67,5 +66,5 @@ def _configure(count):
     tf.config.threading.set_intra_op_parallelism_threads(
         max(1, cores // count)
     )
-    # One more than cores, for operations that only wait.
+    # One more than the cores, for operations that only wait.
     tf.config.threading.set_inter_op_parallelism_threads(cores + 1)

@@ -30,8 +30,8 @@ class DeviceFunction:
             with tf.device(device):
                 return function(*args)
 
-        of_module = getattr(function, "func", function)  # Of a `partial`.
-        on_device.__name__ = getattr(of_module, "__name__", "function")
+        original = getattr(function, "func", function)  # Of a `partial`.
+        on_device.__name__ = getattr(original, "__name__", "function")
         self._device = device
         self._module = module
         self._run_eagerly = run_eagerly
@@ -59,7 +59,7 @@ class DeviceFunction:
                     self._function, self._device, self._run_eagerly
                 )
             result, start, stop = self._timed(*args)
-            clock.note(self._module, self._name, start, stop)
+            clock.record_call(self._module, self._name, start, stop)
             return result
 
     def trace(self, *args):

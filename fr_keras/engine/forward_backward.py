@@ -4,7 +4,7 @@ import functools
 
 import tensorflow as tf
 
-from fr_keras.engine import nests
+from fr_keras.engine import structures
 
 
 def record(module, x, loss_weight=1.0, state=(), ahead=None):
@@ -19,29 +19,29 @@ def record(module, x, loss_weight=1.0, state=(), ahead=None):
         ahead: as for `Module.forward`.
 
     Returns:
-        Tuple `(made, losses, moved, backward)`: the results of
+        Tuple `(outputs, losses, state_updates, backward)`: the results of
         `Module.forward`, and the callable `backward(delta)`, which takes δ_k as
         `Module.received` returns it, and returns `(gradients, sent)` like
         `Module.backward`.
     """
     with tf.GradientTape() as tape:
         module.watch(tape, x)
-        made, losses, moved = module.forward(
+        outputs, losses, state_updates = module.forward(
             x, zip(module.replayed_state, state), ahead
         )
 
     def backward(delta):
-        return module.backward(tape, x, losses, made, delta, loss_weight)
+        return module.backward(tape, x, losses, outputs, delta, loss_weight)
 
-    return made, losses, moved, backward
+    return outputs, losses, state_updates, backward
 
 
 class ForwardBackward:
-    """The two passes of a module as separate functions, any time apart.
+    """The two passes of a module as separate functions.
 
     Besides the features, the forward pass returns its *residuals*: the
-    activations and weights, as they were, that the backward pass needs. From
-    stored residuals, and an error gradient that arrives later, the backward
+    activations and the weights of that time that the backward pass needs. From
+    stored residuals and an error gradient that arrives later, the backward
     pass computes the gradient at the weights of the forward pass.
 
     Both are traced into one graph, as for back-propagation, and the graph is
@@ -72,13 +72,15 @@ class ForwardBackward:
                 `fr_keras.delays.look_ahead.LookAhead.play`.
 
         Returns:
-            Tuple `(made, residuals, losses, state)`: `Features`, the part of
+            Tuple `(outputs, residuals, losses, state)`: `Features`, the part of
             h_k that the module computes; the residuals for `backward`, a list
             of tensors; the losses of the module's layers; and the previous
             state, as `Module.commit` returns it.
         """
-        made, residuals, losses, moved = self.stateless_forward(x, (), *rates)
-        return made, residuals, losses, self._module.commit(moved)
+        outputs, residuals, losses, state_updates = self.stateless_forward(
+            x, (), *rates
+        )
+        return outputs, residuals, losses, self._module.commit(state_updates)
 
     def stateless_forward(self, x, state=(), *rates):
         """Runs the forward pass without changing the module's state.
@@ -89,21 +91,24 @@ class ForwardBackward:
             *rates: as for `forward`.
 
         Returns:
-            Tuple `(made, residuals, losses, moved)`, the last being for
+            Tuple `(outputs, residuals, losses, state_updates)`, the last for
             `Module.commit`.
         """
         if self._run_eagerly:
-            made, losses, moved, backward = self._record(x, state, *rates)
-            return made, backward, losses, moved
-        # Makes residuals the same for sequences of any length.
+            outputs, losses, state_updates, backward = self._record(
+                x, state, *rates
+            )
+            return outputs, backward, losses, state_updates
+        # So that residuals are the same for sequences of any length.
         spec = (
-            self._module.open_spec(nests.specs(x)),
-            *nests.specs((state, *rates)),
+            self._module.open_spec(structures.specs(x)),
+            *structures.specs((state, *rates)),
         )
-        self._cut_graph(spec)
-        tensors = iter(self._forward(nests.flatten((x, state, *rates))))
-        made, losses, new_values = nests.pack(self._outputs, tensors)
-        return made, list(tensors), losses, [*zip(self._moved, new_values)]
+        self._split_graph(spec)
+        tensors = iter(self._forward(structures.flatten((x, state, *rates))))
+        outputs, losses, new_values = structures.pack(self._results, tensors)
+        state_updates = list(zip(self._updated, new_values))
+        return outputs, list(tensors), losses, state_updates
 
     def backward(self, residuals, delta):
         """Runs the backward pass from residuals.
@@ -117,7 +122,9 @@ class ForwardBackward:
         """
         if self._run_eagerly:
             return residuals(delta)
-        return nests.pack(self._gradients, self._backward([*residuals, *delta]))
+        return structures.pack(
+            self._gradients, self._backward([*residuals, *delta])
+        )
 
     def _record(self, x, state, *rates):
         ahead = (
@@ -126,32 +133,33 @@ class ForwardBackward:
         )
         return record(self._module, x, self._loss_weight, state, ahead)
 
-    def _cut_graph(self, spec):
+    def _split_graph(self, spec):
         delta = []
 
         def both(*tensors):
-            made, losses, moved, backward = self._record(
-                *nests.pack(spec, tensors)
+            outputs, losses, state_updates, backward = self._record(
+                *structures.pack(spec, tensors)
             )
-            self._moved = [variable for variable, _ in moved]
-            self._outputs = made, losses, [value for _, value in moved]
+            self._updated = [variable for variable, _ in state_updates]
+            new_values = [value for _, value in state_updates]
+            self._results = outputs, losses, new_values
             # TensorFlow traces twice if Keras creates a variable, such as the
             # seed generator that `keras.utils.set_random_seed` has dropped.
             delta[:] = [
                 tf.compat.v1.placeholder(tensor.dtype, tensor.shape)
-                for tensor in self._module.differentiated(made)
+                for tensor in self._module.differentiated(outputs)
             ]
             self._gradients = backward(delta)
-            return nests.flatten((self._outputs, self._gradients))
+            return structures.flatten((self._results, self._gradients))
 
         graph = tf.function(both, autograph=False).get_concrete_function(
-            *nests.flatten(spec)
+            *structures.flatten(spec)
         ).graph
-        x = graph.inputs[: len(nests.flatten(spec))]
-        outputs = nests.flatten(self._outputs)
-        gradients = nests.flatten(self._gradients)
+        x = graph.inputs[: len(structures.flatten(spec))]
+        outputs = structures.flatten(self._results)
+        gradients = structures.flatten(self._gradients)
         late = _dependents(delta)
-        # Checks and prints of layers, on which no output depends.
+        # Assertions and prints in layers, on which no output depends.
         effects = [
             op for op in graph.get_operations()
             if op.op_def.is_stateful and op not in late
@@ -159,12 +167,12 @@ class ForwardBackward:
         ]
         forward = _ancestors([*(t.op for t in [*x, *outputs]), *effects])
         backward = _ancestors([tensor.op for tensor in gradients])
-        # Shapes are small, unlike the tensors they describe.
+        # Store shapes, which are small, rather than the tensors they describe.
         forward |= _ancestors(
             op for op in backward - late
             if any(output.dtype.is_integer for output in op.outputs)
         )
-        # Each part creates the constants it needs.
+        # Constants are duplicated in both parts rather than stored.
         changing = {
             op for op in graph.get_operations()
             if op.type == "Placeholder" or op.op_def.is_stateful
@@ -190,8 +198,8 @@ class _Part:
     Args:
         graph: `tf.Graph` of a function.
         ops: set of the operations of the part.
-        inputs: list of tensors at which it begins.
-        outputs: list of tensors at which it ends.
+        inputs: list of the tensors that the part takes.
+        outputs: list of the tensors that it computes.
     """
 
     def __init__(self, graph, ops, inputs, outputs):

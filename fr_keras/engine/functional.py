@@ -14,9 +14,9 @@ from fr_keras.engine.tied import SentWeights, SharedLayer, WeightInput
 class UpperModule(private.Functional):
     """A module whose inputs are the features of another.
 
-    Between layers Keras neither checks shapes nor casts, and some layers
-    declare shapes and dtypes other than those they return. The same goes for
-    modules.
+    Some layers return other shapes and dtypes than they declare. Between
+    layers, Keras neither checks shapes nor casts, so this class does not do so
+    between modules.
     """
 
     def _assert_input_compatibility(self, *args):
@@ -37,10 +37,10 @@ def submodel(
 
     Args:
         nodes: list of Keras nodes, each after those it depends on.
-        inputs: nest of `keras.KerasTensor`, and of `keras.Variable` for
-            weights owned by others: everything that the calls need.
-        outputs: nest of the same: tensors that the calls compute or need, or
-            weights that they own.
+        inputs: nest of `keras.KerasTensor` and, for weights owned by other
+            modules, `keras.Variable`: everything that the calls need.
+        outputs: nest of the same kind: tensors that the calls compute or need,
+            or weights that they own.
         name: str.
         batch_size: int, or `None` for that of `inputs`.
         owner: `tied.Owner`, or `None` if the calls own all of their
@@ -52,7 +52,7 @@ def submodel(
         whose outputs are unused, as Keras does in a nested model: they may
         have state and losses.
     """
-    renewed = {
+    replacements = {
         id(value): WeightInput(value).output
         if isinstance(value, keras.Variable)
         else input_like(value, batch_size)
@@ -61,27 +61,28 @@ def submodel(
     calls = []
     for i, node in enumerate(nodes):
         operation = node.operation
-        args, kwargs = node.arguments.fill_in(renewed)
+        args, kwargs = node.arguments.fill_in(replacements)
         if owner is not None:
             operation = owner.operation(i)
             if isinstance(operation, SharedLayer):
                 kwargs = {**kwargs, "borrowed": [
-                    renewed[id(variable)] for variable in operation.borrowed
+                    replacements[id(variable)]
+                    for variable in operation.borrowed
                 ]}
-        made = keras.tree.flatten(operation(*args, **kwargs))
+        results = keras.tree.flatten(operation(*args, **kwargs))
         calls.append(private.calls_of(operation)[-1])
-        renewed |= {id(a): b for a, b in zip(node.outputs, made)}
+        replacements |= {id(a): b for a, b in zip(node.outputs, results)}
         sent = owner.sent(i) if owner is not None else []
         if sent:
             layer = SentWeights(sent, name=f"{node.operation.name}_weights")
-            renewed |= {id(v): w for v, w in zip(sent, layer(made[0]))}
+            replacements |= {id(v): w for v, w in zip(sent, layer(results[0]))}
             calls.append(private.calls_of(layer)[-1])
 
-    def renew(value):
-        return renewed[id(value)]
+    def replace(value):
+        return replacements[id(value)]
 
     inputs, outputs = (
-        keras.tree.map_structure(renew, nest) for nest in (inputs, outputs)
+        keras.tree.map_structure(replace, nest) for nest in (inputs, outputs)
     )
     return functional(calls, inputs, outputs, name, kind)
 
@@ -100,25 +101,27 @@ def functional(calls, inputs, outputs, name=None, kind=keras.Model):
     Returns:
         `keras.Model`.
     """
-    dead = _not_needed(calls, outputs)
-    with _unique_names(inputs, [outputs, dead]):
-        model = kind(inputs, [outputs, dead] if dead else outputs, name=name)
-    if dead:
+    unused = _unused_results(calls, outputs)
+    with _unique_names(inputs, [outputs, unused]):
+        model = kind(
+            inputs, [outputs, unused] if unused else outputs, name=name
+        )
+    if unused:
         private.set_outputs(model, outputs)
-    # Starting from a module's outputs, Keras might choose another order, which
-    # would change how a shared layer's state evolves.
+    # Keras derives the order from the outputs of the model, so it may differ in
+    # a module, which would change how a shared layer's state evolves.
     execute_in_order(model, calls)
     return model
 
 
-def _not_needed(calls, outputs):
+def _unused_results(calls, outputs):
     """Returns the results of calls that neither a call nor an output needs."""
     needed = {id(tensor) for tensor in keras.tree.flatten(outputs)} | {
         id(tensor) for node in calls for tensor in node.input_tensors
     }
     return [
         tensor for node in calls for tensor in node.output_tensors
-        if not any(id(made) in needed for made in node.output_tensors)
+        if not any(id(result) in needed for result in node.output_tensors)
     ]
 
 

@@ -6,10 +6,10 @@ from fr_keras.engine import placement
 
 
 class Guard:
-    """Lets a change pass only if the numbers it is based on are finite.
+    """Makes a change only if the numbers it is based on are finite.
 
-    Its counters live on the device of the work that it guards, so that nothing
-    waits for another device.
+    Its counters live on the same device as the change, so that nothing waits
+    for another device.
 
     Args:
         device: full device name.
@@ -36,10 +36,10 @@ class Guard:
             is_first = self._first < 0
             self._first.assign(tf.where(is_first, call - 1, self._first))
 
-        def pass_on():
+        def apply():
             change()
 
-        tf.cond(all_finite(tensors), pass_on, withhold)
+        tf.cond(all_finite(tensors), apply, withhold)
 
     @property
     def counters(self):
@@ -105,11 +105,11 @@ def all_finite(tensors):
     ])
 
 
-class Spoiled:
-    """Looks for variables whose values make learning impossible.
+class NonFiniteVariables:
+    """Finds variables whose values make training impossible.
 
-    Those values are NaN and, in a trained variable, infinity; other variables
-    may hold infinity on purpose, like an additive mask.
+    These are NaN and, in trainable variables, infinity. Other variables may
+    contain infinity on purpose, for instance an additive mask.
 
     Args:
         variables: list of `keras.Variable`.
@@ -121,7 +121,7 @@ class Spoiled:
             v for v in variables if tf.as_dtype(v.dtype).is_floating
         ]
 
-        def look():
+        def find():
             with tf.device(device):
                 return tf.stack([
                     tf.reduce_any(
@@ -131,28 +131,28 @@ class Spoiled:
                     for v in self._variables
                 ])
 
-        # Traced now, because if a worker hangs later, tracing or running single
+        # Traced now: if a worker hangs later, tracing or running single
         # operations would block all threads of this process, even the one that
         # detects the hang.
-        self._look = None
+        self._find = None
         if self._variables:
-            self._look = tf.function(
-                look, autograph=False
+            self._find = tf.function(
+                find, autograph=False
             ).get_concrete_function()
-            self._look()
+            self._find()
 
     def first(self):
         """Returns the first such variable, or `None`."""
-        if self._look is None:
+        if self._find is None:
             return None
         return next(
-            (v for v, bad in zip(self._variables, self._look().numpy()) if bad),
+            (v for v, bad in zip(self._variables, self._find().numpy()) if bad),
             None,
         )
 
 
-def finite_or_before(variable, value):
-    """Returns a variable's new value, or the present one if not finite."""
+def finite_or_current(variable, value):
+    """Returns a variable's new value, or the current one if not finite."""
     if not tf.as_dtype(value.dtype).is_floating:
         return value
     return tf.where(all_finite([value]), value, variable)

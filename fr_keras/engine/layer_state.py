@@ -1,26 +1,26 @@
-"""State that the layers of a module assign when they are called."""
+"""State that the layers of a module assign in `call`."""
 
 import keras
 import tensorflow as tf
 
-from fr_keras.engine.guard import finite_or_before
+from fr_keras.engine.guard import finite_or_current
 from fr_keras.engine.tied import flat_layers
 
 
 class LayerState:
-    """The variables that layers assign when they are called, by their use.
+    """The variables that layers assign in `call`, by how they are used.
 
     Args:
         submodel: `keras.layers.Layer`.
 
     Attributes:
         assigned: list of all of them, known after the first forward pass.
-        replayed: list of those whose values in play a replay must use. That is
-            all state, above all that of random number generators, except the
-            averages of batch normalization, which training only writes, and
-            trainable weights, because a replay uses the current ones.
+        replayed: list of those for which a replay must use the value that play
+            used: all state, in particular that of random number generators,
+            except the averages of batch normalization, which training only
+            writes, and trainable weights, since a replay uses current weights.
         averages: list of these averages.
-        claims: dict from the ids of such variables to the submodel that owns
+        owners: dict from the ids of such variables to the submodel that assigns
             them, shared by all modules of a network.
     """
 
@@ -29,20 +29,20 @@ class LayerState:
         self.assigned = []
         self.replayed = []
         self.averages = []
-        self.claims = {}
+        self.owners = {}
 
-    def note(self, assigned, weights):
-        """Records what a forward pass has assigned.
+    def record(self, assigned, weights):
+        """Records the variables that a forward pass has assigned.
 
         Args:
             assigned: list of `keras.Variable`s.
             weights: list of the module's trainable variables.
 
         Raises:
-            ValueError: if another module assigns one of them, too.
+            ValueError: if another module also assigns one of them.
         """
         for variable in assigned:
-            owner = self.claims.setdefault(id(variable), self._submodel)
+            owner = self.owners.setdefault(id(variable), self._submodel)
             if owner is not self._submodel:
                 raise ValueError(
                     "A variable that layers assign in `call` must belong to "
@@ -52,9 +52,9 @@ class LayerState:
                     f"'{owner.name}' and '{self._submodel.name}'"
                 )
         averages = self._written_only()
-        others = averages | {id(variable) for variable in weights}
+        excluded = averages | {id(variable) for variable in weights}
         self.assigned = assigned
-        self.replayed = [v for v in assigned if id(v) not in others]
+        self.replayed = [v for v in assigned if id(v) not in excluded]
         self.averages = [v for v in assigned if id(v) in averages]
 
     def _written_only(self):
@@ -67,20 +67,20 @@ class LayerState:
             for variable in layer.non_trainable_variables
         }
 
-    def commit(self, moved, guard=None):
+    def commit(self, state_updates, guard=None):
         """Assigns new values.
 
         Args:
-            moved: list of `(variable, value)`.
-            guard: `fr_keras.engine.guard.Guard`, in whose presence values that
-                are not finite are not assigned, or `None`.
+            state_updates: list of `(variable, value)`.
+            guard: `fr_keras.engine.guard.Guard`, or `None`. With a guard,
+                non-finite values are not assigned.
 
         Returns:
             List of tensors, the previous values of `replayed`.
         """
         state = [tf.identity(variable) for variable in self.replayed]
-        for variable, value in moved:
+        for variable, value in state_updates:
             if guard is not None:
-                value = finite_or_before(variable, value)
+                value = finite_or_current(variable, value)
             variable.assign(value)
         return state

@@ -15,7 +15,7 @@ class Module(WiredSubmodel):
     """A submodel, its device and the optimizer that updates it.
 
     The methods are the building blocks of every algorithm. They place all their
-    operations on the module's device, whatever device scope they are called in.
+    operations on the module's device, regardless of the device scope in force.
 
     `forward` takes the inputs that the submodel uses and returns the outputs
     that it computes.
@@ -32,9 +32,9 @@ class Module(WiredSubmodel):
             `fr_keras.engine.optimizers.ModuleOptimizers`.
         observers: list of callables `observe(module, gradients)`, called while
             the update is traced, with the gradients (list of tensors or
-            `None`, one for each trainable variable) as the update will use
-            them. They return `None`, or a callable without arguments to call
-            after the update.
+            `None`, one for each trainable variable) that the update will use.
+            They return `None`, or a callable without arguments to call after
+            the update.
         guard: `fr_keras.engine.guard.Guard` of updates and state, or `None`.
         look_ahead: `fr_keras.delays.look_ahead.LookAhead`, or `None`.
     """
@@ -83,7 +83,7 @@ class Module(WiredSubmodel):
         """Returns δ_k at the module's own loss scale.
 
         Args:
-            delta: `ErrorGradient`, multiplied by the scale that the module
+            delta: `ErrorGradient`, multiplied by the loss scale that the module
                 above had when it computed it.
         """
         scale = self.loss_scale
@@ -92,7 +92,7 @@ class Module(WiredSubmodel):
         with tf.device(self.device):
             factor = scale / delta.scale
             tensors = [
-                None if tensor is None else _times(tensor, factor)
+                None if tensor is None else _multiply(tensor, factor)
                 for tensor in delta.tensors
             ]
         return ErrorGradient(tensors, scale)
@@ -108,69 +108,70 @@ class Module(WiredSubmodel):
                 `LookAhead.play`, or `None` for the current weights.
 
         Returns:
-            Tuple `(made, losses, moved)`: `Features`, the part of h_k that the
-            submodel computes; the list of scalar losses of the layers
-            (regularizers, `add_loss`); and the list of `(variable, new value)`
-            of all state that changed (moving averages, random number
+            Tuple `(outputs, losses, state_updates)`: `Features`, the part of
+            h_k that the submodel computes; the list of scalar losses of the
+            layers (regularizers, `add_loss`); and the list of `(variable, new
+            value)` of all state that changed (moving averages, random number
             generators), for `commit`.
         """
         state = list(state)
-        made, losses, moved = self._run_with(x, state, ahead)
-        # Values that layers assign would not derive from the current weights.
+        outputs, losses, state_updates = self._run_with(x, state, ahead)
+        # What layers assign must derive from current weights, not predictions.
         if ahead is not None and self.look_ahead.leave_out(
-            [variable for variable, _ in moved]
+            [variable for variable, _ in state_updates]
         ):
-            made, losses, moved = self._run_with(x, state, ahead)
-        self.state.note(
-            [variable for variable, _ in moved], self.trainable_variables
+            outputs, losses, state_updates = self._run_with(x, state, ahead)
+        self.state.record(
+            [variable for variable, _ in state_updates],
+            self.trainable_variables,
         )
-        return made, losses, moved
+        return outputs, losses, state_updates
 
     def _run_with(self, x, state, ahead):
-        """Computes the results of `forward` with other weights."""
+        """Computes the results of `forward` with the given values."""
         # Layers without their own seed generator share a global one. Each
         # module replaces it with its own, so that it waits for no other module.
-        with tf.init_scope():  # Keras may have dropped it and recreate it.
+        with tf.init_scope():  # Keras may have to create it again.
             shared_seed = private.global_seed_generator().state
         own = self._seed_generator.state
-        known = [(shared_seed, own)] + [
+        values = [(shared_seed, own)] + [
             (shared_seed if variable is own else variable, value)
             for variable, value in state
         ]
         with tf.device(self.device):
-            known += ahead() if ahead is not None else []
-            with CallScope(known) as scope:
-                made = self.run(x)
-                # Computed from the weights after assignments by layers.
+            values += ahead() if ahead is not None else []
+            with CallScope(values) as scope:
+                outputs = self.run(x)
+                # These depend on the weights after layers have assigned them.
                 penalties = [
                     weight.regularizer(weight)
                     for weight in self.trainable_variables
                     if weight.regularizer is not None
                 ]
-        moved = [
+        state_updates = [
             (own if variable is shared_seed else variable, value)
             for variable, value in scope.assigned
         ]
-        return made, [*scope.losses, *penalties], moved
+        return outputs, [*scope.losses, *penalties], state_updates
 
     def watch(self, tape, x):
         """Makes a tape watch the inputs that have an error gradient."""
         tape.watch(self.watched(x))
 
-    def commit(self, moved):
+    def commit(self, state_updates):
         """Assigns the state changes of a forward pass.
 
         Args:
-            moved: list of `(variable, value)`, as returned by `forward`.
+            state_updates: list of `(variable, value)` from `forward`.
 
         Returns:
             List of tensors, the previous values of `replayed_state`.
         """
         with tf.device(self.device):
-            return self.state.commit(moved, self.guard)
+            return self.state.commit(state_updates, self.guard)
 
     def backward(
-        self, tape, x, losses, made=None, delta=(), loss_weight=1.0
+        self, tape, x, losses, outputs=None, delta=(), loss_weight=1.0
     ):
         """Runs the backward pass of the module, by the chain rule.
 
@@ -178,8 +179,8 @@ class Module(WiredSubmodel):
             tape: `tf.GradientTape` that recorded the forward pass.
             x: `Features`, the used part of the input.
             losses: list of scalar tensors that the module minimizes.
-            made: `Features`, computed by `forward`; not needed for the last
-                module, where it enters the losses.
+            outputs: `Features`, computed by `forward`; not needed for the last
+                module, where the losses depend on it.
             delta: list of tensors, δ_k as `received` returns it.
             loss_weight: float, the weight of the losses.
 
@@ -192,7 +193,7 @@ class Module(WiredSubmodel):
         scale = self.loss_scale
         with tf.device(self.device):
             gradients, sent = tape.gradient(
-                [*(self.differentiated(made) if made else []), *losses],
+                [*(self.differentiated(outputs) if outputs else []), *losses],
                 ([v.value for v in self.trainable_variables], inputs),
                 output_gradients=[*delta] + [
                     loss_weight * (
@@ -220,8 +221,8 @@ class Module(WiredSubmodel):
         Returns:
             Scalar tensor, the number of updates of the module so far.
         """
-        # The loss need not depend on this module's weights, for instance if
-        # their output is only compared; it does depend on other modules'.
+        # The loss may not depend on this module's weights, for instance if
+        # their output is only used in comparisons.
         if all(gradient is None for gradient in gradients):
             return tf.convert_to_tensor(self.optimizer.iterations)
         def step():
@@ -241,7 +242,7 @@ class Module(WiredSubmodel):
 
     def _apply(self, gradients):
         scale = self.loss_scale
-        observed = [
+        after_update = [
             observe(self, [
                 gradient if gradient is None or scale is None
                 else keras.ops.divide(gradient, scale)
@@ -257,13 +258,13 @@ class Module(WiredSubmodel):
                     gradients, self.trainable_variables
                 )
             )
-        for updated in observed:
-            if updated is not None:
-                updated()
+        for call in after_update:
+            if call is not None:
+                call()
 
 
 def side_network(make, inputs, device, make_optimizer):
-    """Creates a network beside a module that learns by itself.
+    """Creates an auxiliary network that is trained separately.
 
     For instance a synthesizer of error gradients, or a local classifier.
 
@@ -285,7 +286,7 @@ def side_network(make, inputs, device, make_optimizer):
     return network
 
 
-def _times(tensor, factor):
+def _multiply(tensor, factor):
     """Multiplies a tensor by a scalar, in the wider of their dtypes."""
     dtype = max(tensor.dtype, factor.dtype, key=lambda dtype: dtype.size)
     product = tf.cast(tensor, dtype) * tf.cast(factor, dtype)

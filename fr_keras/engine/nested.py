@@ -4,7 +4,7 @@ import keras
 
 from fr_keras.engine import private
 
-# Where Functional and Sequential classes that behave like Keras' are defined.
+# Packages whose Functional and Sequential classes behave like Keras' own.
 _KERAS = ("keras.", "fr_keras.engine.functional")
 
 
@@ -23,7 +23,7 @@ def is_graph(layer):
 
 
 def overrides(model, names):
-    """Returns which methods of Keras a model overrides.
+    """Returns the Keras methods that a model overrides.
 
     Args:
         model: `keras.Model`.
@@ -44,13 +44,13 @@ def overrides(model, names):
     return [name for name in names if is_overridden(name)]
 
 
-def in_order(model):
+def depth_first_order(model):
     """Returns a model's calls, depth first from the outputs.
 
-    This keeps a branch together, so that few tensors cross between two calls.
-    Calls of one layer with variables stay in the order in which Keras runs
-    them, since they may assign its state. Calls that no output needs come last,
-    because Keras runs them all the same.
+    This keeps branches together, so that few tensors are live between two
+    calls. Calls of one layer with variables stay in the order in which Keras
+    runs them, since they may assign its state. Calls that no output needs come
+    last; Keras runs them too.
 
     Args:
         model: Functional `keras.Model`.
@@ -61,19 +61,19 @@ def in_order(model):
     in_keras = execution_order(model)
     known = {id(node) for node in in_keras}
     given = {id(tensor) for tensor in model.inputs}
-    before, last = {}, {}
+    previous, last = {}, {}
     for node in in_keras:
         if getattr(node.operation, "variables", None):
-            before[id(node)] = last.get(id(node.operation))
+            previous[id(node)] = last.get(id(node.operation))
             last[id(node.operation)] = node
     order, done = [], set()
 
-    def maker(tensor):
+    def producer(tensor):
         history = private.history_of(tensor)
         return private.calls_of(history.operation)[history.node_index]
 
     ends = [
-        maker(output) for output in model.outputs if id(output) not in given
+        producer(output) for output in model.outputs if id(output) not in given
     ]
     for end in ends + in_keras:
         stack = [(end, False)]
@@ -86,11 +86,11 @@ def in_order(model):
                 order.append(node)
                 continue
             stack.append((node, True))
-            if before.get(id(node)) is not None:
-                stack.append((before[id(node)], False))
+            if previous.get(id(node)) is not None:
+                stack.append((previous[id(node)], False))
             for tensor in reversed(node.input_tensors):
                 if id(tensor) not in given:
-                    stack.append((maker(tensor), False))
+                    stack.append((producer(tensor), False))
     return order
 
 
@@ -130,8 +130,8 @@ class Calls:
     """The calls of a model's layers, with nested models expanded.
 
     A Functional or Sequential model that is called in another is replaced by
-    its layers, at any depth. It stays one operation if its class has its own
-    `call`, or if it is called with more than its inputs.
+    its layers, at any depth. It remains one operation if its class overrides
+    `call` or if it is called with further arguments.
 
     Args:
         model: Functional `keras.Model`.
@@ -147,11 +147,11 @@ class Calls:
     def __init__(self, model):
         self.input, self.output = model.input, model.output
         self.inputs, self.outputs = model.inputs, model.outputs
-        self.nodes = in_order(model)
+        self.nodes = depth_first_order(model)
         if any(_nested_inputs(node.operation, node) for node in self.nodes):
-            self._call_anew(model)
+            self._expand(model)
 
-    def _call_anew(self, model):
+    def _expand(self, model):
         self.nodes = []
         self.inputs = [input_like(tensor) for tensor in model.inputs]
         self.input = keras.tree.pack_sequence_as(model.input, self.inputs)
@@ -163,10 +163,10 @@ class Calls:
         tensors = {
             id(tensor): given for tensor, given in zip(model.inputs, inputs)
         }
-        for node in in_order(model):
+        for node in depth_first_order(model):
             operation = node.operation
             args, kwargs = node.arguments.fill_in(tensors)
-            # As `Functional.call` passes it on.
+            # As `Functional.call` does.
             if training is not None and hasattr(
                 operation, "_call_context_args"
             ):
@@ -198,7 +198,7 @@ class Calls:
 
 
 def input_like(tensor, batch_size=None):
-    """Creates a fresh symbolic input like a symbolic tensor.
+    """Creates a symbolic input like a given symbolic tensor.
 
     Args:
         tensor: `keras.KerasTensor`.
@@ -225,7 +225,7 @@ def _functional(model):
 def _nested_inputs(operation, node, args=None, kwargs=None):
     """Returns the flat inputs of a nested model to be expanded, or `None`.
 
-    (The effect of an overridden `__call__` is in the graph already.)
+    (The graph already contains the effect of an overridden `__call__`.)
 
     Args:
         operation: the operation called.
@@ -274,7 +274,7 @@ def _nested_inputs(operation, node, args=None, kwargs=None):
 
 
 def _has_masks_of_its_inputs(node):
-    """Whether the only masks given are those that the inputs carry anyway."""
+    """Whether a call is given no masks other than those of its inputs."""
     masks = keras.tree.flatten(node.arguments.kwargs.get("mask"))
     inputs = keras.tree.flatten(
         [node.arguments.args, node.arguments.kwargs.get("inputs", ())]

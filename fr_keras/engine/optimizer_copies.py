@@ -13,7 +13,7 @@ from fr_keras.engine import private
 # An optimizer that is passed again resumes with its copies, as in Keras.
 _COPIES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
-# Translated for each module, from the user's own variables.
+# Translated for each module, since it refers to the user's own variables.
 _EXCLUDED = "_exclude_from_weight_decay"
 
 
@@ -27,12 +27,12 @@ def _inner(optimizer):
 
 
 def nested(optimizer):
-    """Returns an optimizer and all optimizers inside it."""
+    """Returns an optimizer and all optimizers nested in it."""
     return [optimizer, *(o for i in _inner(optimizer) for o in nested(i))]
 
 
 def leaves(optimizer):
-    """Returns the optimizers that update variables: itself, or those inside."""
+    """Returns the optimizers that update variables: it or those in it."""
     return [
         each for each in nested(optimizer)
         if not isinstance(each, (
@@ -42,20 +42,20 @@ def leaves(optimizer):
     ]
 
 
-def are_known(optimizer):
+def have_copies(optimizer):
     """Whether modules have copies of an optimizer, or of one inside it."""
     return any(each in _COPIES for each in nested(optimizer))
 
 
-def belongs_to_others(optimizer, module):
-    """Whether an optimizer has trained variables that are not a module's.
+def has_trained_others(optimizer, module):
+    """Whether an optimizer has trained modules of another model.
 
     Args:
         optimizer: `keras.optimizers.Optimizer`.
         module: `fr_keras.engine.module.Module`.
 
     Returns:
-        bool: whether it has variables itself, or copies, but not for `module`.
+        bool: whether it has its own variables, or copies but none for `module`.
     """
     return optimizer.built or (
         optimizer in _COPIES and module not in _COPIES[optimizer]
@@ -175,8 +175,8 @@ def copy_optimizer(optimizer, suffix="", copy_inner=None):
             keras.optimizers.OptimizerMap(
                 copies[id(given.default_optimizer)],
                 {
-                    pattern: copies[id(of_pattern)]
-                    for pattern, of_pattern in given.items()
+                    pattern: copies[id(inner)]
+                    for pattern, inner in given.items()
                 },
             ),
             optimizer.loss_scale_factor,
@@ -228,12 +228,12 @@ def base_attributes():
 
 
 def _bookkeeping():
-    """Returns those of these names that are not hyperparameters."""
+    """Returns the names among them that are not hyperparameters."""
     private = {name for name in base_attributes() if name[0] == "_"}
     return private | {"built", "name"}
 
 
-def without_effect(optimizer):
+def ignored_hyperparameters(optimizer):
     """Returns common hyperparameters that a wrapping optimizer ignores."""
     if not _inner(optimizer):
         return set()

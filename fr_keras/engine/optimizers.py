@@ -5,15 +5,15 @@ import tensorflow as tf
 
 from fr_keras.engine import private
 from fr_keras.engine.optimizer_copies import (
-    are_known,
     base_attributes,
-    belongs_to_others,
     copy_for,
     copy_of,
+    has_trained_others,
+    have_copies,
+    ignored_hyperparameters,
     leaves,
     nested,
     update_copies,
-    without_effect,
 )
 
 
@@ -22,26 +22,26 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
 
     Every module is updated by its own copy of the optimizer passed to
     `compile`, so that no module waits for another. The given optimizer itself
-    updates nothing; it holds what the modules have in common: the learning
-    rate, the iteration number t and all other hyperparameters:
+    updates nothing; it holds what all modules share: the learning rate, the
+    iteration number t and all other hyperparameters:
 
     - A learning-rate schedule is evaluated at t, the same for all modules,
       although a module's own count of updates lags behind by its warm-up.
     - Setting `learning_rate`, as callbacks do, applies to every module.
-    - All other hyperparameters are read from the given optimizer and set in
-      it. As in Keras, a change takes effect when the training function is next
-      traced: before the first `fit`, or with another `compile`.
+    - All other hyperparameters are read and set on the given optimizer. As in
+      Keras, a change takes effect when the training function is next traced:
+      before the first `fit`, or after another `compile`.
     - `clipnorm` and `global_clipnorm` apply to each module separately.
 
-    For `isinstance` and Keras serialization this is an optimizer of the given
-    one's class.
+    For `isinstance` and Keras serialization, this object has the class of the
+    given optimizer.
 
     Args:
         optimizer: `keras.optimizers.Optimizer` to be copied. If it has
             trained these modules before, its copies are kept with their state.
         modules: list of `fr_keras.engine.module.Module`.
-        adjust: callable `(k, copy, optimizer)` that sets the values in which
-            the copy of module k, from 0, differs from the given optimizer, or
+        adjust: callable `(k, copy, optimizer)` that sets the hyperparameters
+            of module k (from 0) that differ from the given optimizer's, or
             `None`.
 
     Attributes:
@@ -49,9 +49,9 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         per_module: list of the modules' optimizers, created by `build`.
 
     Raises:
-        ValueError: for a `keras.optimizers.MultiOptimizer` without an
-            `OptimizerMap`, which has no optimizers to copy yet, and for an
-            optimizer that has trained another model.
+        ValueError: if it is a `keras.optimizers.MultiOptimizer` without an
+            `OptimizerMap`, which has no optimizers to copy yet, or has trained
+            another model.
     """
 
     def __init__(self, optimizer, modules, adjust=None):
@@ -65,8 +65,8 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         self._modules = modules
         self._adjust = adjust
         self.shared = optimizer
-        self._show_to_tensorflow("shared", optimizer)
-        if are_known(optimizer):
+        self._track_for_checkpoints("shared", optimizer)
+        if have_copies(optimizer):
             self.build(None)  # Resumes with the existing state.
 
     @property  # type: ignore[misc]
@@ -86,7 +86,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             or "shared" not in vars(self)
         ):
             super().__setattr__(name, value)
-        elif name in without_effect(self.shared):
+        elif name in ignored_hyperparameters(self.shared):
             inner = (
                 "optimizers[...]" if hasattr(self.shared, "optimizers")
                 else "inner_optimizer"
@@ -127,12 +127,12 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             module.optimizer = optimizer
             optimizers.append(optimizer)
         self.per_module = optimizers
-        # Not zero until the first update, which may never come.
+        # Otherwise they would be zero until the first update.
         for variable, average in averages:
             average.assign(variable)
-        self._show_averages()
+        self._expose_averages()
         for k, optimizer in enumerate(self.per_module, start=1):
-            self._show_to_tensorflow(f"module_{k}", optimizer)
+            self._track_for_checkpoints(f"module_{k}", optimizer)
         self.built = True
 
     def _update_copy(self, k, optimizer):
@@ -141,26 +141,26 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         if self._adjust is not None:
             self._adjust(k, optimizer, self.shared)
 
-    def _show_to_tensorflow(self, name, optimizer):
-        """Makes an optimizer a part of this one for `tf.train.Checkpoint`.
+    def _track_for_checkpoints(self, name, optimizer):
+        """Makes `tf.train.Checkpoint` track an optimizer as part of this one.
 
-        Checkpoints do not look into Keras' lists. If one was restored before
-        the optimizer is shown, the values are assigned here.
+        Checkpoints do not look into Keras' lists. If a checkpoint was restored
+        earlier, its values are assigned here.
         """
         private.track(self, optimizer, name)
         for i, leaf in enumerate(leaves(optimizer)):
             private.track(self, leaf, f"{name}_{i}")
 
-    def _show_averages(self):
+    def _expose_averages(self):
         """Puts averages of weights where `SwapEMAWeights` looks for them."""
-        of_leaves = zip(*map(leaves, self.per_module))
-        for given, copies in zip(leaves(self.shared), of_leaves):
+        leaf_copies = zip(*map(leaves, self.per_module))
+        for given, copies in zip(leaves(self.shared), leaf_copies):
             averages = [pair for copy in copies for pair in _averages(copy)]
             if not averages:
                 continue
-            private.show_averages(given, averages)
+            private.expose_averages(given, averages)
             if given is self.shared:
-                private.show_averages(self, averages)
+                private.expose_averages(self, averages)
 
     @property
     def learning_rate(self):
@@ -179,7 +179,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         """
         counting = self.shared
         while isinstance(counting, keras.optimizers.LossScaleOptimizer):
-            counting = counting.inner_optimizer  # The scale counts nothing.
+            counting = counting.inner_optimizer  # The outer one does not count.
         return int(private.own_iterations(counting))
 
     @property
@@ -219,7 +219,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             self._update_copy(k, optimizer)
         learning_rate = self.learning_rates()
         for optimizer in nested(self.shared):
-            # (Loss scales and optimizers without variables count nothing.)
+            # (Loss scaling, and optimizers without variables, do not count.)
             if any(
                 copy_of(optimizer, module).built
                 for module in self._modules
@@ -255,7 +255,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         ]
 
     def finalize_variable_values(self, var_list):
-        del var_list  # Each optimizer knows its own.
+        del var_list  # Each optimizer has its own variables.
         for module in self._modules:
             module.optimizer.finalize_variable_values(
                 module.trainable_variables
@@ -281,7 +281,7 @@ def _check(optimizer, module):
             f"copy. Received: optimizer={optimizer!r}, created from a function"
         )
     for each in nested(optimizer):
-        if belongs_to_others(each, module):
+        if has_trained_others(each, module):
             raise ValueError(
                 "The optimizer must be new, or have trained this model before, "
                 "but it has trained another model. Create a new one, for "
@@ -297,8 +297,8 @@ def set_learning_rate(optimizer, learning_rate):
         optimizer: one of `ModuleOptimizers.per_module`.
         learning_rate: list of scalar tensors, from `next_learning_rate`.
     """
-    for leaf, of_leaf in zip(leaves(optimizer), learning_rate):
-        leaf.learning_rate = of_leaf
+    for leaf, rate in zip(leaves(optimizer), learning_rate):
+        leaf.learning_rate = rate
 
 
 def _mean_rate(optimizer, horizon):

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from fr_keras.engine import holdings, private
+from fr_keras.engine import layer_variables, private
 from fr_keras.engine.user_warnings import warn
 
 
@@ -83,7 +83,7 @@ def short_name(device):
 
 
 def host(device: str) -> str:
-    """Returns the CPU beside a device, in whose memory its data starts.
+    """Returns the CPU of the machine that a device is in.
 
     Args:
         device: full device name.
@@ -94,7 +94,7 @@ def host(device: str) -> str:
     Example:
 
     ```python
-    # Read on the machine of the first module, for instance another one.
+    # Read data on the machine of the first module, even if it is remote.
     with tf.device(fr_keras.cluster.host(model.devices[0])):
         dataset = tf.data.TFRecordDataset(files).map(decode).batch(128)
     ```
@@ -105,7 +105,7 @@ def host(device: str) -> str:
 
 def this_host():
     """Returns the full device name of the first CPU of this process."""
-    with tf.device(None):  # Whatever the caller's scope.
+    with tf.device(None):  # Ignore the caller's device scope.
         return host(tf.zeros([]).device)
 
 
@@ -115,7 +115,7 @@ def is_here(device):
 
 
 def default_num_modules(devices=None):
-    """Returns the default number of modules: one for each device.
+    """Returns the default number of modules, one for each device.
 
     Args:
         devices: as for `assign_devices`.
@@ -154,16 +154,16 @@ def _full_name(device):
 def move(parts, device):
     """Moves variables to a device.
 
-    The objects that own the variables stay the same, as do the values. Anything
-    traced with the variables in their old place must be traced again, as is
+    The `keras.Variable`s and their values stay the same. Functions that were
+    traced with the variables in their old place must be traced again; this is
     done for `fit`, `evaluate` and `predict` of Keras models. The variables of a
-    `keras.layers.TFSMLayer` stay where they are, since its saved functions
-    cannot be traced again.
+    `keras.layers.TFSMLayer` are not moved, since its saved functions cannot be
+    traced again.
 
     Args:
         parts: list of `keras.layers.Layer` or `keras.metrics.Metric`.
-            Variables that do not exist yet are not moved: they will be placed
-            where their part is built.
+            Variables that do not exist yet will be placed where their part is
+            built.
         device: full device name.
 
     Example:
@@ -175,11 +175,13 @@ def move(parts, device):
     """
     for part in parts:
         is_layer = isinstance(part, keras.layers.Layer)
-        variables = holdings.variables(part) if is_layer else part.variables
+        variables = (
+            layer_variables.all_variables(part) if is_layer else part.variables
+        )
         stay = immovable(part) if is_layer else ()
-        put((v, device) for v in variables if id(v) not in stay)
+        move_variables((v, device) for v in variables if id(v) not in stay)
         if is_layer:
-            forget_functions(part)
+            reset_functions(part)
 
 
 def immovable(layer):
@@ -198,7 +200,7 @@ def immovable(layer):
     }
 
 
-def put(places):
+def move_variables(places):
     """Moves individual variables.
 
     Args:
@@ -206,11 +208,11 @@ def put(places):
     """
     for variable, device in places:
         if variable.value.device != device:
-            _renew(variable, variable.value.name, device)
+            _replace_variable(variable, variable.value.name, device)
 
 
-def forget_functions(layer):
-    """Makes models retrace functions that were traced with variables elsewhere.
+def reset_functions(layer):
+    """Makes models trace their functions again, after variables were moved.
 
     Args:
         layer: `keras.layers.Layer`, including all models in it.
@@ -224,8 +226,8 @@ def forget_functions(layer):
                 part.generate_function = None
 
 
-def _renew(variable, name, device):
-    """Gives a `keras.Variable` another `tf.Variable` of the same value.
+def _replace_variable(variable, name, device):
+    """Gives a `keras.Variable` a new `tf.Variable` with the same value.
 
     Optimizers use the name of the `tf.Variable` ("dense/kernel:0") to exclude
     it from weight decay by name, and its unique id to exclude the variable
@@ -237,7 +239,7 @@ def _renew(variable, name, device):
         device: full device name.
     """
     old = variable.value
-    with tf.device(device), tf.name_scope(""):  # Not the caller's.
+    with tf.device(device), tf.name_scope(""):  # Not the caller's name scope.
         new = tf.Variable(
             tf.identity(old),
             trainable=variable.trainable,
@@ -248,7 +250,7 @@ def _renew(variable, name, device):
     private.replace_value(variable, new)
 
 
-def name_like(source, target):
+def copy_name(source, target):
     """Makes optimizers treat the copy of a variable like the original.
 
     Patterns of an `OptimizerMap`, `exclude_from_weight_decay` and Muon's
@@ -261,7 +263,7 @@ def name_like(source, target):
     """
     private.set_path(target, source.path)
     if target.value.name != source.value.name:
-        _renew(target, source.value.name, target.value.device)
+        _replace_variable(target, source.value.name, target.value.device)
     target.original_keys = {
         private.unique_id(source), *getattr(source, "original_keys", ())
     }

@@ -17,21 +17,21 @@ def play(module, x, *rates):
             `fr_keras.delays.look_ahead.LookAhead.play`.
 
     Returns:
-        Tuple `(made, kept, losses, state)`: `Features`, the part of h_k that
-        the module computes; the input of a replay, `x` and the state from
-        which it was played (a list of tensors); the losses of the module's
-        layers; and that state.
+        Tuple `(outputs, kept, losses, state)`: `Features`, the part of h_k
+        that the module computes; the input of its replay, `(x, state)`; the
+        losses of the module's layers; and the module's state before the play,
+        a list of tensors.
     """
     ahead = functools.partial(module.look_ahead.play, *rates) if rates else None
-    made, losses, moved = module.forward(x, (), ahead)
-    state = module.commit(moved)
-    return made, (x, state), losses, state
+    outputs, losses, state_updates = module.forward(x, (), ahead)
+    state = module.commit(state_updates)
+    return outputs, (x, state), losses, state
 
 
 def replay(module, kept, delta, *rates, loss_weight=1.0):
     """Replays a stored input and runs the backward pass from δ_k.
 
-    The module's state does not change: it advanced when the input was played.
+    The module's state does not change: play has advanced it.
 
     Args:
         module: `fr_keras.engine.module.Module`.

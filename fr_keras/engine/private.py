@@ -94,8 +94,8 @@ def add_losses(layer, losses):
     layer._losses.extend(losses)
 
 
-def take_inputs_as_they_are(layer):
-    """Stops a layer from converting its inputs to tensors, and from casting."""
+def disable_input_conversion(layer):
+    """Makes a layer neither convert its inputs to tensors nor cast them."""
     layer._convert_input_args = False
 
 
@@ -113,7 +113,7 @@ def calls_of(operation):
 
 
 def history_of(tensor):
-    """Returns the call that made a `keras.KerasTensor`, or None if none did.
+    """Returns the call that computes a `keras.KerasTensor`, or None.
 
     Tuple `(operation, node_index, tensor_index)`.
     """
@@ -215,8 +215,8 @@ def averages_of(optimizer):
     ))
 
 
-def show_averages(optimizer, averages):
-    """Puts such pairs where `SwapEMAWeights` looks for them."""
+def expose_averages(optimizer, averages):
+    """Stores such pairs where `SwapEMAWeights` looks for them."""
     # Not by assignment, because they are saved with another optimizer.
     vars(optimizer).update(
         _trainable_variables=[variable for variable, _ in averages],
@@ -225,7 +225,7 @@ def show_averages(optimizer, averages):
 
 
 def track(optimizer, part, name):
-    """Makes an object part of an optimizer for `tf.train.Checkpoint`."""
+    """Makes `tf.train.Checkpoint` track an object as part of an optimizer."""
     optimizer._track_trackable(part, name, overwrite=True)
 
 
@@ -347,5 +347,5 @@ def handle_of(dataset):
 
 
 def context_id():
-    """int, by which workers identify this program."""
+    """Returns the int by which workers identify this process."""
     return pywrap_tfe.TFE_GetContextId(context.context()._context_handle)

@@ -3,31 +3,32 @@
 import abc
 
 
-class Played:
-    """What the modules played in an iteration.
+class PlayRecord:
+    """Results of the modules' play in one iteration.
 
     Attributes:
-        made: list of K - 1 `features.Features`, the part of h_k that each
+        outputs: list of K - 1 `features.Features`, the part of h_k that each
             module but the last computed.
         states: list of K lists of tensors, the values of
-            `Module.replayed_state` from which each module was played.
+            `Module.replayed_state` before each module's play.
     """
 
     def __init__(self):
-        self.made = []
+        self.outputs = []
         self.states = []
 
-    def add(self, made, state):
-        """Adds the next module; the last one has `made=None`."""
-        if made is not None:
-            self.made.append(made)
+    def add(self, outputs, state):
+        """Adds the next module; the last one has `outputs=None`."""
+        if outputs is not None:
+            self.outputs.append(outputs)
         self.states.append(state)
 
 
 class Selection(abc.ABC):
     """Selects what a recorder needs from a call of the training function.
 
-    Hashable, and equal if it selects the same, as it is traced into the call.
+    It must be hashable, and equal to selections of the same tensors, because
+    the training function is traced for it.
 
     Attributes:
         timed: bool, whether to run the clock.
@@ -40,7 +41,8 @@ class Selection(abc.ABC):
         """Selects tensors.
 
         Args:
-            plays: list of `Played`, of the iterations of the call, or `None`.
+            plays: list of `PlayRecord` or `None`, one for each iteration of the
+                call.
             calls: list of `clock.Timed`, if the clock runs.
 
         Returns:
@@ -79,13 +81,12 @@ class Recorder(abc.ABC):
 def attach(model, recorder, fit):
     """Attaches a recorder for one call of `fit`.
 
-    Recorders of other calls, which ended with an error, are dropped.
+    Recorders left over from calls that ended with an error are dropped.
 
     Args:
         model: algorithm.
         recorder: `Recorder`.
-        fit: object that callbacks share in one call of `fit` only: their
-            `params`.
+        fit: object that identifies the call of `fit`: the callbacks' `params`.
     """
     recorder.fit = fit
     model.recorders = (

@@ -4,18 +4,18 @@ import collections
 
 import tensorflow as tf
 
-from fr_keras.engine import nests
+from fr_keras.engine import structures
 
 
 class ReplayQueue(tf.Module):
     """A queue of nested tensors in `tf.Variable`s on one device.
 
-    Between two calls of a training function the entries are stored in
-    variables. Inside the function the queue is a plain Python deque of tensors:
-    `load` reads the variables once at the start, `store` assigns them once at
-    the end, and moving an entry up costs nothing. Assigning a tensor to a
-    variable of unspecified shape hands over its buffer, so nothing is copied,
-    and entries may have different batch sizes.
+    Between two calls of a training function, the entries are stored in
+    variables. Inside the function, the queue is a plain Python deque of
+    tensors: `load` reads the variables once at the start, `store` assigns them
+    once at the end, and moving an entry up costs nothing. A variable of
+    unspecified shape takes over the buffer of the assigned tensor, so nothing
+    is copied, and entries may have different batch sizes.
 
     Args:
         length: int, the number of entries kept between iterations.
@@ -46,18 +46,18 @@ class ReplayQueue(tf.Module):
         """Creates the variables; if called again, only adopts the new shapes.
 
         Args:
-            spec: nest like one entry, of objects with `shape` and `dtype`, in
-                which dimensions of unknown length are `None`; or of `None`
-                where entries have `None` too.
+            spec: nest like one entry, of objects with `shape` (unknown
+                dimensions are `None`) and `dtype`, or `None` where entries have
+                `None`.
 
         Raises:
-            ValueError: if entries would no longer be like earlier ones.
+            ValueError: if entries would have other tensors than earlier ones.
         """
-        before, self._spec = self._spec, spec
+        previous, self._spec = self._spec, spec
         if self._slots is not None:
             old, new = (
-                [leaf.dtype.name for leaf in nests.flatten(like)]
-                for like in (before, spec)
+                [leaf.dtype.name for leaf in structures.flatten(like)]
+                for like in (previous, spec)
             )
             if old != new:
                 raise ValueError(
@@ -71,12 +71,12 @@ class ReplayQueue(tf.Module):
             self._slots = [
                 [
                     tf.Variable(
-                        _nothing(leaf.dtype),
+                        _empty(leaf.dtype),
                         shape=tf.TensorShape(None),
                         trainable=False,
                         name=f"{self.name}_{i}_{j}",
                     )
-                    for j, leaf in enumerate(nests.flatten(spec))
+                    for j, leaf in enumerate(structures.flatten(spec))
                 ]
                 for i in range(self.length)
             ]
@@ -96,12 +96,12 @@ class ReplayQueue(tf.Module):
         with tf.device(self.device):
             for slot in self._slots[self.length - count:]:
                 tensors = []
-                for variable, leaf in zip(slot, nests.flatten(self._spec)):
+                for variable, leaf in zip(slot, structures.flatten(self._spec)):
                     tensor = variable.read_value()
                     if not tf.executing_eagerly():
                         tensor.set_shape(leaf.shape)
                     tensors.append(tensor)
-                entries.append(nests.pack(self._spec, tensors))
+                entries.append(structures.pack(self._spec, tensors))
         return entries
 
     def store(self, entries):
@@ -119,17 +119,17 @@ class ReplayQueue(tf.Module):
                 f"Received: {len(entries)} entries"
             )
         if entries and self._slots is None:
-            self.build(entries[0])  # Run eagerly.
+            self.build(entries[0])  # Eager execution.
         slots = self._slots[self.length - len(entries):]
         with tf.device(self.device):
             for slot, entry in zip(slots, entries):
-                for variable, tensor in zip(slot, nests.flatten(entry)):
+                for variable, tensor in zip(slot, structures.flatten(entry)):
                     variable.assign(tensor, read_value=False)
 
 
-def _nothing(dtype):
+def _empty(dtype):
     """Returns the value of a variable before anything is stored."""
-    if dtype == tf.variant:  # A list of tensors, as kept by loops.
+    if dtype == tf.variant:  # A list of tensors, as loops store it.
         return tf.raw_ops.EmptyTensorList(
             element_shape=[0], max_num_elements=0, element_dtype=tf.float32
         )

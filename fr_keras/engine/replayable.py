@@ -1,9 +1,9 @@
-"""Checks whether a traced play can be replayed."""
+"""Checks that a traced play can be replayed."""
 
 import re
 
-# Operations that draw from TensorFlow's own random state, which is not kept.
-# Those of `keras.random` are stateless: Keras keeps their state in variables.
+# Operations that draw from TensorFlow's own random state, which cannot be
+# restored. Those of `keras.random` are stateless: their state is in variables.
 _UNREPEATABLE = re.compile(
     "Random(?!Dataset).*|Multinomial|(Parameterized)?TruncatedNormal"
     "|Stateful(Random|Standard|Truncated|Uniform).*|NonDeterministicInts|Rng.*"
@@ -18,7 +18,7 @@ _CHANGES = re.compile(
 
 
 def check(graph, module):
-    """Checks that a replay repeats its play and changes nothing.
+    """Checks that a replay repeats its play and has no side effects.
 
     Args:
         graph: `tf.Graph` of the play.
@@ -37,7 +37,7 @@ def check(graph, module):
                 "keras.random.SeedGenerator, so that a replay can repeat those "
                 f"of its play. {_received(node, module)}"
             )
-    # A play commits its state outside of the layers' own functions.
+    # A play commits its state outside of the layers' functions.
     committed = {id(v.value.handle) for v in module.state.assigned}
     known = {
         internal.op.name for external, internal in graph.captures

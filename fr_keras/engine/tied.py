@@ -1,8 +1,9 @@
-"""Tied weights: a module sends weights to others that use them too.
+"""Tied weights: a module sends weights to other modules that use them.
 
-The module whose layers use them first owns them, keeps them on its device and
-updates them. To the other modules their values are features like any other:
-sent up with each mini-batch, with an error gradient that comes down.
+The first module whose layers use them owns them: it keeps them on its device
+and updates them. For the other modules, their values are features like any
+other: they are sent up with each mini-batch, and their error gradient comes
+down.
 """
 
 import keras
@@ -13,7 +14,7 @@ from fr_keras.engine.call_scope import LendingScope
 
 
 class WeightInput(keras.layers.InputLayer):
-    """An input by which a module receives weights of another.
+    """An input through which a module receives weights of another.
 
     Args:
         variable: `keras.Variable`.
@@ -28,7 +29,7 @@ class WeightInput(keras.layers.InputLayer):
 
 
 class SentWeights(keras.layers.Layer):
-    """Turns weights into features.
+    """Outputs weights of another layer as features.
 
     Args:
         variables: list of `keras.Variable` that belong to another layer.
@@ -37,15 +38,14 @@ class SentWeights(keras.layers.Layer):
     def __init__(self, variables, name=None):
         # Keep the dtype of the variables, whatever the compute dtype.
         super().__init__(name=name, autocast=False)
-        private.take_inputs_as_they_are(self)
+        private.disable_input_conversion(self)
         self._untracked = _Untracked(variables)
 
     def call(self, inputs):
         """Returns the weights.
 
         Args:
-            inputs: tensor, not used: everything in a graph follows from an
-                input.
+            inputs: tensor, not used, but Keras' graphs require an input.
 
         Returns:
             List of tensors, the values of the variables.
@@ -78,7 +78,7 @@ class SharedLayer(keras.layers.Layer):
     def __init__(self, layer, owned, borrowed):
         super().__init__(name=layer.name, autocast=False)
         self.supports_jit = layer.supports_jit
-        private.take_inputs_as_they_are(self)
+        private.disable_input_conversion(self)
         self._allow_non_tensor_positional_args = True
         # If tracked, the layer would add all of its variables.
         self._untracked = _Untracked((layer, borrowed))
@@ -86,7 +86,7 @@ class SharedLayer(keras.layers.Layer):
 
     @property
     def layer(self):
-        """The layer itself."""
+        """The wrapped layer."""
         return self._untracked.value[0]
 
     @property
@@ -117,11 +117,11 @@ class SharedLayer(keras.layers.Layer):
         return self.layer.compute_output_spec(*args, **kwargs)
 
     def compute_mask(self, inputs, previous_mask):
-        return None  # The layer itself has set it.
+        return None  # The wrapped layer has set it.
 
 
 class Owner:
-    """The shared weights that a module owns, lends and borrows.
+    """Assigns shared weights to the module that owns or borrows them.
 
     Args:
         graph: `fr_keras.cutting.graph.Graph`.
@@ -207,7 +207,7 @@ def flat_layers(module):
 
 
 class _Untracked:
-    """Hides from Keras what a layer refers to but does not own."""
+    """Hides a reference from Keras, which would track its variables."""
 
     def __init__(self, value):
         self.value = value

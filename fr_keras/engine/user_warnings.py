@@ -1,4 +1,4 @@
-"""Warnings that point at the line of the user's program."""
+"""Warnings that point to the line in the user's program."""
 
 import os
 import sys
@@ -14,10 +14,9 @@ _LIBRARIES = tuple(
 
 
 def warn(message):
-    """Warns at the line from which a library was called.
+    """Issues a warning that points to the user's call.
 
-    Calls come from Keras' code as often as from the user's, so no fixed number
-    of frames leads there.
+    The number of frames up to there varies, since Keras may be in between.
 
     Args:
         message: str.

@@ -35,9 +35,9 @@ class WiredSubmodel:
     def trainable_variables(self):
         """The variables that are updated.
 
-        They are those that are trainable at the first access, when training
-        begins; as in Keras, freezing or unfreezing layers later takes another
-        `compile`.
+        These are the variables that are trainable at the first access, when
+        training begins. As in Keras, freezing or unfreezing layers later
+        requires another `compile`.
         """
         if self._trainable_variables is None:
             self._trainable_variables = [
@@ -46,13 +46,13 @@ class WiredSubmodel:
             ]
         return self._trainable_variables
 
-    def choose_trainable_variables_anew(self, trained=None):
-        """Makes the next use of `trainable_variables` determine them again.
+    def reset_trainable_variables(self, trained=None):
+        """Makes the next access to `trainable_variables` determine them again.
 
         Args:
-            trained: list of the variables that are trainable in the network
-                as a whole, which may be frozen although its layers are not;
-                `None` for all trainable ones of the submodel.
+            trained: list of the trainable variables of the whole network, which
+                may be frozen although its layers are not; `None` for all
+                trainable variables of the submodel.
         """
         self._trainable_variables = None
         self._trained = (
@@ -79,10 +79,10 @@ class WiredSubmodel:
         self._wiring = Wiring(
             self.submodel, len(differentiable), len(flat_outputs), is_last
         )
-        used, made = self._wiring.used, self._wiring.made
+        used, computed = self._wiring.used, self._wiring.computed
         self._input_structure = keras.tree.map_structure(
             lambda _: None,
-            [None] * len(used) if self._wiring.passed else inputs,
+            [None] * len(used) if self._wiring.passthrough else inputs,
         )
         self._output_structure = keras.tree.map_structure(
             lambda _: None, outputs
@@ -90,15 +90,17 @@ class WiredSubmodel:
         self._num_inputs = len(differentiable)
         self._watched = [i for i, j in enumerate(used) if differentiable[j]]
         self.learns = bool(self.trainable_variables or self._watched)
-        above = [
+        depends_on_weights = self._wiring.output(
+            differentiable, [self.learns] * len(computed)
+        )
+        differentiable = [
             depends and tf.as_dtype(output.dtype).is_floating
-            for depends, output in zip(
-                self._wiring.output(differentiable, [self.learns] * len(made)),
-                flat_outputs,
-            )
+            for depends, output in zip(depends_on_weights, flat_outputs)
         ]
-        self._differentiated = [i for i, j in enumerate(made) if above[j]]
-        return outputs, above
+        self._differentiated = [
+            i for i, j in enumerate(computed) if differentiable[j]
+        ]
+        return outputs, differentiable
 
     def run(self, x):
         """Runs the submodel in training mode.
@@ -110,15 +112,13 @@ class WiredSubmodel:
             `Features`, the outputs that the submodel computes.
         """
         inputs = keras.tree.pack_sequence_as(self._input_structure, _masked(x))
-        made = keras.tree.flatten(
+        outputs = keras.tree.flatten(
             call_quietly(self._wiring.core, inputs, training=True)
         )
-        return Features(
-            made, [private.mask_of(tensor) for tensor in made]
-        )
+        return Features(outputs, list(map(private.mask_of, outputs)))
 
     def watched(self, x):
-        """Returns those tensors of the used input that have an e_k."""
+        """Returns the tensors of the used input that have an error gradient."""
         return [x.tensors[i] for i in self._watched]
 
     # Routing around the submodel.
@@ -132,10 +132,10 @@ class WiredSubmodel:
         Returns:
             `Features`.
         """
-        if self._wiring.passed:
-            # In the memory where data begin: some belong to other modules.
+        if self._wiring.passthrough:
+            # In host memory, where the data is: other modules use some of it.
             with tf.device(placement.host(self.device)):
-                # Like Keras: dicts by name, dtypes, missing dimensions.
+                # As in Keras: dicts by name, dtypes, missing dimensions.
                 tensors = private.standardize_inputs(self.submodel, x)
         else:
             tensors = keras.tree.flatten(x)
@@ -149,14 +149,14 @@ class WiredSubmodel:
         )
 
     def open_spec(self, spec):
-        """Opens the dimensions that the submodel leaves open in its input.
+        """Relaxes dimensions that the submodel leaves unspecified in its input.
 
         Args:
             spec: `Features` of `tf.TypeSpec`, the used part of the input.
 
         Returns:
-            The same for any batch; unchanged where the submodel's inputs are
-            not known.
+            The same, with the shapes of the submodel's symbolic inputs if it
+            has any; otherwise unchanged.
         """
         inputs = getattr(self.submodel, "inputs", None)
         if not inputs:
@@ -169,23 +169,23 @@ class WiredSubmodel:
             for j, tensor in zip(self._wiring.used, spec.tensors)
         ])
 
-    def output(self, features, made):
-        """Returns the whole output, `Features`: computed and passed tensors.
+    def output(self, features, computed):
+        """Returns the whole output, `Features`, with pass-through tensors.
 
         Args:
             features: `Features`, the whole input.
-            made: `Features`, computed by `forward` from the used part.
+            computed: `Features`, computed by `forward` from the used part.
         """
         return Features(
-            self._wiring.output(features.tensors, made.tensors),
-            self._wiring.output(features.masks, made.masks),
+            self._wiring.output(features.tensors, computed.tensors),
+            self._wiring.output(features.masks, computed.masks),
         )
 
-    def made(self, output):
+    def computed(self, output):
         """Returns the computed part of the whole output, `Features`."""
         return Features(
-            [output.tensors[i] for i in self._wiring.made],
-            [output.masks[i] for i in self._wiring.made],
+            [output.tensors[i] for i in self._wiring.computed],
+            [output.masks[i] for i in self._wiring.computed],
         )
 
     def packed(self, outputs):
@@ -201,9 +201,9 @@ class WiredSubmodel:
             self._output_structure, _masked(outputs)
         )
 
-    def differentiated(self, made):
-        """Returns those of the computed tensors that have a δ_k."""
-        return [made.tensors[i] for i in self._differentiated]
+    def differentiated(self, computed):
+        """Returns the computed tensors that have an error gradient."""
+        return [computed.tensors[i] for i in self._differentiated]
 
     def received(self, delta):
         """Returns δ_k for the outputs that the submodel computes.
@@ -214,8 +214,8 @@ class WiredSubmodel:
         Returns:
             List of tensors, for `backward`.
         """
-        made = [delta.tensors[j] for j in self._wiring.made]
-        return [made[i] for i in self._differentiated]
+        of_computed = [delta.tensors[j] for j in self._wiring.computed]
+        return [of_computed[i] for i in self._differentiated]
 
     def spread(self, gradients):
         """Expands gradients to `ErrorGradient.tensors` of the whole output.
@@ -223,12 +223,10 @@ class WiredSubmodel:
         Args:
             gradients: list of tensors, as `received` returns it.
         """
-        made = [None] * len(self._wiring.made)
+        wiring = self._wiring
+        tensors = [None] * (len(wiring.computed) + len(wiring.passthrough))
         for i, gradient in zip(self._differentiated, gradients):
-            made[i] = gradient
-        tensors = [None] * (len(made) + len(self._wiring.passed))
-        for j, gradient in zip(self._wiring.made, made):
-            tensors[j] = gradient
+            tensors[wiring.computed[i]] = gradient
         return tensors
 
     def sent(self, gradients, delta=None):
@@ -237,7 +235,7 @@ class WiredSubmodel:
         Args:
             gradients: `ErrorGradient` of the used part, from `backward`.
             delta: `ErrorGradient` of the whole output, at the same scale, part
-                of which passes through; not needed for the last module.
+                of which passes through; unused for the last module.
 
         Returns:
             `ErrorGradient`.
@@ -246,7 +244,7 @@ class WiredSubmodel:
         for i, gradient in zip(self._watched, gradients.tensors):
             tensors[self._wiring.used[i]] = gradient
         with tf.device(self.device):
-            for i, j in self._wiring.passed.items():
+            for i, j in self._wiring.passthrough.items():
                 if delta.tensors[i] is not None:
                     tensors[j] = (
                         delta.tensors[i] if tensors[j] is None
@@ -256,7 +254,7 @@ class WiredSubmodel:
 
 
 def _masked(features):
-    """Returns the tensors, each with its mask where Keras looks for it."""
+    """Returns the tensors with their masks attached as Keras expects them."""
     for tensor, mask in zip(*features):
         if mask is not None:
             private.set_mask(tensor, mask)

@@ -26,34 +26,36 @@ class Wiring:
     Attributes:
         core: the submodel without its pass-through tensors.
         used: list of the indices of the inputs that the core takes.
-        made: list of the indices of the outputs that the core computes.
-        passed: dict from the index of an output to that of the input passed
-            through to it.
+        computed: list of the indices of the outputs that the core computes.
+        passthrough: dict from the index of an output to that of the input
+            passed through to it.
     """
 
     def __init__(self, submodel, num_inputs, num_outputs, is_last):
-        self.used, self.passed = led_around(
+        self.used, self.passthrough = find_passthrough(
             submodel, num_inputs, num_outputs, is_last
         )
-        self.made = [i for i in range(num_outputs) if i not in self.passed]
+        self.computed = [
+            i for i in range(num_outputs) if i not in self.passthrough
+        ]
         self.core = submodel
-        if self.passed:
+        if self.passthrough:
             self.core = functional(
                 [n for n in execution_order(submodel) if not n.is_input],
                 [submodel.inputs[j] for j in self.used],
-                [submodel.outputs[i] for i in self.made],
+                [submodel.outputs[i] for i in self.computed],
                 kind=UpperModule if isinstance(submodel, UpperModule)
                 else keras.Model,
             )
 
-    def output(self, inputs, made):
-        """Returns the output, a list: computed tensors and passed ones."""
-        output = dict(zip(self.made, made))
-        output |= {i: inputs[j] for i, j in self.passed.items()}
+    def output(self, inputs, computed):
+        """Returns the output, a list: computed and pass-through tensors."""
+        output = dict(zip(self.computed, computed))
+        output |= {i: inputs[j] for i, j in self.passthrough.items()}
         return [output[i] for i in range(len(output))]
 
 
-def led_around(submodel, num_inputs, num_outputs, is_last):
+def find_passthrough(submodel, num_inputs, num_outputs, is_last):
     """Finds which inputs a submodel uses, and which pass through it.
 
     Args:
@@ -63,20 +65,20 @@ def led_around(submodel, num_inputs, num_outputs, is_last):
         is_last: bool.
 
     Returns:
-        Tuple `(used, passed)`, the attributes of `Wiring`.
+        Tuple `(used, passthrough)`, the attributes of `Wiring`.
     """
-    used, passed = list(range(num_inputs)), {}
+    used, passthrough = list(range(num_inputs)), {}
     if (
         not is_last and isinstance(submodel, private.Functional)
         and not overrides(submodel, ["call"])
     ):
-        place = {id(t): j for j, t in enumerate(submodel.inputs)}
-        passed = {
-            i: place[id(tensor)]
+        position = {id(t): j for j, t in enumerate(submodel.inputs)}
+        passthrough = {
+            i: position[id(tensor)]
             for i, tensor in enumerate(submodel.outputs)
-            if id(tensor) in place
+            if id(tensor) in position
         }
-    if passed:
+    if passthrough:
         needed = {
             id(tensor)
             for nodes in private.nodes_by_depth(submodel).values()
@@ -84,4 +86,4 @@ def led_around(submodel, num_inputs, num_outputs, is_last):
             for tensor in node.input_tensors
         }
         used = [j for j, t in enumerate(submodel.inputs) if id(t) in needed]
-    return used, passed
+    return used, passthrough

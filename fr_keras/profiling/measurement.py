@@ -13,7 +13,7 @@ import tensorflow as tf
 from fr_keras.cutting import copying
 from fr_keras.cutting.costs import Cost
 from fr_keras.cutting.graph import as_graph
-from fr_keras.engine import chain, holdings, placement
+from fr_keras.engine import chain, layer_variables, placement
 from fr_keras.engine.calling import call_quietly
 from fr_keras.engine.device_function import DeviceFunction
 from fr_keras.engine.features import Features
@@ -277,7 +277,7 @@ def copy_to_measure(model):
     copy, kept, _ = copying.copy_model(model)
     before = [
         (layer, [(v, v.numpy(), v.value.device) for v in held])
-        for layer in kept if (held := holdings.variables(layer))
+        for layer in kept if (held := layer_variables.all_variables(layer))
     ]
     try:
         yield copy

@@ -18,7 +18,7 @@ from fr_keras.cutting.graph import Graph, size
 from fr_keras.engine import private
 from fr_keras.engine.nested import is_graph
 from fr_keras.engine.tied import SentWeights, SharedLayer, is_weight
-from fr_keras.engine.wiring import led_around
+from fr_keras.engine.wiring import find_passthrough
 
 
 @dataclasses.dataclass(eq=False)
@@ -278,8 +278,10 @@ def _follow(modules):
         used, passed, queued = range(len(below or ())), {}, below
         if below and inputs and outputs and len(below) == len(inputs):
             sizes = len(inputs), len(outputs)
-            used, passed = led_around(module, *sizes, is_last=False)
-            queued, _ = led_around(module, *sizes, is_last=k == len(modules))
+            used, passed = find_passthrough(module, *sizes, is_last=False)
+            queued, _ = find_passthrough(
+                module, *sizes, is_last=k == len(modules)
+            )
             queued = [below[j] for j in queued]
         for j in used:
             below[j].users.append(k)

@@ -3,7 +3,7 @@
 import logging
 
 from fr_keras.algorithms.pipeline import Pipeline
-from fr_keras.engine.guard import Spoiled
+from fr_keras.engine.guard import NonFiniteVariables
 
 _logger = logging.getLogger("fr_keras")
 
@@ -52,7 +52,7 @@ class Weights:
 
     def __init__(self, model):
         self._of_modules = [
-            Spoiled(module.submodel.variables, module.device)
+            NonFiniteVariables(module.submodel.variables, module.device)
             for module in model.pipeline.modules
         ]
         self._has_warned = False

@@ -3,7 +3,7 @@
 import keras
 
 from fr_keras.callbacks.checkpoints.configuration import WEIGHTS_ALONE
-from fr_keras.engine import holdings, private
+from fr_keras.engine import layer_variables, private
 
 
 def variables(model):
@@ -44,7 +44,7 @@ def network_variables(model):
             found.setdefault(id(variable), variable)
         # States of stateful layers, which Keras does not save.
         for layer in private.sublayers(part):
-            for variable in holdings.untracked_variables(layer):
+            for variable in layer_variables.untracked_variables(layer):
                 found.setdefault(id(variable), variable)
     return list(found.values())
 

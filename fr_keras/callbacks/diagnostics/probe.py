@@ -88,7 +88,8 @@ class _Selection(Selection):
 
     def __call__(self, plays, calls):
         return {
-            (k, i): (plays[i].states, plays[i].made[k]) for k, i in self.wanted
+            (k, i): (plays[i].states, plays[i].outputs[k])
+            for k, i in self.wanted
         }
 
 

@@ -52,8 +52,8 @@ class TrueGradient:
 
         Args:
             batch: tuple `(x, y, sample_weight)`.
-            states: list of K lists of tensors, as in `recording.Played`, or of
-                empty lists for the current state.
+            states: list of K lists of tensors, as in `recording.PlayRecord`, or
+                of empty lists for the current state.
             lowest: int, the number, from 0, of the lowest module to compute
                 gradients for.
 

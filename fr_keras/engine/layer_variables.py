@@ -6,12 +6,11 @@ import tensorflow as tf
 from fr_keras.engine import private
 
 
-def variables(layer):
+def all_variables(layer):
     """Returns all variables of a layer and its sublayers.
 
-    Besides `layer.variables` these are the variables of metrics in layers, and
-    those that a layer keeps without letting Keras track them, like the states
-    of a stateful RNN.
+    Besides `layer.variables`, these are the variables of metrics in layers and
+    those that Keras does not track, like the states of a stateful RNN.
 
     Args:
         layer: `keras.layers.Layer`, or any other operation.
@@ -22,13 +21,13 @@ def variables(layer):
     if not isinstance(layer, keras.layers.Layer):
         return []
     found = {id(variable): variable for variable in layer.variables}
-    for part in private.sublayers(layer):
+    for sublayer in private.sublayers(layer):
         for variable in [
             *(
-                variable for metric in private.own_metrics(part)
+                variable for metric in private.own_metrics(sublayer)
                 for variable in metric.variables
             ),
-            *untracked_variables(part),
+            *untracked_variables(sublayer),
         ]:
             found.setdefault(id(variable), variable)
     return list(found.values())
@@ -38,14 +37,14 @@ def untracked_variables(layer):
     """Returns the variables that a layer has as attributes but does not track.
 
     Args:
-        layer: `keras.layers.Layer`; its sublayers are left out.
+        layer: `keras.layers.Layer`; its sublayers are not included.
 
     Returns:
-        List of `keras.Variable`, in the order of the attributes' names.
+        List of `keras.Variable`, sorted by attribute name.
     """
     tracked = {
         id(variable)
-        for of_kind in private.own_variables(layer) for variable in of_kind
+        for group in private.own_variables(layer) for variable in group
     }
     found = {
         id(leaf): leaf for leaf in _attributes(layer)
@@ -58,10 +57,10 @@ def tf_variables(layer):
     """Returns the TensorFlow variables that a layer has as attributes.
 
     Args:
-        layer: `keras.layers.Layer`; its sublayers are left out.
+        layer: `keras.layers.Layer`; its sublayers are not included.
 
     Returns:
-        List of `tf.Variable`, in the order of the attributes' names.
+        List of `tf.Variable`, sorted by attribute name.
     """
     found = {
         id(leaf): leaf for leaf in _attributes(layer)

@@ -1,4 +1,4 @@
-"""A warning for modules that are trained from outside."""
+"""A warning for models that are differentiated from outside."""
 
 import keras
 import tensorflow as tf
@@ -7,11 +7,11 @@ from fr_keras.engine import private
 from fr_keras.engine.user_warnings import warn
 
 
-def announcing(model, outputs):
-    """Returns the same outputs, which warn when they are differentiated.
+def warn_on_gradient(model, outputs):
+    """Returns the same outputs, with a warning when they are differentiated.
 
-    Training modules by calling the model, as a part of another model or under
-    a `tf.GradientTape`, is not the training method of the model.
+    Training a model as part of another model or under a `tf.GradientTape` does
+    not use its training method.
 
     Args:
         model: `fr_keras.algorithms.base.Algorithm`.
@@ -21,9 +21,9 @@ def announcing(model, outputs):
         Nest of tensors.
     """
 
-    def announce(gradient):
-        if not model.has_announced:
-            model.has_announced = True
+    def warn_once(gradient):
+        if not model.has_warned:
+            model.has_warned = True
             warn(
                 f"Model '{model.name}' is being trained from outside, as part "
                 "of another model or under a tf.GradientTape. That is ordinary "
@@ -35,7 +35,7 @@ def announcing(model, outputs):
 
     @tf.custom_gradient
     def identity(x):
-        return tf.identity(x), announce
+        return tf.identity(x), warn_once
 
     def wrap(tensor):
         if not isinstance(tensor, tf.Tensor) or not tensor.dtype.is_floating:

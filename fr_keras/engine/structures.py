@@ -1,14 +1,14 @@
-"""Nests of tensors as flat lists of their dense tensors."""
+"""Nested structures of tensors, as flat lists of their dense tensors."""
 
 import tensorflow as tf
 
 
 def flatten(nest):
-    """Returns the dense tensors of a nest, leaving out `None`.
+    """Returns the dense tensors of a nest, without `None`.
 
     Args:
-        nest: nest of tensors, composite ones (ragged, sparse, slices)
-            included, or of their `tf.TypeSpec`s, and of `None`.
+        nest: nest of tensors, including composite ones (ragged, sparse,
+            slices), or of their `tf.TypeSpec`s; leaves may be `None`.
 
     Returns:
         List of dense tensors or `tf.TensorSpec`s.
@@ -18,12 +18,12 @@ def flatten(nest):
 
 
 def pack(structure, tensors):
-    """Packs dense tensors into a nest like another.
+    """Packs dense tensors into a given structure.
 
     Args:
         structure: nest, as for `flatten`.
-        tensors: iterable of dense tensors, at least as many as needed; from
-            an iterator, no more are taken.
+        tensors: iterable of at least as many dense tensors as needed; no more
+            are taken from an iterator.
 
     Returns:
         Nest like `structure`, with `None` in the same places.
@@ -41,10 +41,10 @@ def specs(nest):
     """Returns the type specs of a nest of tensors.
 
     Args:
-        nest: nest of tensors and `None`.
+        nest: nest of tensors; leaves may be `None`.
 
     Returns:
-        Nest of `tf.TypeSpec`s and `None`.
+        The same with `tf.TypeSpec`s in place of tensors.
     """
     return tf.nest.map_structure(
         lambda leaf: None if leaf is None else tf.type_spec_from_value(leaf),
