@@ -215,7 +215,7 @@ class Algorithm(Fitting):
             "model": keras.saving.serialize_keras_object(self._network),
             "num_modules": self.num_modules,
             "devices": self._given_devices,
-            # Measuring again would give other costs, and perhaps modules.
+            # Measuring again would give other costs and perhaps other modules.
             "costs": self.costs and {
                 name: list(cost) for name, cost in self.costs.items()
             },

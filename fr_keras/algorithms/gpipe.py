@@ -140,7 +140,7 @@ class MicrobatchPipeline(Pipeline):
         ]
 
     def _backward_microbatch(self, module, passes, kept, delta, total):
-        """Runs a micro-batch backward; adds its gradients to `total`."""
+        """Runs a micro-batch's backward pass; adds gradients to `total`."""
         gradients, sent = (
             replay(module, kept, delta, loss_weight=self._loss_weight)
             if self.model.recompute

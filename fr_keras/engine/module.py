@@ -133,9 +133,9 @@ class Module(WiredSubmodel):
         # module replaces it with its own, so that it waits for no other module.
         with tf.init_scope():  # Keras may have to create it again.
             shared_seed = private.global_seed_generator().state
-        own = self._seed_generator.state
-        values = [(shared_seed, own)] + [
-            (shared_seed if variable is own else variable, value)
+        own_seed = self._seed_generator.state
+        values = [(shared_seed, own_seed)] + [
+            (shared_seed if variable is own_seed else variable, value)
             for variable, value in state
         ]
         with tf.device(self.device):
@@ -149,7 +149,7 @@ class Module(WiredSubmodel):
                     if weight.regularizer is not None
                 ]
         state_updates = [
-            (own if variable is shared_seed else variable, value)
+            (own_seed if variable is shared_seed else variable, value)
             for variable, value in scope.assigned
         ]
         return outputs, [*scope.losses, *penalties], state_updates
