@@ -93,7 +93,7 @@ class FeaturesReplayPipeline(DelayedPipeline):
                     k, first_iteration, i
                 ):
                     continue
-                # Others wait for this module's play, none for its replay.
+                # Modules above wait for this play, but not for the replay.
                 with tf.control_dependencies(play_record.outputs[k].tensors):
                     gradients[k], sent[k] = self._replay[k](
                         queues[k].popleft(), deltas[k], *replay_ahead[k]

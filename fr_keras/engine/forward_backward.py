@@ -214,14 +214,14 @@ class _Part:
             versions=whole.versions,
         )
         for node in self._definition.node:
-            # Drop control inputs from the other part: it runs before or later.
+            # Drop control inputs from the other part, which runs separately.
             kept = [
                 name for name in node.input
                 if not name.startswith("^") or name[1:] in names
             ]
             del node.input[:]
             node.input.extend(kept)
-            # (Colocation with another operation; all are on one device.)
+            # Drop colocation constraints: all operations are on one device.
             node.attr.pop("_class", None)
         # Nodes omit ":0" in the name of an operation's first output.
         self._used = {

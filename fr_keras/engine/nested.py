@@ -265,7 +265,7 @@ def _nested_inputs(operation, node, args=None, kwargs=None):
             len(tensor.shape) != len(like.shape)
         ):
             return None
-        # A mask would not survive the cast.
+        # The cast would drop a mask.
         if tensor.dtype != like.dtype and (
             private.mask_of(tensor) is not None
         ):
