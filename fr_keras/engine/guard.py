@@ -69,7 +69,7 @@ class Guards:
                     for guard in guards
                 ])
 
-        # Traced now, for the reason that `Spoiled` gives.
+        # Traced now, for the reason that `NonFiniteVariables` gives.
         self._look = tf.function(look, autograph=False).get_concrete_function()
 
     def read(self):
