@@ -235,13 +235,13 @@ def test_memory(tmp_path):
                 "plan": [
                     "--gbits_per_second=0", "--gbits_per_second=10,nan",
                     "--gbits_per_second=", "--latency=-1", "--latency=nan",
-                    "--device=GPU:7", "--model_file=LICENSE",
-                    "--model_file=nowhere.keras", "--numbers_of_modules=0",
+                    "--device=GPU:7", "--model=LICENSE",
+                    "--model=nowhere.keras", "--numbers_of_modules=0",
                     "--numbers_of_modules=2,2", "--depth=3", "--depth=0",
-                    "--network=magic", "--network=inspect", "--teraflops=nan",
-                    "--teraflops=0", "--dtype_policy=int8", "--cores=0",
-                    "--image_size=1", "--width=0", "--num_heads=x",
-                    "--vocabulary_size=-1", "--length=0", "--batch_size=0",
+                    "--model=magic", "--model=applications.inspect",
+                    "--teraflops=nan", "--teraflops=0", "--dtype_policy=int8",
+                    "--cores=0", "--image_size=1", "--model_args=7",
+                    "--model_args={\"layers\": 7}", "--batch_size=0",
                 ],
             }.items()
             for flag in flags
@@ -293,9 +293,9 @@ def test_plan():
 def test_plan_of_what_is_not_at_hand():
     """12 · 256² multiply-adds per token in each block, and the rest."""
     done = command(
-        "trainers.plan", "--network=transformer", "--depth=4", "--width=256",
-        "--vocabulary_size=1000", "--length=32", "--batch_size=2",
-        "--teraflops=1", "--numbers_of_modules=2,4",
+        "trainers.plan", "--model=transformer", "--depth=4",
+        '--model_args={"width": 256, "vocabulary_size": 1000, "length": 32}',
+        "--batch_size=2", "--teraflops=1", "--numbers_of_modules=2,4",
         "--gbits_per_second=1,1000",
     )
     assert done.returncode == 0, done.stderr
@@ -314,6 +314,12 @@ def test_plan_of_what_is_not_at_hand():
 
 def test_heads_that_do_not_divide():
     done = command(
-        "trainers.plan", "--network=transformer", "--num_heads=7"
+        "trainers.plan", "--model=transformer",
+        '--model_args={"num_heads": 7}',
     )
     assert "divisible by `num_heads`" in complaint(done)
+
+
+def test_size_of_images_is_for_images():
+    done = command("trainers.plan", "--model=transformer", "--image_size=64")
+    assert "--image_size does not apply" in complaint(done)

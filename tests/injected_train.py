@@ -21,18 +21,18 @@ import tensorflow as tf
 import fr_keras
 from fr_keras.callbacks.checkpoints import manifest
 from trainers.command import errors
-from trainers.data import input_pipeline
+from trainers.data.data import Data
 
 
 def nan_in_data():
     """A NaN in the third mini-batch of every epoch."""
-    train_batches = input_pipeline.train_batches
+    train_batches = Data.train_batches
 
     def spoil(i, batch):
         images, labels = batch
         return images + tf.where(tf.equal(i, 2), np.float32("nan"), 0), labels
 
-    input_pipeline.train_batches = lambda *args: (
+    Data.train_batches = lambda *args: (
         train_batches(*args).enumerate().map(spoil)
     )
 

@@ -1,5 +1,6 @@
 """Datasets by name, normalization, augmentation."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_mean_and_std_are_those_of_the_training_set(digits):
 
 
 def test_batches_hold_every_example_once(digits):
-    batches = list(input_pipeline.train_batches(digits, 500, seed=1))
+    batches = list(digits.train_batches(500, seed=1))
     assert [len(labels) for _, labels in batches] == [500, 500, 437]
     images = np.concatenate([images for images, _ in batches])
     assert images.dtype == np.float32
@@ -64,10 +65,10 @@ def test_batches_hold_every_example_once(digits):
 
 
 def test_epochs_differ_and_the_seed_decides(digits):
+    augmented = dataclasses.replace(digits, crop_padding=1, flip=True)
+
     def epochs(seed):
-        dataset = input_pipeline.train_batches(
-            digits, 128, seed, crop_padding=1, flip=True
-        )
+        dataset = augmented.train_batches(128, seed)
         return [
             np.concatenate([images for images, _ in dataset]) for _ in range(2)
         ]
@@ -137,7 +138,7 @@ def test_any_set_of_tfds(name, shape, classes, tmp_path, monkeypatch):
         data = input_pipeline.load(name, str(tmp_path))
         assert data.image_shape == shape
         assert data.num_classes == classes
-        (images, labels), = input_pipeline.test_batches(data, 10)
+        (images, labels), = data.test_batches(10)
     assert images.shape == (7, *shape)
     assert labels.shape == (7,)
     assert data.mean.shape == data.std.shape == (shape[-1],)
@@ -259,10 +260,10 @@ def test_damaged_data(tmp_path):
             input_pipeline.load("digits", str(tmp_path))
 
 
-def test_crop_must_not_miss_the_image(digits):
-    input_pipeline.train_batches(digits, 10, seed=0, crop_padding=7)
+def test_crop_must_not_miss_the_image(tmp_path):
+    input_pipeline.load("digits", str(tmp_path), crop_padding=7)
     with pytest.raises(UsageError, match="8 and 8. Received: 8"):
-        input_pipeline.train_batches(digits, 10, seed=0, crop_padding=8)
+        input_pipeline.load("digits", str(tmp_path), crop_padding=8)
 
 
 def test_empty_means_default(digits, tmp_path, monkeypatch):

@@ -13,8 +13,7 @@ import keras
 from absl import flags
 
 from trainers.command import errors
-from trainers.data import input_pipeline
-from trainers.experiment import building
+from trainers.experiment import building, networks
 
 FLAGS = flags.FLAGS
 
@@ -38,19 +37,17 @@ def main():
             )
     read_flags(flag_file)
     building.start()
-    data = input_pipeline.load(
-        FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std
-    )
+    data = building.load_data()
     network = load_network(model_file, data)
     model = building.build_algorithm(
         network, 1, building.measure_costs(network)
     )
     loss, accuracy = model.evaluate(
-        input_pipeline.test_batches(data, FLAGS.batch_size), verbose=0
+        data.test_batches(FLAGS.batch_size), verbose=0
     )
     print(
         f"Test accuracy {accuracy:.2%}, loss {loss:.4f} on "
-        f"{data.num_test} images of {FLAGS.dataset}"
+        f"{data.num_test} examples of {FLAGS.dataset}"
     )
 
 
@@ -62,7 +59,8 @@ def read_flags(flag_file):
         )
     except errors.UsageError as error:
         raise errors.UsageError(f"{flag_file}: {error}") from error
-    for name in ("dataset", "mean", "std"):
+    images = () if networks.is_function(FLAGS.dataset) else ("mean", "std")
+    for name in ("dataset", *images):
         # Defaults would evaluate a different experiment.
         if FLAGS[name].using_default_value:
             raise errors.UsageError(
@@ -80,20 +78,8 @@ def load_network(model_file, data):
         raise errors.UsageError(
             f"{model_file} cannot be loaded: {error}"
         ) from error
-    trained_on = *network.input_shape[1:], network.output_shape[-1]
-    received = *data.image_shape, data.num_classes
-    if trained_on != received:
-        raise errors.UsageError(
-            f"--dataset={FLAGS.dataset}: images and classes must match those "
-            f"that the network was trained on, {describe(trained_on)}. "
-            f"Received: {describe(received)}"
-        )
+    networks.check(model_file, network, data)
     return network
-
-
-def describe(shape_and_classes):
-    *shape, classes = shape_and_classes
-    return f"{tuple(shape)} and {classes} classes"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ r"""Trains a network that is split into modules.
 
 The experiments are in configs/. Later flags override earlier ones:
 
-    the network     --model --depth --dropout
+    the network     --model --model_args --depth --dropout --dtype_policy
     its modules     --algorithm --num_modules --devices --balance
                     --steps_per_execution
     algorithms      --weight_prediction --gradient_shrink (features_replay,
@@ -57,7 +57,6 @@ from absl import flags
 import fr_keras
 from fr_keras.versions import versions
 from trainers.command import errors, peak_memory, signals, workdir
-from trainers.data import input_pipeline
 from trainers.experiment import (
     building,
     experiment_flags,
@@ -119,10 +118,7 @@ def main():
 
 def run(resumes):
     """Trains, or resumes a run."""
-    data = input_pipeline.load(
-        FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std,
-        fr_keras.cluster.host(building.first_device()),
-    )
+    data = building.load_data(fr_keras.cluster.host(building.first_device()))
     flag_file.settle(data)
     if resumes:
         flag_file.check(in_workdir(workdir.FLAG_FILE))
@@ -131,15 +127,14 @@ def run(resumes):
             return
     examples = building.examples_per_epoch(data.num_train)
     steps_per_epoch = -(-examples // FLAGS.batch_size)
-    network = building.build_network(data.image_shape, data.num_classes)
+    network = building.build_network(data)
     costs = costs_of_layers(network)
     model = building.build_algorithm(network, steps_per_epoch, costs)
     # After the network, because building it seeds TensorFlow.
-    train_batches = input_pipeline.train_batches(
-        data, FLAGS.batch_size, FLAGS.seed, FLAGS.crop_padding, FLAGS.flip,
-        FLAGS.drop_remainder,
+    train_batches = data.train_batches(
+        FLAGS.batch_size, FLAGS.seed, FLAGS.drop_remainder
     )
-    test_batches = input_pipeline.test_batches(data, FLAGS.batch_size)
+    test_batches = data.test_batches(FLAGS.batch_size)
     if FLAGS.restore_weights_from and not reliability.has_begun(FLAGS.workdir):
         reliability.restore_weights(model, FLAGS.restore_weights_from)
     if not resumes:
@@ -354,7 +349,7 @@ def print_epoch(epoch, logs):
         f"epoch {epoch + 1:3d}/{number}: loss {logs['loss']:.4f}, "
         f"accuracy {logs['accuracy']:.2%}, test loss {logs['val_loss']:.4f}, "
         f"test accuracy {logs['val_accuracy']:.2%}, "
-        f"{logs['examples_per_second']:,.0f} images/s",
+        f"{logs['examples_per_second']:,.0f} examples/s",
         flush=True,
     )
 

@@ -1,4 +1,4 @@
-"""Loads datasets by name, as batches of normalized images."""
+"""Loads image datasets of TensorFlow Datasets, as normalized batches."""
 
 import dataclasses
 import re
@@ -10,45 +10,54 @@ import tensorflow_datasets as tfds
 
 from fr_keras.engine import placement
 from trainers.command.errors import UsageError
+from trainers.data.data import Data
 from trainers.data.datasets import digits, patterns  # noqa: F401, register them.
-
-_SHUFFLE_BUFFER = 50_000
 
 # Names of TensorFlow Datasets: mnist, mnist:3.0.1, eurosat/rgb:2.0.0.
 _NAME = r"\w+(/[\w.+-]+)?(:[\w.*]+)?"
 
 
 @dataclasses.dataclass
-class ImageData:
+class ImageData(Data):
     """A prepared image-classification set.
 
+    Examples are pairs of a uint8 image and an int label; the test set is the
+    split `test`, or else `validation`.
+
     Attributes:
-        train: `tf.data.Dataset` of `(uint8 image, int label)`.
-        test: the same; the split `test`, or else `validation`.
-        num_train: int, examples to train on.
-        num_test: int.
         image_shape: tuple `(height, width, channels)`.
-        num_classes: int.
         mean: float32 array, mean of each channel, for pixels from 0 to 255.
         std: float32 array, standard deviation of each channel.
-        device: str, where the data are read, or `None` for this machine.
+        crop_padding: int, pixels of padding before a random crop in training.
+        flip: bool, whether to flip left-right at random in training.
     """
 
-    train: tf.data.Dataset
-    test: tf.data.Dataset
-    num_train: int
-    num_test: int
     image_shape: tuple
-    num_classes: int
     mean: np.ndarray
     std: np.ndarray
-    device: str | None = None
+    crop_padding: int = 0
+    flip: bool = False
 
-    def normalize(self, images):
-        return (tf.cast(images, tf.float32) - self.mean) / self.std
+    @property
+    def input_spec(self):
+        return tf.TensorSpec(self.image_shape, tf.float32)
+
+    def prepare(self, images, labels):
+        return (tf.cast(images, tf.float32) - self.mean) / self.std, labels
+
+    def augment(self, images, labels, seed):
+        images, labels = self.prepare(images, labels)
+        if self.crop_padding:
+            images = _random_crop(images, self.crop_padding, seed)
+        if self.flip:
+            images = _random_flip(images, seed + 1)
+        return images, labels
 
 
-def load(name, data_dir=None, mean=None, std=None, device=None):
+def load(
+    name, data_dir=None, mean=None, std=None, device=None, crop_padding=0,
+    flip=False,
+):
     """Loads a dataset, preparing it first if necessary.
 
     Args:
@@ -61,13 +70,16 @@ def load(name, data_dir=None, mean=None, std=None, device=None):
         std: like `mean`.
         device: str, a CPU of the machine on which batches are read, or `None`
             for this one. It must find the prepared dataset at the same path.
+        crop_padding: int, as for `ImageData`.
+        flip: bool, the same.
 
     Returns:
         `ImageData`.
 
     Raises:
         UsageError: if the dataset does not exist, does not consist of
-            labelled images of one size, cannot be prepared or is damaged.
+            labelled images of one size, cannot be prepared or is damaged, or
+            if a crop could miss the image.
     """
     builder = _prepared(name, data_dir or None)
     features = builder.info.features
@@ -80,6 +92,12 @@ def load(name, data_dir=None, mean=None, std=None, device=None):
                 f"--dataset={name}: must have a split 'train' and a split "
                 f"'test' or 'validation'. Received: {', '.join(splits)}"
             )
+    if crop_padding >= min(image.shape[:2]):
+        raise UsageError(
+            "--crop_padding must be less than the height and width of the "
+            f"images, {image.shape[0]} and {image.shape[1]}. Received: "
+            f"{crop_padding}"
+        )
     measured = None, None
     with tf.device(device):
         for split in ("train", test_split):
@@ -96,100 +114,14 @@ def load(name, data_dir=None, mean=None, std=None, device=None):
         test,
         splits["train"].num_examples,
         splits[test_split].num_examples,
-        image.shape,
         label.num_classes,
+        device,
+        image.shape,
         _per_channel("mean", mean, measured[0], channels),
         _per_channel("std", std, measured[1], channels),
-        device,
+        crop_padding,
+        flip,
     )
-
-
-def train_batches(
-    data, batch_size, seed, crop_padding=0, flip=False, drop_remainder=False
-):
-    """Shuffled, augmented, normalized batches of one epoch.
-
-    Each iteration over them has a new order and new augmentations; the
-    sequence of epochs is a function of the seed.
-
-    Args:
-        data: `ImageData`.
-        batch_size: int; the last batch of an epoch may be smaller.
-        seed: int.
-        crop_padding: int, pixels of padding before a random crop.
-        flip: bool, whether to flip left-right at random.
-        drop_remainder: bool, whether to drop the last batch of an epoch
-            if it is smaller.
-
-    Returns:
-        `tf.data.Dataset` of `(float32 images, int labels)`.
-
-    Raises:
-        UsageError: if a crop could miss the image.
-    """
-    if crop_padding >= min(data.image_shape[:2]):
-        raise UsageError(
-            "--crop_padding must be less than the height and width of the "
-            f"images, {data.image_shape[0]} and {data.image_shape[1]}. "
-            f"Received: {crop_padding}"
-        )
-
-    def augment(batch, seed):
-        images, labels = batch
-        images = data.normalize(images)
-        if crop_padding:
-            images = _random_crop(images, crop_padding, seed)
-        if flip:
-            images = _random_flip(images, seed + 1)
-        return images, labels
-
-    with tf.device(data.device):
-        batches = (
-            data.train.cache()
-            .shuffle(min(data.num_train, _SHUFFLE_BUFFER), seed=seed)
-            .batch(batch_size, drop_remainder)
-        )
-        seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
-        return _with_options(
-            tf.data.Dataset.zip(batches, seeds.batch(2)).map(augment)
-        )
-
-
-def test_batches(data, batch_size):
-    """Normalized batches of the test set, in a fixed order.
-
-    Args:
-        data: `ImageData`.
-        batch_size: int.
-
-    Returns:
-        `tf.data.Dataset` of `(float32 images, int labels)`.
-    """
-    return _plain_batches(data, data.test, batch_size)
-
-
-def plain_train_batches(data, batch_size):
-    """Normalized batches of the training set, as `test_batches`."""
-    return _plain_batches(data, data.train, batch_size)
-
-
-def _plain_batches(data, examples, batch_size):
-    with tf.device(data.device):
-        return _with_options(
-            examples.batch(batch_size)
-            .map(lambda images, labels: (data.normalize(images), labels))
-            .cache()
-        )
-
-
-def _with_options(dataset):
-    options = tf.data.Options()
-    options.deterministic = True
-    # Autotune threads sleep for seconds, and an epoch's end waits for them; the
-    # steps are too cheap for tuning anyway.
-    options.autotune.enabled = False
-    options.threading.private_threadpool_size = 1
-    return dataset.prefetch(4).with_options(options)
 
 
 def _random_crop(images, padding, seed):

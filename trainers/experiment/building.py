@@ -3,7 +3,6 @@
 import contextlib
 
 import keras
-import numpy as np
 import tensorflow as tf
 from absl import flags
 
@@ -11,7 +10,9 @@ import fr_keras
 from fr_keras.engine import placement
 from trainers.command import cores
 from trainers.command.errors import UsageError
-from trainers.experiment.experiment_flags import ALGORITHM_FLAGS, MODELS
+from trainers.data import input_pipeline, own_data
+from trainers.experiment import networks
+from trainers.experiment.experiment_flags import ALGORITHM_FLAGS
 from trainers.experiment.learning_rate import learning_rate
 from trainers.experiment.optimizer import CoupledSGD
 
@@ -24,6 +25,7 @@ def start(elsewhere=False):
     Args:
         elsewhere: bool, whether other processes do the training.
     """
+    keras.config.set_dtype_policy(FLAGS.dtype_policy)
     if FLAGS.deterministic:
         tf.config.experimental.enable_op_determinism()
     if elsewhere:
@@ -56,21 +58,55 @@ def first_device():
         return placement.assign_devices(1, FLAGS.devices or None)[0]
 
 
-def build_network(image_shape, num_classes):
+def load_data(device=None):
+    """Loads the dataset that the flags describe.
+
+    Args:
+        device: str, a CPU of the machine on which batches are read, or `None`
+            for this one.
+
+    Returns:
+        `trainers.data.data.Data`.
+
+    Raises:
+        UsageError: if it cannot be loaded, or a flag does not apply to it.
+    """
+    if not networks.is_function(FLAGS.dataset):
+        return input_pipeline.load(
+            FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std, device,
+            FLAGS.crop_padding, FLAGS.flip,
+        )
+    for name in ("data_dir", "mean", "std", "crop_padding", "flip"):
+        if FLAGS[name].value != FLAGS[name].default:
+            raise UsageError(
+                f"--{name} does not apply to --dataset={FLAGS.dataset}. "
+                f"Received: {FLAGS[name].serialize()}"
+            )
+    function = networks.imported("dataset", FLAGS.dataset)
+    return own_data.load(FLAGS.dataset, function, device)
+
+
+def build_network(data):
     """The network that the flags describe, before the split.
 
     Args:
-        image_shape: tuple `(height, width, channels)`.
-        num_classes: int.
+        data: `trainers.data.data.Data`, which it will be trained on.
 
     Returns:
-        `keras.Model` from images to logits.
+        `keras.Model` from examples to logits.
+
+    Raises:
+        UsageError: if there is no such network, or it does not fit the data.
     """
     # Not earlier, because preparing a dataset draws random numbers too.
     keras.utils.set_random_seed(FLAGS.seed)
-    return MODELS[FLAGS.model](
-        FLAGS.depth, num_classes, image_shape, dropout=FLAGS.dropout
+    spec = data.input_spec
+    network = networks.build(
+        tuple(spec.shape) if isinstance(spec, tf.TensorSpec) else None,
+        data.num_classes,
     )
+    networks.check(f"--model={FLAGS.model}", network, data)
+    return network
 
 
 def algorithm_arguments():
@@ -141,10 +177,9 @@ def measure_costs(network):
     """
     if FLAGS.balance != "measured":
         return None
-    shape = (FLAGS.batch_size, *network.input_shape[1:])
-    images = np.random.default_rng(0).normal(size=shape)
+    examples = networks.example(network, FLAGS.batch_size)
     with _told():
-        return fr_keras.measure_costs(network, images, first_device())
+        return fr_keras.measure_costs(network, examples, first_device())
 
 
 @contextlib.contextmanager

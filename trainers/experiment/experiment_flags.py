@@ -7,8 +7,7 @@ from absl import flags
 
 import fr_keras
 from trainers.command.validation import is_positive
-
-MODELS = {"resnet": fr_keras.models.resnet}
+from trainers.experiment import network_flags
 
 # More than anyone intends, so that a typo is reported before it costs time.
 _MANY = 1_000_000
@@ -48,16 +47,6 @@ flags.DEFINE_float(
     "synthesizer_learning_rate", 1e-4,
     "Learning rate of Adam, which trains the synthesizers; for dni.",
 )
-flags.DEFINE_enum("model", "resnet", sorted(MODELS), "Family of networks.")
-flags.DEFINE_integer(
-    "depth", 20,
-    "Layers of the network: "
-    f"{', '.join(map(str, fr_keras.models.RESNET_DEPTHS))}.",
-)
-flags.DEFINE_float(
-    "dropout", 0.0,
-    "Rate of dropout before the last convolution of each block.",
-)
 flags.DEFINE_integer(
     "num_modules", 4,
     "K, the number of modules that the network is split into.",
@@ -76,9 +65,11 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_string(
     "dataset", "digits",
-    "Image classification dataset: digits (prepared without a network "
-    "connection) or any dataset of TensorFlow Datasets, like cifar10 or "
-    "cifar10:3.0.2.",
+    "Dataset: digits (prepared without a network connection), any image "
+    "classification dataset of TensorFlow Datasets, like cifar10 or "
+    "cifar10:3.0.2, or package.module:function for a function of yours that "
+    "returns a training set, a test set (tf.data.Dataset of single examples "
+    "with integer labels) and the number of classes.",
 )
 flags.DEFINE_string(
     "data_dir", None,
@@ -165,6 +156,8 @@ flags.DEFINE_string(
     "number of modules, whose newest checkpoint provides the initial weights.",
 )
 
+flags.adopt_module_key_flags(network_flags)
+
 # Flags that only some algorithms read.
 ALGORITHM_FLAGS = {
     "backprop": (),
@@ -177,10 +170,10 @@ ALGORITHM_FLAGS = {
 EXPERIMENT_FLAGS = (
     "algorithm", "gradient_shrink", "weight_prediction", "num_microbatches",
     "recompute", "synthesizer_width", "synthesizer_learning_rate", "model",
-    "depth", "dropout", "num_modules", "devices", "balance", "dataset",
-    "data_dir", "mean", "std", "crop_padding", "flip", "batch_size",
-    "drop_remainder", "epochs", "finish_with", "learning_rate",
-    "learning_rate_drops",
+    "model_args", "depth", "dropout", "dtype_policy", "num_modules",
+    "devices", "balance", "dataset", "data_dir", "mean", "std",
+    "crop_padding", "flip", "batch_size", "drop_remainder", "epochs",
+    "finish_with", "learning_rate", "learning_rate_drops",
     "learning_rate_factor", "warmup_epochs", "optimizer", "momentum",
     "nesterov", "weight_decay", "global_clipnorm", "steps_per_execution",
     "seed", "deterministic", "restore_weights_from",
@@ -221,16 +214,6 @@ _validate(
     "synthesizer_learning_rate",
     lambda rate: 0 < rate < float("inf"),
     "must be positive and finite",
-)
-_validate(
-    "dropout",
-    lambda rate: 0 <= rate < 1,
-    "must be at least 0 and less than 1",
-)
-_validate(
-    "depth",
-    lambda depth: depth in fr_keras.models.RESNET_DEPTHS,
-    f"must be one of {fr_keras.models.RESNET_DEPTHS}",
 )
 _validate(
     "mean",

@@ -6,6 +6,7 @@ import numpy as np
 from absl import flags
 
 from trainers.command import errors, workdir
+from trainers.data.input_pipeline import ImageData
 from trainers.experiment import experiment_flags
 
 FLAGS = flags.FLAGS
@@ -15,12 +16,16 @@ def settle(data):
     """Makes the flags explicit, so that the run can be repeated anywhere.
 
     Args:
-        data: `input_pipeline.ImageData`, whose mean and standard deviation
-            normalize the images.
+        data: `trainers.data.data.Data`; the mean and standard deviation of
+            images normalize them.
     """
-    FLAGS.mean = [repr(float(value)) for value in np.float32(data.mean)]
-    FLAGS.std = [repr(float(value)) for value in np.float32(data.std)]
-    for name in ("data_dir", "restore_weights_from"):
+    if isinstance(data, ImageData):
+        FLAGS.mean = [repr(float(value)) for value in np.float32(data.mean)]
+        FLAGS.std = [repr(float(value)) for value in np.float32(data.std)]
+    paths = ["data_dir", "restore_weights_from"]
+    if FLAGS.model.endswith(".keras"):
+        paths.append("model")
+    for name in paths:
         if FLAGS[name].value:
             FLAGS[name].value = os.path.abspath(
                 os.path.expanduser(FLAGS[name].value)
@@ -70,6 +75,8 @@ def check(path, unknown=()):
     for name in {**mine, **theirs}:
         if name in unknown and name not in mine:
             continue
+        if name not in theirs and FLAGS[name].using_default_value:
+            continue  # The run is older than the flag.
         if mine.get(name) != theirs.get(name):
             was = theirs.get(name) or f"without --{name}"
             now = mine.get(name) or f"without --{name}"

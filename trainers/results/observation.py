@@ -6,7 +6,6 @@ import keras
 from absl import flags
 
 from fr_keras import diagnostics
-from trainers.data import input_pipeline
 from trainers.results import tensorboard
 from trainers.results.event_files import EventFiles
 
@@ -59,7 +58,7 @@ def callbacks(workdir, model, data, num_examples):
     Args:
         workdir: str.
         model: algorithm.
-        data: `input_pipeline.ImageData`.
+        data: `trainers.data.data.Data`.
         num_examples: int, training examples per epoch.
 
     Returns:
@@ -103,7 +102,7 @@ def probes(data, writer):
     """The diagnostics that compare gradients with the true ones.
 
     Args:
-        data: `input_pipeline.ImageData`.
+        data: `trainers.data.data.Data`.
         writer: `tf.summary.SummaryWriter`.
 
     Returns:
@@ -117,7 +116,7 @@ def probes(data, writer):
     ]
     dataset = None
     if FLAGS.exact_gradient:
-        dataset = input_pipeline.plain_train_batches(data, FLAGS.batch_size)
+        dataset = data.plain_train_batches(FLAGS.batch_size)
         found.append(diagnostics.ConvergenceBound(dataset, **options))
     return [
         diagnostics.SufficientDirection(dataset=dataset, **options), *found

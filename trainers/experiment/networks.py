@@ -1,0 +1,291 @@
+"""The network that --model names: built, loaded or imported."""
+
+import importlib
+import inspect
+import os
+import re
+import sys
+
+import keras
+import numpy as np
+from absl import flags
+
+import fr_keras
+from fr_keras.engine.nested import is_graph
+from trainers.command.errors import UsageError
+from trainers.experiment import network_flags
+
+FLAGS = flags.FLAGS
+
+# Versions of datasets, as in cifar10:3.0.2, are none.
+_FUNCTION = r"[\w.]+:[A-Za-z_]\w*"
+# Flags that only some of our own networks read.
+_OWN_FLAGS = {"resnet": ("depth", "dropout"), "transformer": ("depth",)}
+
+
+def build(input_shape=None, num_classes=None):
+    """Returns the network that the flags describe.
+
+    Args:
+        input_shape: tuple, the shape of an example, or `None` for what the
+            network is made for.
+        num_classes: int, or `None` likewise.
+
+    Returns:
+        `keras.Model`, a graph of layers.
+
+    Raises:
+        UsageError: if there is no such network, or it is no graph.
+    """
+    name = FLAGS.model
+    for flag in ("depth", "dropout"):
+        if FLAGS[flag].value != FLAGS[flag].default and (
+            flag not in _OWN_FLAGS.get(name, ())
+        ):
+            raise UsageError(
+                f"--{flag} does not apply to --model={name}; use --model_args. "
+                f"Received: {FLAGS[flag].value}"
+            )
+    arguments = network_flags.arguments(FLAGS.model_args)
+    given = {
+        name: value for name, value in (
+            ("input_shape", input_shape), ("num_classes", num_classes)
+        ) if value is not None
+    }
+    # What users wrote may fail in any way.
+    try:
+        network = _make(name, given, arguments)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"--model={name} cannot be made: {type(error).__name__}: {error}. "
+            f"Received: --model_args={FLAGS.model_args or '{}'}"
+        ) from error
+    if not is_graph(network):
+        raise UsageError(
+            f"--model={name} must be a Functional model, or a Sequential model "
+            "that starts with keras.Input; a subclassed model whose `call` is "
+            "pure becomes one by keras.Model(inputs, model.call(inputs)). "
+            f"Received: {network!r}"
+        )
+    return network
+
+
+def _make(name, given, arguments):
+    if name == "resnet":
+        options = {
+            "depth": FLAGS.depth, "dropout": FLAGS.dropout, "num_classes": 10,
+        }
+        return fr_keras.models.resnet(**{**options, **given, **arguments})
+    if name == "transformer":
+        options = {
+            "depth": FLAGS.depth, "width": 512, "num_heads": 8,
+            "vocabulary_size": given.get("num_classes", 32_000),
+            "length": (given.get("input_shape") or (512,))[0],
+        }
+        return fr_keras.models.transformer(**{**options, **arguments})
+    if name.endswith(".keras"):
+        return _load(os.path.expanduser(name), arguments)
+    library, _, member = name.partition(".")
+    if library == "applications":
+        return _application(member, given, arguments)
+    if library == "keras_hub":
+        return _hub_model(member, given, arguments)
+    if is_function(name):
+        return _call(imported("model", name), given, arguments)
+    raise UsageError(
+        "--model must be resnet, transformer, applications.NAME, "
+        "keras_hub.NAME, a file ending in .keras, or package.module:function. "
+        f"Received: {name}"
+    )
+
+
+def check(name, network, data):
+    """Checks that a network fits a dataset.
+
+    Args:
+        name: str, where the network is from, for messages.
+        network: `keras.Model`.
+        data: `trainers.data.data.Data`.
+
+    Raises:
+        UsageError: if it does not take the examples, does not return one
+            number for each class, or returns probabilities for logits.
+    """
+    inputs = keras.tree.map_structure(
+        lambda spec: keras.KerasTensor((None, *spec.shape), spec.dtype),
+        data.input_spec,
+    )
+    misfit = UsageError(
+        f"{name} must take the examples of --dataset={FLAGS.dataset}, "
+        f"{data.input_spec}. Received: {network.input_shape}"
+    )
+    taken, given = keras.tree.flatten(network.input), keras.tree.flatten(inputs)
+    # Many layers would compute something from tensors of another rank.
+    if [len(t.shape) for t in taken] != [len(t.shape) for t in given]:
+        raise misfit
+    try:
+        outputs = network.compute_output_spec(inputs)
+    except Exception as error:
+        raise misfit from error
+    labels = data.train.element_spec[1]
+    expected = (None, *labels.shape, data.num_classes)
+    received = keras.tree.map_structure(lambda o: tuple(o.shape), outputs)
+    if received != expected:
+        raise UsageError(
+            f"{name} must return logits of shape {expected} for the "
+            f"{data.num_classes} classes of --dataset={FLAGS.dataset}. "
+            f"Received: {received}"
+        )
+    if data.num_classes > 1 and _returns_probabilities(network, data):
+        raise UsageError(
+            f"{name} must return logits, without a softmax. Received: outputs "
+            "that are positive and sum to 1"
+        )
+
+
+def _returns_probabilities(network, data):
+    """Whether outputs of examples look like those of a softmax."""
+    examples, *_ = next(iter(data.test_batches(2)))
+    outputs = keras.ops.cast(network(examples, training=False), "float32")
+    sums = keras.ops.sum(outputs, -1)
+    return bool(keras.ops.all(outputs >= 0)) and bool(
+        keras.ops.all(keras.ops.abs(sums - 1) < 0.01)
+    )
+
+
+def example(network, batch_size):
+    """Random numbers, or zeros for integers, in the shapes of the inputs.
+
+    Args:
+        network: `keras.Model`.
+        batch_size: int.
+
+    Returns:
+        Nest of arrays.
+
+    Raises:
+        UsageError: if a shape is not known.
+    """
+
+    def of_input(tensor):
+        if None in tensor.shape[1:]:
+            raise UsageError(
+                f"--model={FLAGS.model} must have inputs of known shape. "
+                f"Received: {tensor.name} of {tensor.shape}"
+            )
+        shape = (batch_size, *tensor.shape[1:])
+        if "float" in tensor.dtype:
+            return np.random.default_rng(0).normal(size=shape)
+        return np.zeros(shape, tensor.dtype)
+
+    return keras.tree.map_structure(of_input, network.input)
+
+
+def is_function(name):
+    """Whether a flag's value, a str, names a function of the user."""
+    return re.fullmatch(_FUNCTION, name) is not None
+
+
+def imported(flag, name):
+    """The function of the user that a flag names.
+
+    Args:
+        flag: str, name of the flag.
+        name: str, `package.module:function`; modules in the current directory
+            are found too.
+
+    Raises:
+        UsageError: if there is no such function.
+    """
+    module, _, function = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except Exception as error:
+        raise UsageError(
+            f"--{flag}={name} cannot be imported: {type(error).__name__}: "
+            f"{error}"
+        ) from error
+    if not callable(found):
+        raise UsageError(f"--{flag}={name} must be callable. Received: {found}")
+    return found
+
+
+def _call(function, given, arguments):
+    """Calls a function with those given values that it has parameters for."""
+    return function(**{**_taken(function, given), **arguments})
+
+
+def _taken(function, given):
+    parameters = inspect.signature(function).parameters
+    return {name: v for name, v in given.items() if name in parameters}
+
+
+def _load(path, arguments):
+    if arguments:
+        raise UsageError(
+            "--model_args does not apply to a file. Received: "
+            f"{FLAGS.model_args}"
+        )
+    return keras.saving.load_model(path, compile=False)
+
+
+def applications():
+    """Names of the models of `keras.applications`."""
+    return [
+        name for name, function in inspect.getmembers(keras.applications)
+        if inspect.isfunction(function)
+    ]
+
+
+def _application(name, given, arguments):
+    if name not in applications():
+        raise UsageError(
+            "--model=applications.NAME must name one of "
+            f"{', '.join(applications())}. Received: {name}"
+        )
+    options = {"weights": None, "classifier_activation": None}
+    if "num_classes" in given:
+        options["classes"] = given["num_classes"]
+    if "input_shape" in given:
+        options["input_shape"] = given["input_shape"]
+    return getattr(keras.applications, name)(**{**options, **arguments})
+
+
+def _hub_model(name, given, arguments):
+    """A model of KerasHub, from a preset or from arguments.
+
+    The arguments of a task's backbone are those under "backbone".
+    """
+    try:
+        import keras_hub
+    except ImportError as error:
+        raise UsageError(
+            "--model=keras_hub.NAME needs KerasHub: pip install keras-hub"
+        ) from error
+    kind = getattr(keras_hub.models, name, None)
+    if not inspect.isclass(kind):
+        raise UsageError(
+            "--model=keras_hub.NAME must name a class in keras_hub.models. "
+            f"Received: {name}"
+        )
+    arguments = dict(arguments)
+    is_task = issubclass(kind, keras_hub.models.Task)
+    shape = given.pop("input_shape", None)
+    if is_task:
+        given["preprocessor"] = None
+    given = _taken(kind.__init__, given)
+    if "preset" in arguments:
+        return kind.from_preset(arguments.pop("preset"), **given, **arguments)
+    if not is_task:
+        return kind(**arguments)
+    backbone = kind.backbone_cls
+    of_backbone = dict(arguments.pop("backbone", {}))
+    if shape is not None and len(shape) == 3:
+        of_backbone = {
+            **_taken(backbone.__init__, {"image_shape": shape}), **of_backbone
+        }
+    return kind(backbone=backbone(**of_backbone), **{**given, **arguments})
