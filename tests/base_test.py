@@ -128,7 +128,7 @@ MISTAKES = {
     ),
     "no layer in the list": (
         lambda: fr_keras.FeaturesReplay([layers.Dense(3), "dense"]),
-        ValueError, "models or layers.*Received: a list with 'dense'",
+        ValueError, r"models or layers.*Received: model=\[..., 'dense', ...\]",
     ),
     "other number of modules": (
         lambda: fr_keras.FeaturesReplay([layers.Dense(3)], 2),
@@ -136,7 +136,7 @@ MISTAKES = {
     ),
     "costs of modules": (
         lambda: fr_keras.FeaturesReplay([layers.Dense(3)], costs={"a": 1}),
-        ValueError, "list of modules. Received: costs={'a': 1}",
+        ValueError, "list of modules.*Received: costs={'a': 1}",
     ),
     "zero modules": (
         lambda: fr_keras.FeaturesReplay(net(), 0),
@@ -152,7 +152,7 @@ MISTAKES = {
     ),
     "shared layer": (
         lambda: trained(shared(), y=(8, 6)),
-        ValueError, "one module only. Received: .*kernel' in modules 1 and 2",
+        ValueError, "one module only.*Received: .*kernel' in modules 1 and 2",
     ),
     "no weights": (
         lambda: trained([layers.Dense(5), layers.ReLU()]),
@@ -164,21 +164,24 @@ MISTAKES = {
             keras.Sequential([keras.Input((5,)), layers.Dense(5)], name="next"),
         ]),
         ValueError,
-        r"Module 2, 'next', must take the output of module 1 .*"
-        r"Received: \(None, 4\)$",
+        r"Module 2, 'next', must accept the output of module 1 .*"
+        r"Received: inputs of shape \(None, 4\)$",
     ),
     "data of another shape": (
         lambda: trained(net(), x=(8, 7), num_modules=2),
-        ValueError, r"Module 1, .* take the data .*Received: \(None, 7\)$",
+        ValueError,
+        r"Module 1, .* accept the data .*"
+        r"Received: inputs of shape \(None, 7\)$",
     ),
     "labels of another shape": (
         lambda: trained(net(), y=(8, 4), num_modules=2),
         ValueError,
-        r"must fit.*loss='mse', output \(None, 5\) and labels \(None, 4\)$",
+        r"must match.*loss='mse', output of shape \(None, 5\) and labels of "
+        r"shape \(None, 4\)$",
     ),
     "loss of an unknown output": (
         lambda: trained(net(), loss={"other": "mse"}, num_modules=2),
-        ValueError, "must fit.*Received: loss=.*'other'",
+        ValueError, "must match.*Received: loss=.*'other'",
     ),
     "no loss": (
         lambda: trained(net(), loss=None, num_modules=2),

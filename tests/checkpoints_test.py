@@ -826,6 +826,6 @@ def test_models_of_others(callback):
     model = network()
     model.compile("sgd", "mse")
     with pytest.raises(
-        ValueError, match="needs a model of fr_keras.*Received: Sequential"
+        ValueError, match="requires a model of fr_keras.*type Sequential"
     ):
         model.fit(X, Y, callbacks=[callback], verbose=0)

@@ -277,6 +277,6 @@ def test_nothing_to_train():
     network.trainable = False
     model = compiled(network)
     before = values(model)
-    with pytest.warns(UserWarning, match="no trainable weights"):
+    with pytest.warns(UserWarning, match="any trainable weights"):
         fit(model)
     assert_same(values(model), before)

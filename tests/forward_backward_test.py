@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import fr_keras
-from fr_keras.engine import nests
+from fr_keras.engine import structures
 from fr_keras.engine.features import Features
 from fr_keras.engine.forward_backward import ForwardBackward, record
 from fr_keras.engine.module import Module
@@ -37,7 +37,7 @@ def features(*shape, seed=0):
 
 
 def assert_close(actual, expected, rtol=1e-4):
-    actual, expected = nests.flatten(actual), nests.flatten(expected)
+    actual, expected = map(structures.flatten, (actual, expected))
     assert len(actual) == len(expected)
     for a, b in zip(actual, expected):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol / 10)

@@ -340,7 +340,7 @@ def test_save_and_load(tmp_path):
 
 @pytest.mark.parametrize("arguments, message", [
     ({"weight_prediction": False, "delay_policy": Policy()},
-     "needs `weight_prediction=True`. Received"),
+     "requires `weight_prediction=True`. Received"),
     ({"weight_prediction": True, "delay_policy": 2}, "must be a fr_keras.Del"),
     ({"weight_prediction": 2}, "must be True or False. Received: .*=2"),
 ])

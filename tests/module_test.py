@@ -207,7 +207,7 @@ def test_state_that_is_assigned_in_a_branch():
     for algorithm in (fr_keras.FeaturesReplay, fr_keras.Backprop):
         model = algorithm(network, 2)
         model.compile("sgd", "mse")
-        with pytest.raises(ValueError, match="in a branch.*Received: .*count"):
+        with pytest.raises(ValueError, match="a branch.*Received: .*count"):
             model.fit(np.ones([4, 4]), np.ones([4, 3]), verbose=0)
 
 

@@ -75,7 +75,7 @@ def test_training_from_outside_is_announced_once(around):
             model.fit(*data(), batch_size=4, verbose=0)
     messages = [str(r.message) for r in records if "outside" in str(r.message)]
     (message,) = messages
-    assert "not by FeaturesReplay" in message and "`to_keras()`" in message
+    assert "use FeaturesReplay" in message and "`to_keras()`" in message
 
 
 @pytest.mark.parametrize(

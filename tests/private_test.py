@@ -143,7 +143,7 @@ def test_inputs_are_taken_as_they_are():
             return x
 
     layer = Same(dtype="float32")
-    private.take_inputs_as_they_are(layer)
+    private.disable_input_conversion(layer)
     layer(tf.ones(2, "float64"))
     assert layer.seen == np.dtype("float64")
 
@@ -231,7 +231,7 @@ def test_optimizers():
     (m,), (v,) = private.adam_slots(optimizer)
     assert m.shape == v.shape == (2,)
     shown = keras.optimizers.SGD()
-    private.show_averages(shown, [(of, average)])
+    private.expose_averages(shown, [(of, average)])
     assert private.averages_of(shown) == [(of, average)]
 
 

@@ -141,7 +141,7 @@ def test_devices_that_are_not_here(tmp_path):
     model = trained(fr_keras.FeaturesReplay(net(), 2, devices=["CPU:6"]))
     config = model.get_config()
     config["devices"] = ["GPU:6"]
-    with pytest.warns(UserWarning, match=r"\['GPU:6'\], which are not here"):
+    with pytest.warns(UserWarning, match=r"\['GPU:6'\], which are not all"):
         loaded = fr_keras.FeaturesReplay.from_config(config)
     assert [d[-5:] for d in loaded.devices] == ["CPU:0", "CPU:1"]
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import fr_keras
-from fr_keras.engine.nested import in_order
+from fr_keras.engine.nested import depth_first_order
 from tests import comparison
 from tests.reference import SGD
 
@@ -280,7 +280,7 @@ def test_embedding_that_a_head_has_as_its_part(float64):
         x = layers.Dense(WIDTH, activation="tanh")(x)
     network = keras.Model(inputs, Head(table)(x))
     copy = keras.Model(network.inputs, network.outputs)
-    assert len(in_order(copy)) == 6
+    assert len(depth_first_order(copy)) == 6
     initial = [weight.numpy() for weight in network.weights]
     trained(network, jit_compile=False)
     expected = [weight.numpy() for weight in network.weights]

@@ -128,7 +128,7 @@ def test_scope_of_a_strategy():
         lambda: model.predict(data()[0], verbose=0),
     ):
         with strategy.scope(), pytest.raises(
-            ValueError, match="outside of its scope. Received: strategy="
+            ValueError, match="outside of .*scope.*Received: strategy="
         ):
             use()
     fit(model)
@@ -151,7 +151,7 @@ def test_sample_weights_of_another_rank_than_the_mask(use, shape):
     )
     before = [v.numpy() for v in model.variables]
     x = np.arange(80).reshape(16, 5) % 20
-    with pytest.raises(ValueError, match=r"(?i)sample.weight|must fit"):
+    with pytest.raises(ValueError, match=r"(?i)sample.weight|must match"):
         getattr(model, use)(
             x, x % 4, 4, sample_weight=np.ones(shape), verbose=0
         )
@@ -216,7 +216,7 @@ def test_what_is_no_misfit_is_not_reported_as_one(error, use):
 
     model = compiled()
     model.compile("sgd", loss, run_eagerly=use == "evaluate")
-    with pytest.raises(type(error), match="^(?!.*must fit).*out of memory"):
+    with pytest.raises(type(error), match="^(?!.*must match).*out of memory"):
         getattr(model, use)(*data(), verbose=0)
 
 
@@ -236,7 +236,7 @@ def test_modules_that_xla_cannot_compile():
     names = [layer.name for layer in model.modules[0].layers]
     assert any("random_rotation" in name for name in names)
     with pytest.warns(
-        UserWarning, match="Module 1 runs without .*: XLA.*random_rotation"
+        UserWarning, match="Module 1 is not compiled .*: XLA.*random_rotation"
     ):
         fit(model, x, y)
     fit(plain, x, y)

@@ -21,8 +21,8 @@ def functional():
 def test_functional_model():
     wiring = Wiring(functional(), 4, 3, is_last=False)
     assert wiring.used == [0, 1]
-    assert wiring.made == [1]
-    assert wiring.passed == {0: 2, 2: 1}
+    assert wiring.computed == [1]
+    assert wiring.passthrough == {0: 2, 2: 1}
     assert [tensor.name for tensor in wiring.core.inputs] == ["a", "b"]
     assert wiring.output(["a", "b", "c", "d"], ["x"]) == ["c", "x", "b"]
 
@@ -31,8 +31,8 @@ def test_core_makes_what_the_model_makes():
     model = functional()
     wiring = Wiring(model, 4, 3, is_last=False)
     inputs = [np.random.rand(2, n).astype("float32") for n in (2, 3, 4, 5)]
-    made = wiring.core([inputs[j] for j in wiring.used])
-    np.testing.assert_array_equal(made, model(inputs)[1])
+    computed = wiring.core([inputs[j] for j in wiring.used])
+    np.testing.assert_array_equal(computed, model(inputs)[1])
 
 
 class Subclassed(keras.Model):
@@ -49,11 +49,11 @@ class Subclassed(keras.Model):
         (layers.Dense(2), False),
     ],
 )
-def test_nothing_is_led_around(submodel, is_last):
+def test_nothing_passes_through(submodel, is_last):
     wiring = Wiring(submodel, 4, 3, is_last)
     assert wiring.core is submodel
-    assert wiring.used == [0, 1, 2, 3] and wiring.made == [0, 1, 2]
-    assert wiring.passed == {}
+    assert wiring.used == [0, 1, 2, 3] and wiring.computed == [0, 1, 2]
+    assert wiring.passthrough == {}
 
 
 def test_what_passes_is_neither_queued_nor_copied():

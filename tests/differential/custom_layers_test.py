@@ -397,7 +397,7 @@ def test_layer_of_another_precision(layer, dtype):
 
 @pytest.mark.parametrize("layer", [Branching, RandomBranch])
 def test_assignment_in_a_branch_is_refused(layer):
-    check(of_kind("vector", layer, refusal="in a branch or a loop"))
+    check(of_kind("vector", layer, refusal="inside a branch or a loop"))
 
 
 # Models that train in a way of their own are refused.

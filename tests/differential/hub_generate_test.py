@@ -127,7 +127,7 @@ def test_features_replay_learns_in_place(name):
 
 def test_what_cannot_be_made_again_is_announced():
     network = hub.make(NOT_COPIED)
-    with pytest.warns(UserWarning, match="`copy=False` trains the model"):
+    with pytest.warns(UserWarning, match="`copy=False` to train the model"):
         model = fr_keras.Backprop(network, NUM_MODULES)
     reference = hub.make(NOT_COPIED)
     losses = train(reference, epochs=6)
