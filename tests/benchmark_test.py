@@ -2,6 +2,7 @@
 
 import re
 
+import keras
 import pytest
 
 from fr_keras.planning.simulation import seconds_per_step
@@ -318,6 +319,19 @@ def test_heads_that_do_not_divide():
         '--model_args={"num_heads": 7}',
     )
     assert "divisible by `num_heads`" in complaint(done)
+
+
+def test_plan_of_a_file(tmp_path):
+    """A Sequential model, whose `input` Keras does not define."""
+    keras.Sequential([
+        keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dense(2),
+    ]).save(tmp_path / "mine.keras")
+    done = command(
+        "trainers.plan", f"--model={tmp_path / 'mine.keras'}",
+        "--numbers_of_modules=1,2",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "46 parameters" in done.stdout  # 8 · 4 + 4 and 4 · 2 + 2.
 
 
 def test_size_of_images_is_for_images():

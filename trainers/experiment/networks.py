@@ -121,7 +121,7 @@ def check(name, network, data):
         f"{name} must take the examples of --dataset={FLAGS.dataset}, "
         f"{data.input_spec}. Received: {network.input_shape}"
     )
-    taken, given = keras.tree.flatten(network.input), keras.tree.flatten(inputs)
+    taken, given = map(keras.tree.flatten, (_inputs(network), inputs))
     # Many layers would compute something from tensors of another rank.
     if [len(t.shape) for t in taken] != [len(t.shape) for t in given]:
         raise misfit
@@ -180,7 +180,14 @@ def example(network, batch_size):
             return np.random.default_rng(0).normal(size=shape)
         return np.zeros(shape, tensor.dtype)
 
-    return keras.tree.map_structure(of_input, network.input)
+    return keras.tree.map_structure(of_input, _inputs(network))
+
+
+def _inputs(network):
+    """The nest of a network's symbolic inputs, which Sequential hides."""
+    if isinstance(network, keras.Sequential):
+        return network.inputs[0]
+    return network.input
 
 
 def is_function(name):
