@@ -120,7 +120,7 @@ MISTAKES = {
     ),
     "subclassed model": (
         lambda: fr_keras.FeaturesReplay(Subclassed(), 2),
-        TypeError, "as a list in place of.*Received: model=<Subclassed",
+        TypeError, "pass a list of modules.*Received: model=<Subclassed",
     ),
     "empty list": (
         lambda: fr_keras.FeaturesReplay([]),
@@ -216,7 +216,7 @@ def test_labels_outside_the_classes(use, label):
     labels = np.zeros(8, int)
     labels[3] = label
     with pytest.raises(
-        ValueError, match=f"from 0 to 4.*Received: a label of {label}$"
+        ValueError, match=f"from 0 to 4.*Received: label={label}$"
     ):
         use(model, ones(8, 6), labels)
 

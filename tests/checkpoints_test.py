@@ -779,7 +779,7 @@ def test_checkpoint_of_another_version_is_told(tmp_path, monkeypatch, caplog):
     assert (
         "was written with fr_keras 0.0.1, keras 3.1, tensorflow 2.1; with "
         f"fr_keras {fr_keras.__version__}, keras {keras.__version__}, "
-        f"tensorflow {tf.__version__} numbers may"
+        f"tensorflow {tf.__version__}, results may"
     ) in caplog.text
 
 

@@ -213,4 +213,4 @@ def test_interface_of_the_program(
         "eth1": [address("10.0.0.1"), address("fd00::1%eth1")],
     })
     assert connection._network_of(host, workers) == expected
-    assert ("by all networks" in caplog.text) == (expected is None)
+    assert ("on all network interfaces" in caplog.text) == (expected is None)

@@ -10,7 +10,7 @@ MISTAKES = [
     ("train", "--workers=nonsense", "Received: 'nonsense'"),
     ("train", "--workers=host:0", "Received: 'host:0'"),
     ("train", "--workers=host:70000", "Received: 'host:70000'"),
-    ("train", "--workers=host:1,host:1", "all different"),
+    ("train", "--workers=host:1,host:1", "none twice"),
     ("train", "--workers=host:1,", "Received: ''"),
     ("train", "--workers=host:1 --cluster=slurm", "cannot be combined"),
     ("train", "--cluster=", "cluster"),

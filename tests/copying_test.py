@@ -139,7 +139,7 @@ def test_vocabulary_that_keras_cannot_load():
     ])
     copy, kept, _ = copying.copy_model(model)
     assert list(kept) == [words]
-    assert "cannot load its vocabulary" in kept[words]
+    assert "cannot reload its vocabulary" in kept[words]
     assert copy.layers[0] is words
 
 
@@ -363,7 +363,7 @@ class Adding(layers.Layer):
     [
         (lambda: WithoutConfig(keras.ops.tanh), "WithoutConfig cannot be made"),
         (lambda: Forgetful(3.0), "`factor` of .* is 3.0.*configuration 1.0"),
-        (lambda: Adding([2.0, 3.0]), "computes otherwise"),
+        (lambda: Adding([2.0, 3.0]), "computes something else"),
     ],
 )
 def test_layer_that_cannot_be_copied_is_kept(layer, reason):

@@ -205,7 +205,7 @@ def test_overflow_under_a_scale_is_no_failure():
 
 def test_warns_once(caplog):
     fit(build(), spoiled(), epochs=4)
-    assert caplog.text.count("updates with it are skipped") == 1
+    assert caplog.text.count("such updates are skipped") == 1
 
 
 def test_nonsense_is_refused():

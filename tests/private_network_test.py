@@ -40,9 +40,9 @@ def possible():
 @pytest.mark.skipif(os.geteuid() != 0, reason="this is not root")
 def test_root_is_refused_unless_asked():
     said = complaint(command("trainers.worker", "--port=0"))
-    assert said.startswith("worker.py: A worker does what anybody asks")
+    assert said.startswith("worker.py: A worker must not run as root")
     assert "--allow_root" in said and said.endswith("Received: user root")
-    with pytest.raises(WorkerError, match="must not be root"):
+    with pytest.raises(WorkerError, match="must not run as root"):
         start_worker()
 
 
@@ -127,7 +127,7 @@ def test_a_system_that_gives_none():
         assert done.returncode == 2
         assert told in done.stderr
         # Where others are, root still has to ask.
-        assert ("must not be root" in done.stderr) == (wanted == "auto")
+        assert ("must not run as root" in done.stderr) == (wanted == "auto")
 
 
 @pytest.mark.slow

@@ -394,6 +394,6 @@ def test_what_cannot_be_probed():
     with pytest.raises(ValueError, match="Received: every=3"):
         fit(model, batches, diagnostics.FeatureDrift(2),
             diagnostics.DeltaResidual(3))
-    with pytest.raises(ValueError, match="Received: an empty one"):
+    with pytest.raises(ValueError, match="Received: an empty dataset"):
         fit(compiled(net, 2), batches,
             diagnostics.ConvergenceBound([], every=2))

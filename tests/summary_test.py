@@ -52,7 +52,7 @@ def test_table_of_a_tiny_model():
         "Speed-up over back-propagation: at most 1.50 (in perfect balance on "
         "K devices: 1.75)",
         "Replay queues: 0.000056 MB per example. Module k keeps K-k+1 inputs, "
-        "without what only passes.",
+        "except tensors that only pass through.",
         "Parameters: 104, of which 104 trainable",
     ]
 

@@ -81,7 +81,7 @@ def row(base, name, folder):
     said = "\n".join(
         # Whether it had to wait depends on how long things took.
         line for line in done.stderr.strip().splitlines()
-        if "waits for worker" not in line
+        if "Waiting for worker" not in line
     )
     for path, word in ((folder, "..."), (base.workdir.parent, "...")):
         said = said.replace(str(path), word)

@@ -70,6 +70,6 @@ def power_cut(base, folder):
     # The newest may have been half written then, and the one before is used.
     done.stderr = "".join(
         line for line in done.stderr.splitlines(keepends=True)
-        if not line.endswith("the one before is tried\n")
+        if not line.endswith("trying the one before it\n")
     )
     return done
