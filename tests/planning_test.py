@@ -98,7 +98,7 @@ def test_too_many_devices(planner):
 def test_what_passes_is_not_queued(monkeypatch):
     """The second input skips over module 1, which queues the first only."""
     # Measured times of layers so small could put the cut elsewhere.
-    monkeypatch.setattr(planner_module, "best_split", lambda *_: (1,))
+    monkeypatch.setattr(planner_module, "find_split_points", lambda *_: (1,))
     a, b = keras.Input((3,)), keras.Input((500,))
     x = keras.layers.Dense(4, name="below")(a)
     x = keras.layers.Concatenate()([x, b])
