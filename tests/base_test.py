@@ -148,7 +148,7 @@ MISTAKES = {
     ),
     "unknown device": (
         lambda: fr_keras.FeaturesReplay(net(), 2, devices=["GPU:0"]),
-        ValueError, "available devices.*Received: device='GPU:0'",
+        ValueError, "available devices.*gpu.*Received: device='GPU:0'",
     ),
     "shared layer": (
         lambda: trained(shared(), y=(8, 6)),

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.command_line import ROOT, command
+from tests.command_line import ROOT, command, complaint
 from trainers.__main__ import COMMANDS
 
 
@@ -32,6 +32,16 @@ def test_flags_go_to_the_command():
     done = command("trainers", "train", "--epochs=many", "--workdir=none")
     assert done.returncode == 2
     assert "train.py: flag --epochs=many" in done.stderr
+
+
+@pytest.mark.parametrize("program, arguments, message", [
+    ("train", (), "--workdir is required, for example --workdir=runs/my_run"),
+    ("benchmark", (), "--measure and --workdir are required"),
+    ("local_cluster", (), "The flags of trainers.train must follow --"),
+    ("local_cluster", ("--", "--epochs=1"), "at least --workdir"),
+])
+def test_what_is_missing_is_reported_at_once(program, arguments, message):
+    assert message in complaint(command(f"trainers.{program}", *arguments))
 
 
 def test_a_command_that_is_none():

@@ -12,7 +12,13 @@ from absl.testing import flagsaver
 import fr_keras
 from tests.command_line import ROOT
 from trainers.command import errors
-from trainers.experiment import building, experiment_flags, reliability
+from trainers.experiment import (
+    building,
+    experiment_flags,
+    network_flags,
+    networks,
+    reliability,
+)
 from trainers.results import observation
 
 FLAGS = flags.FLAGS
@@ -30,7 +36,8 @@ def parse(*arguments):
 
 NONSENSE = [
     "--algorithm=", "--algorithm=magic",
-    "--model=vgg",
+    "--model=vgg", "--model=applications.", "--model=mine:3",
+    "--model_args=depth", "--model_args=[1]", "--dtype_policy=int8",
     "--depth=21", "--depth=",
     "--num_modules=0", "--num_modules=100000000000",
     "--mean=a", "--mean=,,", "--mean=nan", "--mean=1e300",
@@ -79,7 +86,9 @@ def test_every_flag_is_tried_with_nonsense():
     tried = {flag.lstrip("-").split("=")[0] for flag in NONSENSE}
     flags_of = FLAGS.flags_by_module_dict()
     names = {
-        flag.name for module in (experiment_flags, observation, reliability)
+        flag.name for module in (
+            experiment_flags, network_flags, observation, reliability
+        )
         for flag in flags_of[module.__name__]
     }
     assert tried | FREE_TEXT == names
@@ -139,7 +148,7 @@ def test_optimizers():
 
 def built(*arguments):
     parse("--num_modules=2", "--devices=CPU:0", *arguments)
-    network = building.build_network((8, 8, 1), num_classes=3)
+    network = networks.build((8, 8, 1), num_classes=3)
     costs = building.measure_costs(network)
     return building.build_algorithm(network, 10, costs)
 
@@ -236,7 +245,7 @@ def test_warm_up(drops, expected):
         "--learning_rate=0.5", f"--learning_rate_drops={drops}",
         "--warmup_epochs=2.5",
     )
-    network = building.build_network((8, 8, 1), num_classes=3)
+    network = networks.build((8, 8, 1), num_classes=3)
     model = building.build_algorithm(network, steps_per_epoch=10)
     schedule = model.optimizer.shared._learning_rate
     again = keras.optimizers.schedules.deserialize(
@@ -254,7 +263,7 @@ def test_drops_beyond_the_last_epoch_do_not_matter():
         "--epochs=5", "--num_modules=1", "--devices=CPU:0",
         "--learning_rate=0.5", "--learning_rate_drops=2,4,99999999999999999999",
     )
-    network = building.build_network((8, 8, 1), num_classes=3)
+    network = networks.build((8, 8, 1), num_classes=3)
     model = building.build_algorithm(network, steps_per_epoch=10)
     rates = []
     for iteration in (0, 19, 20, 39, 40, 49):

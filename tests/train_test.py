@@ -45,12 +45,11 @@ def run(data_dir, tmp_path_factory):
 def test_run_ends_with_its_result(run):
     workdir, done = run
     last = done.stdout.splitlines()[-1]
-    accuracy = json.loads((workdir / "results.json").read_text())[
-        "test_accuracy"
-    ]
+    results = json.loads((workdir / "results.json").read_text())
+    accuracy, best = results["test_accuracy"], results["best_test_accuracy"]
     assert re.fullmatch(
-        rf"Test accuracy {accuracy:.2%} after 2 epochs in \d+ s; "
-        rf"results in {workdir}",
+        rf"Test accuracy {accuracy:.2%} after 2 epochs in \d+ s "
+        rf"\(best: {best:.2%}\); results in {workdir}",
         last,
     )
     shown = re.search(r"View the logs with: (\S+) --logdir (.+)", done.stdout)

@@ -49,6 +49,13 @@ def main(arguments):
     Args:
         arguments: list of str, for trainers.train.
     """
+    if not any("workdir" in a or "flagfile" in a for a in arguments):
+        # Now, rather than after workers have started.
+        raise errors.UsageError(
+            "The flags of trainers.train must follow --, at least --workdir, "
+            "for example: -- --flagfile=configs/digits_fr.cfg "
+            f"--workdir=runs/my_run. Received: {' '.join(arguments) or 'none'}"
+        )
     if FLAGS.private_network != "no" and not private_network.is_entered():
         why_not = private_network.begin_again()
         if FLAGS.private_network == "yes":

@@ -222,6 +222,7 @@ def tell_result(cause=None):
             results = json.load(file)
         epochs, seconds = results["epochs"], results["seconds"]
         accuracy, loss = results["test_accuracy"], results["test_loss"]
+        best = results["best_test_accuracy"]
     except (OSError, ValueError, KeyError) as error:
         raise errors.UsageError(f"{path} is damaged: {error!r}") from error
     if loss is None or results["train_loss"] is None:
@@ -235,7 +236,7 @@ def tell_result(cause=None):
     )
     print(
         f"Test accuracy {accuracy:.2%} after {epochs} epochs in "
-        f"{seconds:.0f} s; results in {FLAGS.workdir}"
+        f"{seconds:.0f} s (best: {best:.2%}); results in {FLAGS.workdir}"
     )
 
 

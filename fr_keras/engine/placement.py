@@ -40,10 +40,18 @@ def assign_devices(num_modules, devices=None):
         full_names = [_full_name(name) for name in available]
         for device, name in zip(devices, names):
             if name not in full_names:
+                way_out = (
+                    "To create logical CPU devices, call "
+                    "fr_keras.use_cpu_devices before TensorFlow starts."
+                )
+                if "GPU" in name and not any("GPU" in n for n in full_names):
+                    way_out = (
+                        "TensorFlow finds no GPU; its CUDA libraries come with "
+                        "pip install 'fr-keras[gpu]'."
+                    )
                 raise ValueError(
                     "`devices` must name available devices: "
-                    f"{', '.join(available)}. (To create logical CPU devices, "
-                    "call fr_keras.use_cpu_devices before TensorFlow starts.) "
+                    f"{', '.join(available)}. {way_out} "
                     f"Received: device={device!r}"
                 )
     return tuple(names[k % len(names)] for k in range(num_modules))

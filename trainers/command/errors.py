@@ -1,6 +1,7 @@
 """Errors that are not bugs: reported in one line, without a traceback."""
 
 import logging as python_logging
+import re
 import signal
 import sys
 import warnings
@@ -9,6 +10,9 @@ import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
 from trainers.command import output
+
+# What absl says of a required flag that is not given.
+_MISSING = r"flag --(\w+)=None: Flag --\1 must have a value other than None\."
 
 
 class UsageError(Exception):
@@ -88,6 +92,14 @@ def parse_flags(argv):
     try:
         unknown = flags.FLAGS(argv)[1:]
     except flags.Error as error:
+        missing = re.findall(_MISSING, str(error))
+        if missing:
+            example = ", for example --workdir=runs/my_run"
+            raise UsageError(
+                f"--{' and --'.join(missing)} "
+                f"{'are' if missing[1:] else 'is'} required"
+                f"{example if 'workdir' in missing else ''}"
+            ) from error
         raise UsageError(str(error)) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"--flagfile must be text: {error}") from error

@@ -1,12 +1,16 @@
 """The flags that describe a network."""
 
 import json
+import re
 
 from absl import flags
 
 import fr_keras
 
 FLAGS = flags.FLAGS
+
+# A function of the user. (Versions of datasets, as in cifar10:3.0.2, are none.)
+FUNCTION = r"[\w.]+:[A-Za-z_]\w*"
 
 flags.DEFINE_string(
     "model", "resnet",
@@ -71,9 +75,18 @@ flags.register_validator(
     lambda rate: 0 <= rate < 1,
     "must be at least 0 and less than 1",
 )
-flags.register_multi_flags_validator(
-    ["model", "depth"],
-    lambda values: values["model"] != "resnet"
-    or values["depth"] in fr_keras.models.RESNET_DEPTHS,
-    f"--depth of a resnet must be one of {fr_keras.models.RESNET_DEPTHS}",
+flags.register_validator(
+    "depth",
+    lambda depth: FLAGS["model"].value != "resnet"
+    or depth in fr_keras.models.RESNET_DEPTHS,
+    f"of a resnet must be one of {fr_keras.models.RESNET_DEPTHS}",
+)
+flags.register_validator(
+    "model",
+    lambda name: re.fullmatch(
+        r"resnet|transformer|(applications|keras_hub)\.\w+|.+\.keras|"
+        + FUNCTION, name,
+    ),
+    "must be resnet, transformer, applications.NAME, keras_hub.NAME, a file "
+    "ending in .keras, or package.module:function",
 )

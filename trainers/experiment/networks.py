@@ -17,8 +17,6 @@ from trainers.experiment import network_flags
 
 FLAGS = flags.FLAGS
 
-# Versions of datasets, as in cifar10:3.0.2, are none.
-_FUNCTION = r"[\w.]+:[A-Za-z_]\w*"
 # Flags that only some of our own networks read.
 _OWN_FLAGS = {"resnet": ("depth", "dropout"), "transformer": ("depth",)}
 
@@ -92,13 +90,7 @@ def _make(name, given, arguments):
         return _application(member, given, arguments)
     if library == "keras_hub":
         return _hub_model(member, given, arguments)
-    if is_function(name):
-        return _call(imported("model", name), given, arguments)
-    raise UsageError(
-        "--model must be resnet, transformer, applications.NAME, "
-        "keras_hub.NAME, a file ending in .keras, or package.module:function. "
-        f"Received: {name}"
-    )
+    return _call(imported("model", name), given, arguments)
 
 
 def check(name, network, data):
@@ -192,7 +184,7 @@ def _inputs(network):
 
 def is_function(name):
     """Whether a flag's value, a str, names a function of the user."""
-    return re.fullmatch(_FUNCTION, name) is not None
+    return re.fullmatch(network_flags.FUNCTION, name) is not None
 
 
 def imported(flag, name):
