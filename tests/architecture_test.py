@@ -18,7 +18,8 @@ FLOORS = {
     ],
     "trainers": [
         ["", "command", "data.datasets"],
-        ["data", "experiment", "workers"],
+        ["data", "workers"],
+        ["experiment"],
         ["results", "studies", "benchmarks"],
         # What is typed: each command line is a module.
         [

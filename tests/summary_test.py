@@ -52,7 +52,7 @@ def test_table_of_a_tiny_model():
         "Speed-up over back-propagation: at most 1.50 (in perfect balance on "
         "K devices: 1.75)",
         "Replay queues: 0.000056 MB per example. Module k keeps K-k+1 inputs, "
-        "except tensors that only pass through.",
+        "without passthrough tensors.",
         "Parameters: 104, of which 104 trainable",
     ]
 
@@ -186,7 +186,7 @@ def test_modules_of_unknown_shape():
     assert "        within" in lines and "        last" in lines
     assert "        -> 5 float32, 0.00002 MB" in lines
     assert "        -> ?" in lines and "        output ?" in lines
-    assert "Balance: ?, as is the cost of module 2 and 3" in lines
+    assert "Balance: ?, since the cost of module 2 and 3 is unknown" in lines
     assert lines[-1] == "Parameters: ?"
 
 

@@ -44,7 +44,9 @@ def assign_devices(num_modules, devices=None):
                     "To create logical CPU devices, call "
                     "fr_keras.use_cpu_devices before TensorFlow starts."
                 )
-                if "GPU" in name and not any("GPU" in n for n in full_names):
+                if name and "GPU" in name and not any(
+                    "GPU" in of_device for of_device in full_names
+                ):
                     way_out = (
                         "TensorFlow finds no GPU; its CUDA libraries come with "
                         "pip install 'fr-keras[gpu]'."

@@ -205,7 +205,7 @@ def _footer(description):
         total = _UNKNOWN if None in sizes else megabytes_text(sum(sizes))
         lines.append(
             f"Replay queues: {total} per example. Module k keeps K-k+1 inputs, "
-            "except tensors that only pass through."
+            "without passthrough tensors."
         )
         of_weights = sum(
             module.copies * module.kept_weight_bytes
