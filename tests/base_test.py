@@ -144,7 +144,7 @@ MISTAKES = {
     ),
     "too many modules": (
         lambda: fr_keras.FeaturesReplay(net(), 4),
-        ValueError, "2 places.*at most 3. Received: num_modules=4",
+        ValueError, "at most 3 for .*Received: num_modules=4",
     ),
     "unknown device": (
         lambda: fr_keras.FeaturesReplay(net(), 2, devices=["GPU:0"]),
@@ -224,7 +224,7 @@ def test_labels_outside_the_classes(use, label):
 def test_labels_of_evaluation_do_not_fit():
     model = fr_keras.FeaturesReplay(net(), 2)
     model.compile("sgd", "mse")
-    with pytest.raises(ValueError, match=r"labels \(None, 4\)$"):
+    with pytest.raises(ValueError, match=r"labels of shape \(None, 4\)$"):
         model.evaluate(ones(8, 6), ones(8, 4), verbose=0)
 
 
@@ -280,7 +280,7 @@ def test_wrong_labels_change_nothing(steps):
     before = [v.numpy() for v in model.variables]
     iterations = int(model.optimizer.iterations)
     labels[4 * (steps - 1)] = 9  # In the first call, and there in the last.
-    with pytest.raises(ValueError, match="a label of 9$"):
+    with pytest.raises(ValueError, match="label=9$"):
         model.fit(x, labels, batch_size=4, shuffle=False, verbose=0)
     for variable, value in zip(model.variables, before):
         np.testing.assert_array_equal(variable.numpy(), value)
