@@ -16,14 +16,14 @@ from keras import layers
 
 import fr_keras
 from fr_keras.callbacks.checkpoints import callback_state, store
-from tests.checkpoints_test import (
+from tests.command_line import ROOT
+from tests.faults.checkpoints import flip
+from tests.killed_trainings import (
     assert_equal_models,
     build,
     shuffled,
     trained,
 )
-from tests.command_line import ROOT
-from tests.faults.checkpoints import flip
 
 
 @pytest.fixture(scope="module")
