@@ -44,7 +44,8 @@ from tests.differential.harness import (
     fit_and_call,
     fit_arguments,
 )
-from tests.differential.layer_cases import frozen, of_kind, twice
+from tests.differential.layer_cases import of_kind
+from tests.differential.layer_cases.calls import frozen, twice
 from tests.differential.selection import parameters
 
 layers = keras.layers

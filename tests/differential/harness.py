@@ -9,7 +9,7 @@ random seeds, by `fr_keras.Backprop` with K = 1, 2 and 4 modules. It compares
   `evaluate` and `predict` return afterwards;
 - the learning rate and the number of iterations of the optimizer.
 
-To add a case, add a row to a table (`tests/differential/layer_cases.py`,
+To add a case, add a row to a table (`tests/differential/layer_cases/`,
 `optimizers_test.py`, ...), or write a `Case`: a function that makes the model
 and, where the defaults do not do, functions that make the data and the
 arguments of `compile`, or a `run` of its own. Nothing is shared between two

@@ -5,6 +5,7 @@ import pytest
 
 from tests.differential import layer_cases, networks
 from tests.differential.harness import BadCase, Case, check, train
+from tests.differential.layer_cases.calls import on_list
 from tests.differential.selection import parameters
 
 FAST = {
@@ -36,7 +37,7 @@ def case_of_unknown(layer_class):
     """The first kind of network that a layer without arguments fits in."""
     problems = {}
     for kind in networks.KINDS:
-        for call in (lambda layer: layer, layer_cases.on_list):
+        for call in (lambda layer: layer, on_list):
             case = layer_cases.of_kind(kind, lambda call=call: call(
                 layer_class()
             ))
