@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import fr_keras
 from tests import comparison, reference
-from tests.differential import custom_layers_test, graphs_test, layer_cases
+from tests.differential import custom_layer_cases, graph_cases, layer_cases
 from tests.differential.harness import Case, check
 from tests.differential.networks import data, network
 
@@ -69,7 +69,7 @@ def test_one_module_is_trained_as_by_keras(algorithm, row):
     "regularizer of a variable", "counter",
 ])
 def test_one_module_with_a_layer_of_a_user(name):
-    kind, make = custom_layers_test.CASES[name]
+    kind, make = custom_layer_cases.CASES[name]
     check(layer_cases.of_kind(
         kind, make, num_modules=(1,), algorithm=fr_keras.FeaturesReplay
     ))
@@ -128,7 +128,7 @@ def test_features_replay(float64, row, num_modules):
 def test_features_replay_of_graphs(float64, name):
     x, y = long_data("vector")
     comparison.check(
-        graphs_test.CASES[name].make(), x, (y,), squares, 3,
+        graph_cases.CASES[name].make(), x, (y,), squares, 3,
         loss="mse", fit={"y": y}, rate=2.0**-6,
     )
 
@@ -213,7 +213,7 @@ def test_ddg(float64, row, num_modules):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["deeply nested", "siamese", "fine-tuned"])
 def test_one_module_of_a_graph(name):
-    case = graphs_test.CASES[name]
+    case = graph_cases.CASES[name]
     check(Case(
         case.make, fit=case.fit, num_modules=(1,),
         algorithm=fr_keras.FeaturesReplay,

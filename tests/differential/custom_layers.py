@@ -1,4 +1,4 @@
-"""Layers as users write them, for `custom_layers_test.py`."""
+"""Layers as users write them, for `custom_layer_cases.py`."""
 
 import keras
 import tensorflow as tf
