@@ -10,7 +10,7 @@ random seeds, by `fr_keras.Backprop` with K = 1, 2 and 4 modules. It compares
 - the learning rate and the number of iterations of the optimizer.
 
 To add a case, add a row to a table (`tests/differential/layer_cases/`,
-`optimizers_test.py`, ...), or write a `Case`: a function that makes the model
+`optimizer_cases.py`, ...), or write a `Case`: a function that makes the model
 and, where the defaults do not do, functions that make the data and the
 arguments of `compile`, or a `run` of its own. Nothing is shared between two
 trainings, so all of them are functions, called once for each.
@@ -35,7 +35,12 @@ import numpy as np
 import tensorflow as tf
 
 import fr_keras
-from fr_keras.engine.tied import SharedLayer
+from tests.differential.differences import (
+    compare_nests,
+    compare_states,
+    distance,
+)
+from tests.differential.variables import variables_of
 
 SEED = 7
 BATCH = 4
@@ -46,16 +51,6 @@ MOST_LINES = 20
 # Relative to the largest element of a tensor: the same computation in another
 # order.
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5}
-# What is smaller than this is compared as if it had this size: a bias before
-# batch normalization is zero, but for rounding.
-_SMALLEST_SCALE = 1e-2
-
-# Where Keras lists what is an attribute elsewhere.
-_LISTS = {
-    "_trainable_variables", "_non_trainable_variables", "_layers", "_metrics",
-    "_seed_generators", "_tracker", "_losses", "_inbound_nodes",
-    "_outbound_nodes", "_variables", "_self_unconditional_dependency_names",
-}
 
 
 class BadCase(Exception):
@@ -283,7 +278,7 @@ def differences_to(expected, case, num_modules):
         if not refused:
             yield f"raised {type(error).__name__}: {error}"
         for model in models if refused else ():
-            for problem in _compare_states(
+            for problem in compare_states(
                 variables_of(model.modules), expected.initial, 0.0
             ):
                 yield f"trained before that: {problem}"
@@ -299,10 +294,10 @@ def differences_to(expected, case, num_modules):
 def _compare(case, trained, expected):
     """Yields the differences between two `Trained`."""
     tolerance = case.tolerance or TOLERANCES[case.floatx]
-    yield from _compare_nests(trained.results, expected.results, tolerance, "")
+    yield from compare_nests(trained.results, expected.results, tolerance, "")
     told = set()
     for source, states in trained.states.items():
-        for problem in _compare_states(
+        for problem in compare_states(
             states, expected.states[source], tolerance
         ):
             if problem not in told:
@@ -320,172 +315,9 @@ def _check_use(case, expected):
                 continue
             if not np.isfinite(after).all():
                 raise BadCase(f"'{name}' is not finite.")
-            moved |= _distance(before, after) > 5 * tolerance
+            moved |= distance(before, after) > 5 * tolerance
     if case.moves and not moved:
         raise BadCase("No variable moves enough to tell a difference.")
-
-
-def _distance(a, b):
-    """The largest difference, relative to the largest element of `b`."""
-    if not b.size:
-        return 0.0
-    a, b = a.astype("float64"), b.astype("float64")
-    scale = max(np.max(np.abs(b)), _SMALLEST_SCALE)
-    return np.max(np.abs(a - b)) / scale
-
-
-def _compare_arrays(a, b, tolerance):
-    """Says what is different about two arrays, or returns `None`."""
-    a, b = np.asarray(a), np.asarray(b)
-    if (a.shape, a.dtype) != (b.shape, b.dtype):
-        return f"{a.dtype}{a.shape} for {b.dtype}{b.shape}"
-    if not np.issubdtype(b.dtype, np.inexact):
-        return None if np.array_equal(a, b) else f"{_short(a)} for {_short(b)}"
-    distance = _distance(a, b)
-    if distance <= tolerance:
-        return None
-    return f"off by {distance:.1e}: {_short(a)} for {_short(b)}"
-
-
-def _short(array):
-    return np.array2string(array.ravel()[:3], precision=7)
-
-
-def _compare_states(states, expected, tolerance):
-    states, expected = _by_common_names(states, expected)
-    for name in expected.keys() - states.keys():
-        yield f"'{name}' is missing"
-    for name in states.keys() - expected.keys():
-        yield f"'{name}' is not Keras'"
-    for name in sorted(states.keys() & expected.keys()):
-        ours, theirs = list(states[name]), expected[name]
-        if len(ours) != len(theirs):
-            yield f"'{name}': {len(ours)} variables for {len(theirs)}"
-            continue
-        for value in theirs:
-            problems = [_compare_arrays(a, value, tolerance) for a in ours]
-            best = problems.index(None) if None in problems else 0
-            ours.pop(best)
-            if problems[best]:
-                yield f"'{name}' {problems[best]}"
-
-
-def _by_common_names(states, expected):
-    """Leaves out the numbers of names that only one of the two has.
-
-    A layer whose configuration is without its name is called `my_layer_1` in
-    a copy.
-    """
-    common = states.keys() & expected.keys()
-
-    def renamed(states):
-        result = {}
-        for name, values in states.items():
-            if name not in common:
-                layer, *attributes = name.split("/")
-                name = "/".join([re.sub(r"_\d+$", "", layer), *attributes])
-            result[name] = [*result.get(name, []), *values]
-        return result
-
-    return renamed(states), renamed(expected)
-
-
-def _compare_nests(ours, theirs, tolerance, path):
-    if isinstance(theirs, dict):
-        if not isinstance(ours, dict) or sorted(ours) != sorted(theirs):
-            yield f"{path}: {ours if not hasattr(ours, 'keys') else [*ours]} " \
-                f"for {[*theirs]}"
-            return
-        for name, value in theirs.items():
-            yield from _compare_nests(
-                ours[name], value, tolerance, f"{path}/{name}"
-            )
-    elif isinstance(theirs, (list, tuple)):
-        if type(ours) is not type(theirs) or len(ours) != len(theirs):
-            yield f"{path}: {ours!r} for {theirs!r}"
-            return
-        for i, (a, b) in enumerate(zip(ours, theirs)):
-            yield from _compare_nests(a, b, tolerance, f"{path}[{i}]")
-    elif isinstance(theirs, (str, type(None))):
-        if ours != theirs:
-            yield f"{path}: {ours!r} for {theirs!r}"
-    else:
-        problem = _compare_arrays(ours, theirs, tolerance)
-        if problem:
-            yield f"{path} {problem}"
-
-
-def variables_of(models, metrics=True):
-    """The variables of models, by name.
-
-    Args:
-        models: list of Keras models, or layers.
-        metrics: bool, whether to list those of metrics.
-
-    Returns:
-        Dict from str to a list of arrays: most names are those of one
-        variable; nested models may have layers of one name.
-    """
-    found, seen = {}, set()
-    for model in models:
-        if not metrics:
-            seen |= {id(variable) for variable in model.metrics_variables}
-        if _is_graph(model):
-            _walk_graph(model, seen, found)
-        else:
-            _walk(model, model.name, seen, found)
-        _walk_rest(model, seen, found)
-    return found
-
-
-def _is_graph(layer):
-    return isinstance(layer, keras.Sequential) or hasattr(layer, "operations")
-
-
-def _walk_graph(model, seen, found):
-    # Whether a layer lies in a nested model makes no difference to its name.
-    for layer in model.layers:
-        if _is_graph(layer):
-            _walk_graph(layer, seen, found)
-        elif isinstance(layer, SharedLayer):
-            owned = {id(variable) for variable in layer.owned}
-            others = {id(v) for v in layer.layer.variables} - owned
-            _walk(layer.layer, layer.name, seen | others, found)
-            seen |= owned
-        else:
-            _walk(layer, layer.name, seen, found)
-
-
-def _walk_rest(layer, seen, found):
-    """What is no attribute of its layer goes by the name Keras gave it."""
-    for variable in layer.variables:
-        _walk(variable, variable.path, seen, found)
-
-
-def _walk(item, name, seen, found):
-    if id(item) in seen:
-        return
-    if isinstance(item, keras.Variable):
-        seen.add(id(item))
-        value = np.array(keras.ops.convert_to_numpy(item))
-        found.setdefault(name, []).append(value)
-    elif isinstance(
-        item, (keras.Layer, keras.Metric, keras.random.SeedGenerator)
-    ):
-        seen.add(id(item))
-        if _is_graph(item):
-            for layer in item.layers:
-                _walk(layer, f"{name}/{layer.name}", seen, found)
-            return
-        for attribute, value in sorted(vars(item).items()):
-            if attribute not in _LISTS:
-                _walk(value, f"{name}/{attribute.strip('_')}", seen, found)
-    elif isinstance(item, dict):
-        for key, value in item.items():
-            _walk(value, f"{name}/{key}", seen, found)
-    elif isinstance(item, (list, tuple)):
-        for i, value in enumerate(item):
-            _walk(value, f"{name}/{i}", seen, found)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from tests.differential import harness
+from tests.differential.differences import compare_states
 from tests.differential.harness import BadCase, Case, Difference, check
+from tests.differential.variables import variables_of
 
 layers = keras.layers
 
@@ -285,13 +287,13 @@ def test_layers_of_one_name_are_told_apart_by_their_values():
         return keras.Sequential([keras.Input((2,)), one, two])
 
     a, b, c = (
-        harness.variables_of([model(scale)]) for scale in (2.0, 2.0, 3.0)
+        variables_of([model(scale)]) for scale in (2.0, 2.0, 3.0)
     )
     assert len(a["same/kernel"]) == 2
-    assert not list(harness._compare_states(a, b, 1e-6))
-    assert list(harness._compare_states(a, c, 1e-6))
+    assert not list(compare_states(a, b, 1e-6))
+    assert list(compare_states(a, c, 1e-6))
     a["same/kernel"].reverse()
-    assert not list(harness._compare_states(a, b, 1e-6))
+    assert not list(compare_states(a, b, 1e-6))
 
 
 def test_renamed_copy_is_the_same():
@@ -313,9 +315,9 @@ def test_renamed_copy_is_the_same():
         for name in ("unnamed", "unnamed_1")
     )
     copy.set_weights(model.get_weights())
-    ours, theirs = harness.variables_of([copy]), harness.variables_of([model])
+    ours, theirs = variables_of([copy]), variables_of([model])
     assert ours.keys() != theirs.keys()
-    assert not list(harness._compare_states(ours, theirs, 1e-6))
+    assert not list(compare_states(ours, theirs, 1e-6))
     copy.set_weights([2 * weight for weight in model.get_weights()])
-    ours = harness.variables_of([copy])
-    assert list(harness._compare_states(ours, theirs, 1e-6))
+    ours = variables_of([copy])
+    assert list(compare_states(ours, theirs, 1e-6))
