@@ -1,13 +1,6 @@
-"""KerasHub's models, small; and the table of them in docs/models.md.
+"""KerasHub's models, small, and data for them."""
 
-Run in the top folder, to write the table anew:
-
-    python -m tests.hub
-"""
-
-import gc
 import inspect
-import pathlib
 import re
 
 import keras
@@ -15,14 +8,11 @@ import keras_hub
 import numpy as np
 
 import fr_keras
-from fr_keras.cutting.graph import Graph
-from tests import applications, hub_backbones
-from tests.hub_backbones import LENGTH, VOCABULARY
+from tests import hub_backbones
+from tests.hub_backbones.sizes import LENGTH, VOCABULARY
 
 CLASSES = 3
-
 _models = keras_hub.models
-
 # Kinds of models, as KerasHub's documentation has them; `AudioToText`, which
 # it does not export, is a `Seq2SeqLM`.
 _KINDS = (
@@ -40,7 +30,6 @@ _KINDS = (
     "TextToImage",
     "Backbone",
 )
-
 # Those whose output is a score for each class, of which one is right.
 _CLASSIFYING = (
     "CausalLM",
@@ -49,7 +38,6 @@ _CLASSIFYING = (
     "Seq2SeqLM",
     "TextClassifier",
 )
-
 # What is not made, and why.
 LEFT_OUT = {
     "FluxTextToImage": "its `fit` raises NotImplementedError",
@@ -61,7 +49,6 @@ LEFT_OUT = {
     "StableDiffusion3Inpaint": "its `fit` raises NotImplementedError",
     "StableDiffusion3TextToImage": "its `fit` raises NotImplementedError",
 }
-
 # What is refused, and the method of its own which is the reason.
 REFUSED = {
     "BASNetImageSegmenter": "compute_loss",
@@ -70,7 +57,6 @@ REFUSED = {
     "RetinaNetObjectDetector": "compute_loss",
     "SAMImageSegmenter": "predict_step",
 }
-
 # What is split into fewer than four modules, and into how many: almost all of
 # it is one layer of KerasHub's.
 LIMITED = {
@@ -85,7 +71,6 @@ LIMITED = {
     "ViTBackbone": 3,
     "ViTImageClassifier": 3,
 }
-
 # Beginnings of names: batch normalization of few values, or steps that are long
 # for the model, make so much of rounding that these are compared in float64.
 NOISY = (
@@ -107,7 +92,6 @@ NOISY = (
     "SmolLM3",
     "T5Gemma2",
 )
-
 # Even then, Keras run eagerly and Keras in a graph come out otherwise after
 # three steps: they are compared after the first.
 CHAOTIC = (
@@ -116,17 +100,14 @@ CHAOTIC = (
     "EdRecBackbone",
     "EdRecSeq2SeqLM",
 )
-
 # What tasks take beside a backbone, classes and dropout.
 _TASK_ARGUMENTS = {
     "DepthAnythingDepthEstimator": {"depth_estimation_type": "relative"},
     "MobileNetImageClassifier": {"num_features": 16},
     "VGGImageClassifier": {"pooling_hidden_dim": 16},
 }
-
 # Tasks on another variant of the backbone.
 _BACKBONES = {"BLIP2Seq2SeqLM": "BLIP2Backbone, T5"}
-
 # Tasks that are made a second time, on that variant of the backbone.
 _VARIANTS = {
     "Gemma3CausalLM, images",
@@ -134,7 +115,6 @@ _VARIANTS = {
     "QwenCausalLM, untied",
     "T5Seq2SeqLM, untied",
 }
-
 # The dimensions that an input leaves open, where they are not LENGTH.
 _OPEN_DIMENSIONS = {
     "box_labels": [1],
@@ -147,29 +127,6 @@ _OPEN_DIMENSIONS = {
     "points": [1],
     "vision_indices": [4],
 }
-
-
-_NUM_MODULES = 4
-
-# What is between these lines of docs/models.md is written by `main`.
-_BEGIN = "<!-- Written by python -m tests.hub: -->"
-_END = "<!-- The end of what python -m tests.hub writes. -->"
-
-_HEAD = """\
-
-KerasHub {version}, every class of tasks and of backbones (with a classifier
-on its output), from configuration: tiny widths, 8 blocks where the number of
-blocks is free. *Operations* are counted after nested models were dissolved.
-*Largest K* is the number of modules into which that model can be split at
-most, every module having weights. *Balance* is for K = {num_modules}: the time
-of an iteration in the slowest module, by estimated costs, over the time that
-it would take if the work could be divided at will. `pytest -m slow
-tests/differential/hub_test.py` trains all that are not refused. Where the
-largest K is below 4, one layer of KerasHub's is almost all of the model.
-
-| model | kind | operations | largest K | balance | |
-|---|---|---:|---:|---:|---|
-"""
 
 
 def exported():
@@ -355,54 +312,3 @@ def largest_split(model):
     except ValueError as error:
         return int(re.search(r"at most (\d+)", str(error)).group(1))
     raise AssertionError(f"No model has {10**6} layers: {model.name}")
-
-
-def row(name):
-    """The line of the table about one model."""
-    model = make(name)
-    cells = [name, kind(name), len(Graph(model).nodes), "", "", ""]
-    try:
-        cells[3] = largest = largest_split(model)
-        if largest >= _NUM_MODULES:
-            modules = fr_keras.partition(model, _NUM_MODULES)
-            cells[4] = f"{applications.balance(modules):.2f}"
-        fr_keras.FeaturesReplay(model, min(largest, _NUM_MODULES))
-    except (TypeError, ValueError) as error:
-        cells[5] = _reason(error)
-    return f"| {' | '.join(map(str, cells))} |\n"
-
-
-def _reason(error):
-    """The first sentence of an error, for a table."""
-    sentence = re.split(r"\.\s|: |\n", str(error).strip(), maxsplit=1)[0]
-    return f"refused: {sentence.replace('|', '/')}"
-
-
-def main():
-    lines = []
-    for name in names():
-        lines.append(row(name))
-        # A model is full of cycles.
-        keras.utils.clear_session()
-        gc.collect()
-    lines += [
-        f"| {name} | {kind(name)} | | | | left out: {reason} |\n"
-        for name, reason in LEFT_OUT.items()
-    ]
-    section = _HEAD.format(
-        version=keras_hub.__version__, num_modules=_NUM_MODULES
-    ) + "".join(lines)
-    top = pathlib.Path(__file__).parent.parent
-    path = top / "docs" / "models.md"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    if _BEGIN not in text:
-        text = f"{text}\n{_BEGIN}\n{_END}\n".lstrip()
-    before, rest = text.split(_BEGIN)
-    after = rest.split(_END)[1]
-    path.write_text(
-        f"{before}{_BEGIN}\n{section}{_END}{after}", encoding="utf-8"
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ pytest.importorskip(
 )
 
 from tests import hub
-from tests.hub_backbones import LENGTH, VOCABULARY
+from tests.hub_backbones.sizes import LENGTH, VOCABULARY
 
 pytestmark = pytest.mark.slow
 
