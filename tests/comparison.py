@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 import fr_keras
-from tests import reference
+from tests import reference, reference_of_models
 
 BATCH = 4
 RATE = 2.0**-4
@@ -78,7 +78,7 @@ def check(
         keras.tree.map_structure(operator.itemgetter(place), (x, *more))
         for place in places
     ]
-    losses = reference.features_replay_of_models(
+    losses = reference_of_models.features_replay(
         expected, lambda: reference.SGD(MOMENTUM, nesterov=False),
         lambda t: rate, batches, plain_loss,
         **{
