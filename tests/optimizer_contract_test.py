@@ -8,61 +8,19 @@ import pytest
 import tensorflow as tf
 
 import fr_keras
+from tests.optimizer_pairs import (
+    BATCH,
+    DEVICES,
+    OPTIONS,
+    STEPS,
+    assert_alike,
+    data,
+    fit,
+    net,
+    pair,
+)
 
 layers, optimizers = keras.layers, keras.optimizers
-BATCH, STEPS = 4, 4
-DEVICES = ["CPU:1", "CPU:2"]
-
-
-def net():
-    """Muon knows embeddings by their names."""
-    return keras.Sequential(
-        [
-            keras.Input((4,)),
-            layers.Dense(5, activation="tanh", name="embedding"),
-            layers.Dense(5, activation="tanh", name="first"),
-            layers.Dense(5, activation="tanh", name="second"),
-            layers.Dense(3, name="head"),
-        ],
-        name="net",
-    )
-
-
-def data():
-    rng = np.random.default_rng(0)
-    return (
-        rng.normal(size=(BATCH * STEPS, 4)).astype("float32"),
-        rng.normal(size=(BATCH * STEPS, 3)).astype("float32"),
-    )
-
-
-def fit(model, **options):
-    x, y = data()
-    options = {"batch_size": BATCH, "shuffle": False, "verbose": 0} | options
-    return model.fit(x, y, **options)
-
-
-def pair(num_modules, make=net):
-    """The same network twice: in modules on other devices, and plain."""
-    network = make()
-    return (
-        fr_keras.Backprop(
-            network, num_modules, DEVICES[:num_modules],
-            costs=dict.fromkeys([layer.name for layer in network.layers], 1.0),
-        ),
-        network,
-    )
-
-
-def assert_alike(ours, theirs, rtol=1e-5):
-    """Weights go by their paths."""
-    theirs = {v.path: v for v in theirs.trainable_variables}
-    assert {v.path for v in ours.trainable_variables} == set(theirs)
-    for variable in ours.trainable_variables:
-        np.testing.assert_allclose(
-            variable, theirs[variable.path], rtol=rtol, atol=rtol / 100,
-            err_msg=variable.path,
-        )
 
 
 def excluding(make, layer="first", variable="head/bias"):
@@ -79,17 +37,6 @@ def excluding(make, layer="first", variable="head/bias"):
     return with_network
 
 
-class Shifted(optimizers.SGD):
-    """What it was made with is not part of its configuration."""
-
-    def __init__(self, learning_rate=0.1, shift=0.0, **kwargs):
-        super().__init__(learning_rate, **kwargs)
-        self.shift = shift
-
-    def update_step(self, gradient, variable, learning_rate):
-        super().update_step(gradient + self.shift, variable, learning_rate)
-
-
 CLASSES = {
     name: value for name, value in vars(optimizers).items()
     if isinstance(value, type) and issubclass(value, optimizers.Optimizer)
@@ -98,52 +45,6 @@ CLASSES = {
         # These are made of others: see OPTIONS.
         optimizers.LossScaleOptimizer, optimizers.MultiOptimizer,
     )
-}
-OPTIONS = {
-    # `adam_weight_decay` is another argument than `weight_decay`.
-    "Muon, layers by name": lambda: optimizers.Muon(
-        0.01, weight_decay=0.1, exclude_layers=["second"]
-    ),
-    "Muon, tables too": lambda: optimizers.Muon(
-        0.01, exclude_embeddings=False, adam_weight_decay=0.1
-    ),
-    "averages": lambda: optimizers.Adam(
-        0.01, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=3
-    ),
-    "averages at the end": lambda: optimizers.SGD(
-        0.1, use_ema=True, ema_momentum=0.5
-    ),
-    "clipvalue": lambda: optimizers.SGD(0.1, clipvalue=0.01),
-    "clipnorm": lambda: optimizers.SGD(0.1, clipnorm=0.01),
-    "accumulation": lambda: optimizers.AdamW(
-        0.01, weight_decay=0.1, gradient_accumulation_steps=2
-    ),
-    "schedule": lambda: optimizers.SGD(
-        optimizers.schedules.ExponentialDecay(0.1, 2, 0.5), weight_decay=0.1
-    ),
-    "loss scale": lambda: optimizers.LossScaleOptimizer(
-        optimizers.AdamW(0.01, weight_decay=0.1), initial_scale=4.0,
-        dynamic_growth_steps=2,
-    ),
-    "loss_scale_factor": lambda: optimizers.Adam(0.01, loss_scale_factor=8.0),
-    "several": lambda: optimizers.MultiOptimizer(
-        optimizers.OptimizerMap(
-            optimizers.SGD(0.1),
-            {
-                "net/second/.*": optimizers.Adam(0.01, use_ema=True),
-                "net/head/kernel": optimizers.RMSprop(0.02),
-            },
-        )
-    ),
-    "several with a loss scale": lambda: optimizers.LossScaleOptimizer(
-        optimizers.MultiOptimizer(
-            optimizers.OptimizerMap(
-                optimizers.SGD(0.1), {"net/first/.*": optimizers.Adam(0.01)}
-            )
-        ),
-        initial_scale=4.0,
-    ),
-    "subclass": lambda: Shifted(shift=0.1),
 }
 
 
@@ -275,167 +176,3 @@ def test_optimizer_of_another_model_is_refused():
     other, _ = pair(2)
     with pytest.raises(ValueError, match="another.*Received: optimizer=<"):
         other.compile(model.optimizer, "mse")
-
-
-# What is set later, and what is seen.
-
-
-SET_LATER = {
-    "weight_decay": 0.5, "momentum": 0.9, "nesterov": True, "clipvalue": 0.01,
-    "learning_rate": 0.5,
-}
-
-
-def set_later(optimizer, names):
-    for name in names:
-        setattr(optimizer, name, SET_LATER[name])
-        assert float(getattr(optimizer, name)) == SET_LATER[name]
-
-
-@pytest.mark.parametrize("name", list(SET_LATER))
-def test_hyperparameters_set_after_compile(name):
-    """And after `fit`, which shows at once where nothing is traced."""
-    models = pair(2)
-    for model in models:
-        model.compile(optimizers.SGD(0.1, momentum=0.5), "mse",
-                      run_eagerly=True)
-        set_later(model.optimizer, [name])
-        fit(model)
-        set_later(model.optimizer, SET_LATER)
-        fit(model)
-    assert_alike(*models)
-
-
-@pytest.mark.parametrize("of_user", [True, False])
-def test_hyperparameters_set_before_graphs_are_traced(of_user):
-    models = pair(2)
-    for model in models:
-        optimizer = optimizers.SGD(0.1, momentum=0.5)
-        model.compile(optimizer, "mse", jit_compile=False)
-        fit(model)
-        model.compile(optimizer, "mse", jit_compile=False)
-        set_later(optimizer if of_user else model.optimizer, SET_LATER)
-        fit(model)
-    assert_alike(*models)
-
-
-def test_exclusions_set_after_compile():
-    models = pair(2)
-    for model in models:
-        model.compile(
-            optimizers.AdamW(0.01, weight_decay=0.5), "mse", run_eagerly=True
-        )
-        model.optimizer.exclude_from_weight_decay(var_names=["second"])
-        fit(model)
-    assert_alike(*models)
-
-
-def test_unknown_hyperparameters_are_refused():
-    model, _ = pair(2)
-    model.compile(optimizers.SGD(), "mse")
-    with pytest.raises(AttributeError, match="`beta_1`.*Received: beta_1=0.5"):
-        model.optimizer.beta_1 = 0.5
-    model.compile(optimizers.LossScaleOptimizer(optimizers.SGD()), "mse")
-    with pytest.raises(AttributeError, match="inner_optimizer.weight_decay"):
-        model.optimizer.weight_decay = 0.5
-    model.optimizer.inner_optimizer.weight_decay = 0.5
-    fit(model)
-    for optimizer in model.optimizer.per_module:
-        assert optimizer.inner_optimizer.weight_decay == 0.5
-
-
-def test_model_optimizer_is_like_the_one_given():
-    model, _ = pair(2)
-    optimizer = optimizers.Adam(0.25, beta_1=0.5, weight_decay=0.125)
-    model.compile(optimizer, "mse", run_eagerly=True)
-    fit(model)
-    ours = model.optimizer
-    assert isinstance(ours, optimizers.Adam)
-    assert not isinstance(ours, optimizers.SGD)
-    assert (ours.beta_1, ours.weight_decay) == (0.5, 0.125)
-    assert optimizers.serialize(ours) == optimizers.serialize(optimizer)
-    assert int(optimizer.iterations) == int(ours.iterations) == STEPS
-    assert float(ours.learning_rate) == 0.25
-
-
-@pytest.mark.parametrize(
-    "name", ["several", "several with a loss scale", "loss scale"]
-)
-def test_iterations_are_those_of_keras(name):
-    models = pair(2)
-    iterations = []
-    for model in models:
-        model.compile(OPTIONS[name](), "mse", run_eagerly=True)
-        fit(model)
-        iterations.append(int(model.optimizer.iterations))
-    assert iterations == [STEPS, STEPS]
-
-
-def test_state_tree():
-    model, _ = pair(2)
-    model.compile(optimizers.Adam(name="own"), "mse", run_eagerly=True)
-    fit(model)
-    tree = model.get_state_tree("numpy_array")["optimizer_variables"]
-    assert set(tree) == {"own", "own_module_1", "own_module_2"}
-    assert tree["own"]["iteration"] == STEPS
-    tree["own_module_2"]["iteration"] += 1
-    model.set_state_tree({"optimizer_variables": tree})
-    assert int(model.optimizer.per_module[1].iterations) == STEPS + 1
-
-
-def test_weights_of_the_optimizer():
-    model, _ = pair(2)
-    model.compile(optimizers.Adam(), "mse", run_eagerly=True)
-    with pytest.raises(ValueError, match="Received: 2 weights"):
-        model.optimizer.set_weights([0, 0])
-    fit(model)
-    weights = [np.array(v) + 1 for v in model.optimizer.variables]
-    model.optimizer.set_weights(weights)
-    for variable, value in zip(model.optimizer.variables, weights):
-        np.testing.assert_array_equal(variable, value)
-
-
-def test_averages_can_be_swapped_with_any_optimizer():
-    """Evaluated are averages; the weights come back."""
-    for name in ("averages", "several"):
-        models = pair(2)
-        losses = []
-        for model in models:
-            model.compile(OPTIONS[name](), "mse", run_eagerly=True)
-            model.optimizer.build(model.trainable_variables)
-            history = fit(
-                model, validation_data=data(),
-                callbacks=[keras.callbacks.SwapEMAWeights()],
-            )
-            losses.append(history.history["val_loss"])
-        np.testing.assert_allclose(*losses, rtol=1e-5)
-        assert_alike(*models)
-
-
-def test_optimizer_that_cannot_be_copied():
-    class Unknown(optimizers.SGD):
-        def __init__(self, momentum_of_ours):
-            super().__init__(0.1, momentum_of_ours)
-
-    model, _ = pair(2)
-    model.compile(Unknown(0.5), "mse")
-    with pytest.raises(ValueError, match="`get_config`.*Received: optimizer="):
-        fit(model)
-
-
-def test_checkpoint_of_the_optimizer(tmp_path):
-    """It has what every module's optimizer needs to go on."""
-    model, _ = pair(2)
-    model.compile(optimizers.Adam(0.01), "mse", run_eagerly=True)
-    fit(model)
-    written = tf.train.Checkpoint(optimizer=model.optimizer).write(
-        str(tmp_path / "checkpoint")
-    )
-    before = [np.array(v) for v in model.optimizer.variables]
-    model.compile(optimizers.Adam(0.01), "mse", run_eagerly=True)
-    fit(model, epochs=2)
-    tf.train.Checkpoint(optimizer=model.optimizer).read(
-        written
-    ).assert_consumed()
-    for variable, value in zip(model.optimizer.variables, before):
-        np.testing.assert_array_equal(variable, value)
