@@ -42,11 +42,6 @@ def finish(process):
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, data_dir):
     """The weights that one process ends with."""
     workdir = tmp_path_factory.mktemp("unbroken") / "run"

@@ -46,3 +46,9 @@ def hard_placement():
     tf.config.set_soft_device_placement(False)
     yield
     tf.config.set_soft_device_placement(True)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """A directory for the datasets of the tests of one file."""
+    return tmp_path_factory.mktemp("data")

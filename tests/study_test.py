@@ -21,11 +21,6 @@ from trainers.studies.methods import METHODS, is_exact
 from trainers.studies.tasks import TASKS
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
 @pytest.mark.parametrize("name", TASKS)
 def test_data(name, data_dir):
     """Inputs that the network takes, and classes that it has."""
