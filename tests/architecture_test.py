@@ -1,4 +1,6 @@
-"""Packages import packages below them, never those above or beside."""
+"""Packages import packages below them; files and classes stay short."""
+
+import ast
 
 import pytest
 
@@ -29,6 +31,8 @@ FLOORS = {
         ["__main__"],
     ],
 }
+
+LINES_OF_FILE, LINES_OF_CLASS = 400, 250
 
 
 def floor_of(top, name):
@@ -79,3 +83,19 @@ def test_a_public_name_hides_no_module():
 
 def test_nothing_but_the_public_names_at_the_top():
     assert set(arrows.files("fr_keras")) == {"fr_keras", "fr_keras.versions"}
+
+
+@pytest.mark.parametrize("top", [*FLOORS, "tests"])
+def test_files_and_classes_are_short(top):
+    """What is longer is more than one concept."""
+    long = []
+    for path in sorted((arrows.ROOT / top).rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if len(text.splitlines()) > LINES_OF_FILE:
+            long.append(f"{path}: {len(text.splitlines())} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef):
+                lines = node.end_lineno - node.lineno + 1
+                if lines > LINES_OF_CLASS:
+                    long.append(f"{path}: {node.name} has {lines} lines")
+    assert long == []
