@@ -78,7 +78,7 @@ NONSENSE = [
 ]
 
 # What is nonsense for them is found out later; see input_pipeline_test.py,
-# placement_test.py and train_test.py.
+# placement_test.py and train_mistakes_test.py.
 FREE_TEXT = {"data_dir", "dataset", "devices", "restore_weights_from"}
 
 
