@@ -12,7 +12,7 @@ import keras
 
 from fr_keras.cutting.costs import estimated_cost, num_plays
 from fr_keras.cutting.graph import Graph
-from fr_keras.cutting.partition import best_cut, split
+from fr_keras.cutting.partition import find_split_points, split
 
 CLASSES = 10
 NUM_MODULES = (2, 4)
@@ -74,7 +74,7 @@ def rows(name):
     operations = [node.operation.name for node in Graph(model).nodes]
     lines = ""
     for num_modules in NUM_MODULES:
-        cut = best_cut(model, num_modules)
+        cut = find_split_points(model, num_modules)
         modules = split(model, cut)
         cells = [
             name,

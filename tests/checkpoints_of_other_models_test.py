@@ -130,7 +130,7 @@ def test_layers_without_configuration_are_compared_by_class(tmp_path):
     assert kept.restored
     with pytest.raises(
         fr_keras.CheckpointError,
-        match="network, which has 'Scale'. Received: 'OtherScale'",
+        match="network: 'Scale'. Received: 'OtherScale'",
     ):
         make(OtherScale).fit(
             shuffled(), verbose=0, callbacks=[fr_keras.Checkpoints(tmp_path)]
@@ -140,8 +140,8 @@ def test_layers_without_configuration_are_compared_by_class(tmp_path):
 def test_weights_of_another_function(finished):
     with pytest.raises(
         ValueError,
-        match="does not fit. It is of another network, which has Dense with "
-        "activation='relu'. Received: Dense with activation='tanh'$",
+        match="cannot be restored. It was written with another network: Dense "
+        "with activation='relu'. Received: Dense with activation='tanh'$",
     ):
         fr_keras.restore_weights(
             build("Backprop", 2, net=lambda: network("tanh")), finished
@@ -185,25 +185,25 @@ def cut_elsewhere():
             layers.Dense(4),
         ])), "another network"),
         (cut_elsewhere,
-         r"another cut.*Received: \[2, ., .\] in place of \[., ., .\]"),
+         r"another split.*Received: \[2, ., .\] instead of \[., ., .\]"),
         (lambda: build(optimizer=lambda: keras.optimizers.SGD(0.1)),
          "another optimizer"),
         (lambda: build(optimizer=lambda: keras.optimizers.AdamW(
             0.01
-        )), "another optimizer, which has 'Adam'; its weights alone can be "
-            "taken over, by `restore_weights`. Received: 'AdamW'$"),
+        )), "another optimizer: 'Adam'; `fr_keras.restore_weights` restores "
+            "its weights alone. Received: 'AdamW'$"),
         (lambda: build(optimizer=lambda: keras.optimizers.Adam(
             0.01, weight_decay=0.1
-        )), "optimizer, which has Adam with weight_decay=None; its.*Received: "
-            "Adam with weight_decay=0.1$"),
+        )), "optimizer: Adam with weight_decay=None; `fr.*Received: Adam "
+            "with weight_decay=0.1$"),
         (lambda: build(optimizer=excluding_biases),
          "another optimizer.*Received: .*'bias'"),
         (lambda: build(net=lambda: network("tanh")),
-         "another network, which has Dense with activation='relu'. "
+         "another network: Dense with activation='relu'. "
          "Received: Dense with activation='tanh'$"),
         (lambda: build(net=lambda: network(rate=0.5)),
-         "which has Dropout with rate=0.3. Received: Dropout with rate=0.5$"),
-        (lambda: build(net=frozen), "another choice of what is trained"),
+         "network: Dropout with rate=0.3. Received: Dropout with rate=0.5$"),
+        (lambda: build(net=frozen), "another set of trainable variables"),
         (lambda: build(gradient_shrink=0.5),
          "settings.*gradient_shrink=1.*Received: gradient_shrink=0.5$"),
     ],

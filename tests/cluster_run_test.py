@@ -230,7 +230,11 @@ def test_port_is_taken():
         process.kill()
         process.communicate()
     assert done.returncode == 2
-    assert f"worker.py: A worker cannot listen on port {port}" in done.stderr
+    assert (
+        f"worker.py: A worker must be able to listen on port {port} of the "
+        "interface 'lo'; choose another `port` or `network` (--port, "
+        "--interface). Received: a port that is in use"
+    ) in done.stderr
 
 
 LISTENING = """

@@ -168,7 +168,9 @@ def test_manifest_is_checked(entry, value, folder):
     tf.train.Checkpoint(manifest=tf.Variable(json.dumps(manifest))).write(
         prefix
     )
-    with pytest.raises(fr_keras.CheckpointError, match="ckpt-3 does not fit"):
+    with pytest.raises(
+        fr_keras.CheckpointError, match="ckpt-3 cannot be restored. .*Received"
+    ):
         go_on(folder)
 
 
@@ -196,7 +198,7 @@ def test_state_of_another_kind_is_refused(value):
     callback = keras.callbacks.EarlyStopping()
     callback.wait = 2
     state = callback_state.CallbackState([callback])
-    with pytest.raises(ValueError, match="another kind. Received: wait="):
+    with pytest.raises(ValueError, match="must match.*wait=2. Received: wait="):
         state.set({"EarlyStopping_0": {"wait": value}})
 
 

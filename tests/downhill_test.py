@@ -98,12 +98,12 @@ def first_epoch(data_dir, **options):
 
 @pytest.mark.slow
 def test_the_failure_is_told_in_the_first_epoch(tmp_path):
-    """Gradients look well, by σ, while the first module swings."""
-    with pytest.warns(UserWarning, match="Module 1 swings.* 3 iterations late"):
+    """Gradients look well, by σ, while the first module oscillates."""
+    with pytest.warns(UserWarning, match="Module 1 oscill.* 3 iterations late"):
         paper = first_epoch(tmp_path, weight_prediction=False)
     assert paper["sigma/module_1"] > 0.5
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", "Module . swings")
+        warnings.filterwarnings("error", "Module . oscillates")
         default = first_epoch(tmp_path)
     assert default["downhill/module_1"] > 0.5 > paper["downhill/module_1"]
 

@@ -140,8 +140,8 @@ def test_stops_at_the_loss(algorithm, steps):
     error = caught.value
     assert (error.step, error.quantity) == (SPOILED, "loss")
     assert str(error) == (
-        "In iteration 7 the loss of module 3 was not finite; nor is its "
-        "mini-batch"
+        "In iteration 7 the loss of module 3 was not finite; its "
+        "mini-batch is not finite either"
     )
 
 
@@ -173,7 +173,7 @@ def test_says_which_module_makes_it():
     model = build()
     with pytest.raises(
         fr_keras.NonFiniteError,
-        match="iteration 8 the loss .*; nor is what module 2 makes",
+        match="iteration 8 the loss .*; the output of module 2 for its mini",
     ):
         model.fit(
             X, Y, batch_size=10, shuffle=False, verbose=0,
@@ -246,7 +246,7 @@ def test_weights_that_are_not_finite(action, weight):
     with pytest.raises(
         fr_keras.NonFiniteError,
         match=f"^Before iteration 0 the weight of module 1 was not finite: "
-        f"'{variable.path}'",
+        f"'{variable.path}'; assign finite values",
     ) as caught:
         fit(model, X, action=action)
     error = caught.value

@@ -46,7 +46,7 @@ def planner(monkeypatch):
 def test_time(planner):
     """3, 3, 3 and 4 layers: 4 forward units each, but 3 of the last."""
     found = planner.predict(4)
-    assert found.cut == (3, 6, 9)
+    assert found.split_points == (3, 6, 9)
     assert [times.forward for times in found.times] == [3.0, 3.0, 3.0, 4.0]
     assert [times.backward for times in found.times] == [6.0, 6.0, 6.0, 8.0]
     updates = [0.39, 0.39, 0.39, 0.52]
@@ -168,10 +168,10 @@ def test_slow_links_want_a_narrow_place(monkeypatch):
         model, np.zeros([2, 64], "float32"), flops_per_second=1.0
     )
     fast = planner.predict(2, bytes_per_second=1e9)
-    assert fast.cut == (3,)
+    assert fast.split_points == (3,)
     assert fast.seconds["features_replay"] == pytest.approx(12.0, abs=1e-3)
     slow = planner.predict(2, bytes_per_second=64)
-    assert slow.cut == (2,)
+    assert slow.split_points == (2,)
     assert slow.sent == [2 * 4 * 2 * 2]
     assert slow.seconds["features_replay"] == pytest.approx(15.0)
 

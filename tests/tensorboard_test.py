@@ -187,6 +187,16 @@ def test_plots(run, tmp_path):
     )
 
 
+def test_nothing_to_plot(tmp_path):
+    """The history of a run that diverged in its first epoch."""
+    (tmp_path / "history.csv").write_text("epoch,loss\n0,nan\n")
+    done = command("trainers.plot", f"--workdir={tmp_path}")
+    assert "history.csv must contain a finite value to plot" in complaint(done)
+    assert "Received: epoch, loss, without one" in complaint(done)
+    assert done.stdout == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
+
+
 @pytest.mark.parametrize(
     "flags",
     [

@@ -140,8 +140,8 @@ def _is_state_of(callback, key, value):
         or isinstance(value, numbers) and isinstance(present, numbers)
     ):
         raise ValueError(
-            f"Its state of {type(callback).__name__} must have the types of "
-            f"the present one, with {key}={present!r:.60}. "
+            f"Its state of {type(callback).__name__} must match that of the "
+            f"callback, which has {key}={present!r:.60}. "
             f"Received: {key}={value!r:.60}"
         )
     return True
