@@ -38,7 +38,7 @@ def test_algorithm_that_does_not_name_its_state(tmp_path):
     model = Forgets(network(), 2)
     model.compile("sgd", "mse")
     with pytest.raises(
-        ValueError, match="by `state_variables`. Received: Forgetful"
+        ValueError, match="also implement `state_variables`.*: Forgetful"
     ):
         model.fit(X, Y, callbacks=[fr_keras.Checkpoints(tmp_path)], verbose=0)
 
