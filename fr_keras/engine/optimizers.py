@@ -220,12 +220,9 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         learning_rate = self.learning_rates()
         for optimizer in nested(self.shared):
             # (Loss scaling, and optimizers without variables, do not count.)
-            if any(
-                copy_of(optimizer, module).built
-                for module in self._modules
-            ) and not isinstance(
-                optimizer, keras.optimizers.LossScaleOptimizer
-            ):
+            scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+            copies = (copy_of(optimizer, module) for module in self._modules)
+            if any(copy.built for copy in copies) and not scales:
                 private.own_iterations(optimizer).assign_add(1)
         return learning_rate
 

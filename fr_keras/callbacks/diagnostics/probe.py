@@ -255,9 +255,8 @@ class Probe(Recorder):
         step, *found = self._latest.get(id(dataset), (None,))
         if step != self.step:
             if id(dataset) not in self._full_gradients:
-                self._full_gradients[id(dataset)] = FullGradient(
-                    self._model, dataset
-                )
+                full_gradient = FullGradient(self._model, dataset)
+                self._full_gradients[id(dataset)] = full_gradient
             loss, true = self._full_gradients[id(dataset)]()
             found = loss, true, self._function(self._used_gradients)(self.batch)
             self._latest[id(dataset)] = self.step, *found
