@@ -116,7 +116,7 @@ def test_evaluate_finds_the_accuracy_of_the_run(run, data_dir):
     results = json.loads((workdir / "results.json").read_text())
     assert evaluated.stdout.startswith(
         f"Test accuracy {results['test_accuracy']:.2%}, "
-        f"loss {results['test_loss']:.4f} on 360 images of digits"
+        f"loss {results['test_loss']:.4f} on 360 examples of digits"
     )
 
 
@@ -259,8 +259,8 @@ def test_evaluate_on_other_data(run, tmp_path):
     network.save(tmp_path / "model.keras")
     done = command("trainers.evaluate", f"--workdir={tmp_path}")
     assert complaint(done).endswith(
-        "trained on, (8, 8, 1) and 3 classes. "
-        "Received: (8, 8, 1) and 10 classes"
+        "must return logits of shape (None, 10) for the 10 classes of "
+        "--dataset=digits. Received: (None, 3)"
     )
 
 
