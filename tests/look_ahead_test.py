@@ -354,7 +354,7 @@ def test_nonsense_is_refused(arguments, message):
     ("replay", None, "`replay`.*Received: None"),
     ("learning_rate", -1.0, "`learning_rate`.* above 0. Received: -1.0"),
     ("learning_rate", 0.0, "`learning_rate`.* above 0. Received: 0.0"),
-    ("momentum", 1.0, "`momentum`.* at least 0 below 1. Received: 1.0"),
+    ("momentum", 1.0, "`momentum`.* at least 0 and below 1. Received: 1.0"),
     ("clipping", 0, "`clipping`.* above 0. Received: 0 of Policy.clipping"),
 ])
 def test_policies_that_say_nonsense(name, value, message):
