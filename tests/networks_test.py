@@ -17,8 +17,8 @@ from tests.command_line import ROOT, command, complaint
 OWN = "tests.own_experiments"
 HUB = {
     "keras_hub.ResNetImageClassifier": {"backbone": {
-        "input_conv_filters": [4], "input_conv_kernel_sizes": [3],
-        "stackwise_num_filters": [4, 8], "stackwise_num_blocks": [1, 1],
+        "input_conv_filters": [64], "input_conv_kernel_sizes": [3],
+        "stackwise_num_filters": [64, 64], "stackwise_num_blocks": [1, 1],
         "stackwise_num_strides": [1, 2], "block_type": "basic_block",
     }},
     "keras_hub.GPT2CausalLM": {"backbone": {
@@ -49,6 +49,16 @@ PLACES = [
 FAST = ("FILE", f"{OWN}:two_inputs")
 
 
+def saved(path):
+    """A network in a file, which needs no module of the user's."""
+    network = keras.Sequential([
+        keras.Input((32, 32, 3)), keras.layers.Flatten(),
+        keras.layers.Dense(4), keras.layers.Dense(own_experiments.NUM_CLASSES),
+    ])
+    network.save(path)
+    return network
+
+
 @pytest.mark.parametrize("model, flags, dataset", [
     pytest.param(
         *place, id=place[0], marks=[] if place[0] in FAST else pytest.mark.slow
@@ -59,10 +69,9 @@ def test_networks_from_anywhere(model, flags, dataset, tmp_path):
     if model.startswith("keras_hub."):
         pytest.importorskip("keras_hub")
     if model == "FILE":
-        model = str(tmp_path / "mine.keras")
-        own_experiments.dense((32, 32, 3), own_experiments.NUM_CLASSES).save(
-            model
-        )
+        saved(tmp_path / "mine.keras")
+        # Relative, as a user would write it.
+        model = os.path.relpath(tmp_path / "mine.keras", ROOT)
     workdir = tmp_path / "run"
     run = [
         "trainers.train", f"--model={model}", *flags,
@@ -103,8 +112,7 @@ def test_programs_of_the_page(tmp_path):
 
 def test_a_file_keeps_its_weights(tmp_path):
     """Without learning, the trained network is the one in the file."""
-    network = own_experiments.dense((32, 32, 3), own_experiments.NUM_CLASSES)
-    network.save(tmp_path / "mine.keras")
+    network = saved(tmp_path / "mine.keras")
     done = command(
         "trainers.train", f"--model={tmp_path / 'mine.keras'}",
         f"--dataset={OWN}:images", "--num_modules=2", "--epochs=1",
@@ -129,6 +137,8 @@ def test_a_file_keeps_its_weights(tmp_path):
     ((f"--model={OWN}:no_graph",), "keras.Model(inputs, model.call(inputs))"),
     ((f"--model={OWN}:with_softmax",), "without a softmax"),
     ((f"--model={OWN}:two_inputs",), "must take the examples"),
+    ((f"--model={OWN}:for_larger_images",), "must take the examples"),
+    ((f"--model={OWN}:for_integers",), "must take the examples"),
     (("--model=transformer", "--depth=1"), "must take the examples"),
     ((f"--model={OWN}:dense", '--model_args={"num_classes": 4}'), "logits of"),
     ((f"--model={OWN}:dense", '--model_args={"height": 4}'), "height"),

@@ -86,9 +86,14 @@ def pairs():
     ))
 
 
+@keras.saving.register_keras_serializable("own_experiments")
+class Flat(layers.Flatten):
+    """A layer that only this module defines."""
+
+
 def dense(input_shape, num_classes, width=8):
     return keras.Sequential([
-        keras.Input(input_shape), layers.Flatten(),
+        keras.Input(input_shape), Flat(),
         *(layers.Dense(width, activation="relu") for _ in range(4)),
         layers.Dense(num_classes),
     ])
@@ -117,6 +122,20 @@ def lstm(input_shape, num_classes):
     x = layers.LSTM(6, return_sequences=True)(inputs)
     x = layers.LSTM(6)(layers.Dense(6)(x))
     return keras.Model(inputs, layers.Dense(num_classes)(x))
+
+
+def for_larger_images(num_classes):
+    return keras.Sequential([
+        keras.Input((64, 64, 3)), layers.Conv2D(4, 3),
+        layers.GlobalAveragePooling2D(), layers.Dense(num_classes),
+    ])
+
+
+def for_integers(num_classes):
+    return keras.Sequential([
+        keras.Input((32, 32, 3), dtype="int32"), layers.Flatten(),
+        layers.Dense(4), layers.Dense(num_classes),
+    ])
 
 
 def two_inputs(num_classes):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import time
@@ -146,7 +147,8 @@ def test_finished_run_is_told_again(run, data_dir):
     workdir, done = run
     before = files(workdir)
     again = command(
-        "trainers.train", *JOB, f"--workdir={workdir}", f"--data_dir={data_dir}"
+        "trainers.train", *JOB, f"--workdir={workdir}",
+        f"--data_dir={os.path.relpath(data_dir, ROOT)}",
     )
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines() == done.stdout.splitlines()[-2:]

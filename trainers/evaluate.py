@@ -71,6 +71,7 @@ def read_flags(flag_file):
 
 def load_network(model_file, data):
     """Loads a trained network and checks that it fits the data."""
+    networks.import_layers()
     try:
         network = keras.models.load_model(model_file, compile=False)
     # A damaged file may fail anywhere in Keras, h5py or zipfile.

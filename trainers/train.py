@@ -97,6 +97,7 @@ flags.register_multi_flags_validator(
 
 def main():
     FLAGS.workdir = os.path.expanduser(FLAGS.workdir)
+    flag_file.settle_paths()
     finishing.first_epochs()
     with workdir.taken(FLAGS.workdir) as resumes:
         if resumes:

@@ -22,6 +22,11 @@ def settle(data):
     if isinstance(data, ImageData):
         FLAGS.mean = [repr(float(value)) for value in np.float32(data.mean)]
         FLAGS.std = [repr(float(value)) for value in np.float32(data.std)]
+    settle_paths()
+
+
+def settle_paths():
+    """Makes the paths in flags absolute, as they are in flag files."""
     paths = ["data_dir", "restore_weights_from"]
     if FLAGS.model.endswith(".keras"):
         paths.append("model")

@@ -8,6 +8,7 @@ import sys
 
 import keras
 import numpy as np
+import tensorflow as tf
 from absl import flags
 
 import fr_keras
@@ -114,8 +115,7 @@ def check(name, network, data):
         f"{data.input_spec}. Received: {network.input_shape}"
     )
     taken, given = map(keras.tree.flatten, (_inputs(network), inputs))
-    # Many layers would compute something from tensors of another rank.
-    if [len(t.shape) for t in taken] != [len(t.shape) for t in given]:
+    if len(taken) != len(given) or not all(map(_fits, given, taken)):
         raise misfit
     try:
         outputs = network.compute_output_spec(inputs)
@@ -137,9 +137,20 @@ def check(name, network, data):
         )
 
 
+def _fits(given, taken):
+    """Whether an input takes a tensor; Keras converts types, layers ranks."""
+    if "int" in taken.dtype and "int" not in given.dtype:
+        return False
+    return len(given.shape) == len(taken.shape) and all(
+        b is None or a == b for a, b in zip(given.shape[1:], taken.shape[1:])
+    )
+
+
 def _returns_probabilities(network, data):
     """Whether outputs of examples look like those of a softmax."""
-    examples, *_ = next(iter(data.test_batches(2)))
+    with tf.device(data.device):
+        two = data.test.take(2).batch(2).map(data.prepare)
+    examples, *_ = next(iter(two))
     outputs = keras.ops.cast(network(examples, training=False), "float32")
     sums = keras.ops.sum(outputs, -1)
     return bool(keras.ops.all(outputs >= 0)) and bool(
@@ -180,6 +191,18 @@ def _inputs(network):
     if isinstance(network, keras.Sequential):
         return network.inputs[0]
     return network.input
+
+
+def import_layers():
+    """Imports what defines the layers of the network that the flags describe.
+
+    Raises:
+        UsageError: if it cannot be imported.
+    """
+    if FLAGS.model.startswith("keras_hub."):
+        _keras_hub()
+    elif is_function(FLAGS.model):
+        imported("model", FLAGS.model)
 
 
 def is_function(name):
@@ -259,12 +282,7 @@ def _hub_model(name, given, arguments):
 
     The arguments of a task's backbone are those under "backbone".
     """
-    try:
-        import keras_hub
-    except ImportError as error:
-        raise UsageError(
-            "--model=keras_hub.NAME needs KerasHub: pip install keras-hub"
-        ) from error
+    keras_hub = _keras_hub()
     kind = getattr(keras_hub.models, name, None)
     if not inspect.isclass(kind):
         raise UsageError(
@@ -288,3 +306,13 @@ def _hub_model(name, given, arguments):
             **_taken(backbone.__init__, {"image_shape": shape}), **of_backbone
         }
     return kind(backbone=backbone(**of_backbone), **{**given, **arguments})
+
+
+def _keras_hub():
+    try:
+        import keras_hub
+    except ImportError as error:
+        raise UsageError(
+            "--model=keras_hub.NAME needs KerasHub: pip install keras-hub"
+        ) from error
+    return keras_hub
