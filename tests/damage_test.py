@@ -352,6 +352,7 @@ def test_hostile_network_runs_no_code(make, tmp_path):
     program = f"""
 from trainers import evaluate
 from trainers.command import errors
+errors.parse_flags(["evaluate", "--workdir=unused"])
 try:
     evaluate.load_network({path!r}, None)
 except errors.UsageError as error:

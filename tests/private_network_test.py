@@ -120,7 +120,7 @@ def test_a_system_that_gives_none():
         done = subprocess.run(
             [
                 *_WITHOUT, sys.executable, "-m", "trainers.local_cluster",
-                f"--private_network={wanted}",
+                f"--private_network={wanted}", "--", "--workdir=unused",
             ],
             cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
         )

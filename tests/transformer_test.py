@@ -87,5 +87,5 @@ def test_mistakes(change, expected):
 
 
 def test_positions_need_a_length():
-    with pytest.raises(ValueError, match="known length.*Received: input_shape"):
+    with pytest.raises(ValueError, match="fixed length.*Received: input_shape"):
         fr_keras.layers.PositionEmbedding()(keras.Input((None, 4)))
