@@ -134,6 +134,7 @@ def skips():
 
 
 @pytest.mark.parametrize("num_modules", [1, 2, 3, 4, 6])
+@pytest.mark.quick_cases("4")
 def test_several_inputs_and_outputs(float64, num_modules):
     x = {"a": data(5), "b": data(5, seed=1)}
     y = {"out": data(3), "early": data(2, seed=2)}

@@ -31,6 +31,7 @@ def memory():
         for name in applications.names()
     ],
 )
+@pytest.mark.quick_cases("MobileNetV3Small-4")
 def test_is_cut_and_trained(name, num_modules):
     network = applications.make(name)
     # Training begins with K - 1 iterations of warm-up: in as many as there

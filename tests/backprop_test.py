@@ -14,6 +14,7 @@ def plain_backprop(modules, *args):
 @pytest.mark.parametrize(
     "net", [agreement.dense_net, agreement.convolutional_net]
 )
+@pytest.mark.quick_cases("dense_net-3", "convolutional_net-4")
 def test_agrees_with_reference(float64, num_modules, net):
     agreement.check(
         fr_keras.Backprop, plain_backprop, num_modules, net, "nesterov",

@@ -55,6 +55,7 @@ def test_number_of_modules_is_that_of_devices():
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.quick_cases("FeaturesReplay", "DNI")
 def test_user_made_modules(algorithm):
     """Layers, Sequential, Functional and subclassed models, built or not."""
     inputs = keras.Input((5,))
@@ -237,6 +238,7 @@ def compiled(network=None, loss="mse", **options):
 @pytest.mark.parametrize("fits_before", [0, 1])
 @pytest.mark.parametrize("run_eagerly", [False, True])
 @pytest.mark.parametrize("x, y", [((8, 7), (8, 5)), ((8, 6), (8, 4))])
+@pytest.mark.quick_cases("x0-y0-False-1", "x1-y1-True-0")
 def test_mistake_is_told_again_and_nothing_is_lost(
     fits_before, run_eagerly, x, y
 ):

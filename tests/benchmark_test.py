@@ -48,6 +48,7 @@ def test_processes_answer_and_fail_aloud():
 # should, and on an idle machine is hardly slower.
 
 
+@pytest.mark.slow
 def test_schedule_of_known_length(tmp_path):
     """K=2: 6 τ locked, 4 τ by Features Replay, measured with τ = 50 ms."""
     done = command(
@@ -248,6 +249,11 @@ def test_memory(tmp_path):
             for flag in flags
         ),
     ],
+)
+@pytest.mark.quick_cases(
+    "benchmark---numbers_of_modules=99", "benchmark---tau=nan",
+    "benchmark---depth=21", "plan---latency=nan", "plan---model=nowhere.keras",
+    "plan---model_args=7", "plan---model=applications.inspect",
 )
 def test_nonsense_is_refused(program, flag, tmp_path):
     workdir = tmp_path / "new"

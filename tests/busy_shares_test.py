@@ -50,6 +50,7 @@ def test_of_sleeping_modules(tmp_path):
 
 @pytest.mark.parametrize("algorithm", fr_keras.ALGORITHMS.values())
 @pytest.mark.parametrize("run_eagerly", [False, True])
+@pytest.mark.quick_cases("False-FeaturesReplay", "True-GPipe")
 def test_any_algorithm(algorithm, run_eagerly):
     model = small_net.compiled(
         algorithm=algorithm, steps_per_execution=2, run_eagerly=run_eagerly

@@ -38,6 +38,7 @@ FAST = [
         ) for case in itertools.product(ALGORITHMS, DATA, [1, 4])
     ],
 )
+@pytest.mark.quick_cases("FeaturesReplay-dataset-4")
 def test_goes_on_bit_for_bit(algorithm, data, steps, tmp_path, deterministic):
     make = functools.partial(build, algorithm, steps=steps)
     expected, whole = trained(make, DATA[data])
@@ -122,6 +123,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize(
     "optimizer", some(OPTIMIZERS, "scaled", "accumulation")
 )
+@pytest.mark.quick_cases("accumulation")
 def test_state_of_optimizers_goes_on(optimizer, tmp_path, deterministic):
     make = functools.partial(build, optimizer=OPTIMIZERS[optimizer])
     expected, whole = trained(make, DATA["dataset"])
@@ -187,6 +189,7 @@ def test_queues_of_sequences_go_on(algorithm, tmp_path, deterministic):
         itertools.product(DATA, [1, 4]), ("unknown length", 4), ("repeated", 4)
     ),
 )
+@pytest.mark.quick_cases("repeated-4")
 def test_goes_on_in_validation(data, steps, tmp_path, deterministic):
     """A checkpoint after the last batch of an epoch, before its end."""
 

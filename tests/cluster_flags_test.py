@@ -49,6 +49,12 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("program, given, expected", MISTAKES)
+@pytest.mark.quick_cases(
+    "train---workers=nonsense", "train---workers=host:1,host:1",
+    "train---cluster=tf_config", "train---worker_patience=inf",
+    "worker---port=x", "worker---cluster", "worker---port=0 --cores=x",
+    "local_cluster---num_workers=two", "worker--Received",
+)
 def test_mistake_gets_one_line(program, given, expected, tmp_path):
     flags_given = given.split()
     if program == "train":

@@ -119,6 +119,7 @@ def test_worker_hangs_while_a_checkpoint_is_read(after, tmp_path, data_dir):
 @pytest.mark.parametrize("how", [
     signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)
 ])
+@pytest.mark.slow
 def test_goes_on_with_the_others(how, unbroken, tmp_path, data_dir):
     """Modules that share a device compute the same."""
     with contextlib.ExitStack() as stack:

@@ -43,6 +43,7 @@ def test_leaves_its_files(finished):
     assert last == f"Tables, plots and runs are in {workdir}"
 
 
+@pytest.mark.slow
 def test_goes_on_where_it_was_stopped(finished):
     workdir, data_dir, _ = finished
     kept = workdir / "features_replay_k2_seed0"
@@ -140,6 +141,10 @@ def test_workdir_of_something_else(tmp_path):
         "--gradient_shrink=0.5",  # For none of these algorithms.
         "--balance=measured",
     ],
+)
+@pytest.mark.quick_cases(
+    "--algorithms=magic", "--numbers_of_modules=2,2", "--seeds=-1",
+    "--gradient_shrink",
 )
 def test_nonsense_is_refused(flag, tmp_path):
     done = command(

@@ -1,5 +1,6 @@
 """Eight logical CPU devices stand in for accelerators in all tests."""
 
+import collections
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -20,9 +21,40 @@ tf.config.set_logical_device_configuration(
 tf.config.threading.set_inter_op_parallelism_threads(16)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks as slow what is not among the quick cases of a test.
+
+    `@pytest.mark.quick_cases("adam", "muon")` keeps the cases quick whose id
+    contains one of the words; the others run with `make slow-test`.
+    """
+    cases = collections.defaultdict(list)
+    for item in items:
+        marker = item.get_closest_marker("quick_cases")
+        if marker is None:
+            continue
+        is_quick = any(word in item.callspec.id for word in marker.args)
+        cases[item.function].append(is_quick)
+        if not is_quick:
+            item.add_marker(pytest.mark.slow)
+    for function, found in cases.items():
+        if len(found) > 1 and not any(found):
+            raise pytest.UsageError(
+                f"{function.__name__}: a word of `quick_cases` must be in the "
+                "id of a case. Received: words that are in none"
+            )
+
+
 @pytest.fixture(autouse=True)
 def seed():
     keras.utils.set_random_seed(1)
+
+
+@pytest.fixture(autouse=True)
+def summary_writer():
+    """Lets no test inherit the default writer of an interrupted one."""
+    with tf.summary.create_noop_writer().as_default():
+        yield
 
 
 @pytest.fixture

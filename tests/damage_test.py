@@ -96,6 +96,7 @@ class Harm:
     [truncate_data, flip_data, flip_index, truncate_index, remove_data,
      remove_index, put_pickle],
 )
+@pytest.mark.quick_cases("flip_data", "truncate_index")
 def test_the_one_before_is_used(damage, folder, trainings, caplog):
     damage(folder)
     model, restored = go_on(folder)
@@ -119,6 +120,7 @@ def test_none_can_be_read(folder):
 
 
 @pytest.mark.parametrize("harm", ["outside", "damaged", "missing"])
+@pytest.mark.quick_cases("outside")
 def test_list_of_checkpoints_is_not_believed(
     harm, folder, trainings, tmp_path
 ):

@@ -38,6 +38,7 @@ def cases():
 
 
 @pytest.mark.parametrize("num_modules, net, optimizer, steps", list(cases()))
+@pytest.mark.quick_cases("3-dense_net", "4-convolutional_net")
 def test_agrees_with_reference(float64, num_modules, net, optimizer, steps):
     agreement.check(
         fr_keras.DDG, plain_ddg, num_modules, net, optimizer, steps

@@ -126,6 +126,7 @@ def check_names(graph, index, counts):
     "steps_per_execution", [pytest.param(1, marks=pytest.mark.slow), 4]
 )
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.quick_cases("FeaturesReplay-4", "GPipe-4")
 def test_everything(hard_placement, algorithm, steps_per_execution):
     assert not tf.config.get_soft_device_placement()
     model = trained(algorithm, steps_per_execution)

@@ -86,6 +86,7 @@ def cases():
 
 
 @pytest.mark.parametrize("num_modules, net, steps", list(cases()))
+@pytest.mark.quick_cases("3-convolutional_net-5")
 def test_agrees_with_reference(float64, monkeypatch, num_modules, net, steps):
     models, synthesizers = [], []
 

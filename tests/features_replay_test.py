@@ -42,6 +42,10 @@ def cases():
 @pytest.mark.parametrize(
     "num_modules, net, optimizer, steps", list(cases())
 )
+@pytest.mark.quick_cases(
+    "1-dense_net-nesterov-5", "3-convolutional_net-adam-1",
+    "4-convolutional_net-nesterov-5", "3-dense_net-rising-5",
+)
 def test_agrees_with_reference(float64, num_modules, net, optimizer, steps):
     agreement.check(
         agreement.paper, reference.features_replay, num_modules, net,
@@ -51,6 +55,7 @@ def test_agrees_with_reference(float64, num_modules, net, optimizer, steps):
 
 @pytest.mark.parametrize("num_modules, num_batches", [(4, 6), (4, 2), (1, 3)])
 @pytest.mark.parametrize("algorithm", [agreement.paper, fr_keras.DDG])
+@pytest.mark.quick_cases("algorithm0-4-6", "DDG-4-2")
 def test_drain(float64, algorithm, num_modules, num_batches):
     """All modules have learned from all batches; then it begins anew."""
     net = dense_net()
@@ -80,6 +85,7 @@ def test_drain(float64, algorithm, num_modules, num_batches):
 
 
 @pytest.mark.parametrize("num_modules", [1, 2, 4])
+@pytest.mark.quick_cases("4")
 def test_gradient_shrink(float64, num_modules):
     def shrunk(*args):
         return reference.features_replay(*args, gradient_shrink=0.75)
@@ -102,6 +108,7 @@ def test_bad_gradient_shrink(shrink):
                   fr_keras.FeaturesReplay]
 )
 @pytest.mark.parametrize("net", [dense_net, convolutional_net])
+@pytest.mark.quick_cases("dense_net-DDG", "convolutional_net-FeaturesReplay")
 def test_one_module_is_stock_keras_bit_for_bit(algorithm, net):
     net = net()
     x, y = data(net)

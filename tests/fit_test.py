@@ -119,6 +119,7 @@ def traced(function):
 
 
 @pytest.mark.parametrize("algorithm", fr_keras.ALGORITHMS.values())
+@pytest.mark.quick_cases("FeaturesReplay")
 def test_xla_inside_modules(algorithm):
     network = net()
     network.get_layer(index=-2).rate = 0.0  # XLA draws other numbers.
@@ -239,6 +240,7 @@ def test_frozen_layers_stay():
         if frozen == 1 or algorithm is fr_keras.FeaturesReplay
     ],
 )
+@pytest.mark.quick_cases("FeaturesReplay-1", "DDG-1")
 def test_whole_module_frozen(frozen, algorithm):
     """Between calls of `fit`; modules below go on learning."""
     model = compiled(algorithm=algorithm)

@@ -70,6 +70,7 @@ def cases():
 @pytest.mark.parametrize(
     "num_modules, net, num_microbatches, recompute", list(cases())
 )
+@pytest.mark.quick_cases("2-convolutional_net-4-True", "3-dense_net-2-False")
 def test_agrees_with_reference(
     float64, num_modules, net, num_microbatches, recompute
 ):

@@ -145,6 +145,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("algorithm, model, policy", CASES)
+@pytest.mark.quick_cases("features_replay-transformer-float32")
 def test_every_operation_has_a_kernel(algorithm, model, policy):
     keras.config.set_dtype_policy(policy)
     try:

@@ -39,6 +39,7 @@ OPTIMIZERS = {
         3, dense_net, "muon", fr_keras.DelayPolicy(), marks=pytest.mark.slow
     ),
 ])
+@pytest.mark.quick_cases("3-convolutional_net-momentum")
 def test_runs_are_those_of_the_library(
     float64, num_modules, net, optimizer, policy
 ):

@@ -39,6 +39,7 @@ def ahead(optimizer):
     (2, "sgd", 1), (3, "nesterov", 5), (4, "adam", 5), (4, "schedule", 5),
     (2, "rising", 5),
 ])
+@pytest.mark.quick_cases("4-adam-5")
 def test_agrees_with_reference(float64, num_modules, optimizer, steps):
     agreement.check(
         fr_keras.FeaturesReplay,
@@ -51,6 +52,7 @@ def test_agrees_with_reference(float64, num_modules, optimizer, steps):
 @pytest.mark.parametrize("num_modules, optimizer, steps", [
     (2, "sgd", 1), (4, "schedule", 5),
 ])
+@pytest.mark.quick_cases("4-schedule-5")
 def test_ddg_agrees_with_reference(float64, num_modules, optimizer, steps):
     agreement.check(
         fr_keras.DDG,
@@ -133,6 +135,7 @@ def test_one_module_is_not_late():
 @pytest.mark.parametrize("options", [
     {"steps_per_execution": 4}, {"run_eagerly": True}, {"jit_compile": True},
 ])
+@pytest.mark.quick_cases("options0")
 def test_however_it_is_run(options):
     small_net.assert_same(
         trained(True, **options), trained(True), rtol=1e-4
@@ -257,6 +260,7 @@ def loss_scaled_adam():
     ("adamw", 0), (lambda: keras.optimizers.Adam(amsgrad=True), 1), ("muon", 1),
     ("nadam", 1), (loss_scaled_adam, 0),
 ])
+@pytest.mark.quick_cases("sgd-1", "adam-0")
 def test_what_is_kept(optimizer, copies):
     """Nothing, if the optimizer knows its last step; in checkpoints, else."""
     if callable(optimizer):

@@ -43,6 +43,10 @@ ONE_OR_SEVERAL_STEPS = [pytest.param(1, marks=pytest.mark.slow), 4]
 @pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("algorithm", fr_keras.ALGORITHMS.values())
 @pytest.mark.parametrize("steps", ONE_OR_SEVERAL_STEPS)
+@pytest.mark.quick_cases(
+    "FeaturesReplay-mixed_float16", "DDG-mixed_bfloat16",
+    "GPipe-mixed_float16",
+)
 def test_trains(policy, name, algorithm, steps):
     policy(name)
     model = algorithm(net(), K)
@@ -75,6 +79,7 @@ def test_error_gradients_are_in_half_precision(policy):
 
 @pytest.mark.parametrize("steps", ONE_OR_SEVERAL_STEPS)
 @pytest.mark.parametrize("algorithm", fr_keras.ALGORITHMS.values())
+@pytest.mark.quick_cases("FeaturesReplay-4")
 def test_error_gradients_carry_their_scale(algorithm, steps):
     """Scales grow in every other update, in each module by itself.
 

@@ -65,6 +65,7 @@ def saved(path):
     )
     for place in PLACES
 ])
+@pytest.mark.quick_cases("two_inputs")
 def test_networks_from_anywhere(model, flags, dataset, tmp_path):
     if model.startswith("keras_hub."):
         pytest.importorskip("keras_hub")
@@ -151,6 +152,10 @@ def test_a_file_keeps_its_weights(tmp_path):
     ((f"--dataset={OWN}:wrong_labels",), "labels from 0 to 1"),
     ((f"--dataset={OWN}:unknown_size",), "of known size"),
 ])
+@pytest.mark.quick_cases(
+    "out of ideas", "without a softmax", "logits of", "not batches",
+    "labels from", "keras.Model(",
+)
 def test_what_does_not_fit_is_refused(flags, message, tmp_path):
     done = command(
         "trainers.train", f"--dataset={OWN}:images", "--num_modules=2",

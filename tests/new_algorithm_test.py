@@ -55,6 +55,7 @@ def plain_greedy_learning(modules, heads, optimizer, learning_rate, batches):
 @pytest.mark.parametrize(
     "net", [agreement.dense_net, agreement.convolutional_net]
 )
+@pytest.mark.quick_cases("convolutional_net-3")
 def test_agrees_with_reference(float64, program, num_modules, net):
     make_head, models = program["make_head"], []
 

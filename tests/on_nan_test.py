@@ -107,6 +107,7 @@ def test_skipping_is_training_without_the_batch(algorithm, steps):
 @pytest.mark.parametrize(
     "algorithm", ["FeaturesReplay", "DDG", "DNI", "GPipe", "Backprop"]
 )
+@pytest.mark.quick_cases("FeaturesReplay-nan", "DDG-inf", "Backprop-inf")
 def test_weights_stay_finite(algorithm, value):
     model = build(algorithm)
     callback, history = fit(model, spoiled(value), epochs=2)
@@ -134,6 +135,7 @@ def test_weights_stay_finite(algorithm, value):
         ),
     ],
 )
+@pytest.mark.quick_cases("FeaturesReplay-5", "GPipe-4")
 def test_stops_at_the_loss(algorithm, steps):
     with pytest.raises(fr_keras.NonFiniteError) as caught:
         fit(build(algorithm, steps=steps), spoiled(), action="stop")
@@ -156,6 +158,7 @@ def test_iterations_are_mini_batches():
 
 @pytest.mark.parametrize("module", [1, 2, 3])
 @pytest.mark.parametrize("algorithm", ["FeaturesReplay", "DDG", "Backprop"])
+@pytest.mark.quick_cases("FeaturesReplay-1", "DDG-3")
 def test_stops_at_a_gradient(algorithm, module):
     model = build(algorithm, network(module))
     with pytest.raises(fr_keras.NonFiniteError) as caught:

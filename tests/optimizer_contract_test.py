@@ -67,6 +67,10 @@ CASES = {name: excluding(decaying(cls)) for name, cls in CLASSES.items()} | {
     "num_modules", [pytest.param(1, marks=pytest.mark.slow), 2]
 )
 @pytest.mark.parametrize("name", list(CASES))
+@pytest.mark.quick_cases(
+    "Adam-2", "Muon-2", "averages-2", "accumulation-2", "loss scale-2",
+    "several-2", "subclass-2",
+)
 def test_modules_elsewhere_are_updated_as_by_keras(name, num_modules):
     models = pair(num_modules)
     for model in models:
@@ -123,6 +127,7 @@ def test_names_survive_a_move():
 @pytest.mark.parametrize(
     "name", ["averages", "schedule", "several with a loss scale", "subclass"]
 )
+@pytest.mark.quick_cases("averages-True", "several with a loss scale-False")
 def test_an_optimizer_that_is_compiled_again_goes_on(name, own_facade):
     models = pair(2)
     for model in models:

@@ -98,6 +98,7 @@ def global_step_optimizer(make):
 
 
 @pytest.mark.parametrize("name", list(MAKERS))
+@pytest.mark.quick_cases("adam", "sgd", "muon", "multi", "use_ema")
 def test_each_module_is_updated_by_a_stock_optimizer(name):
     """Of its own gradients, at the learning rate of the global iteration."""
     num_modules = 3
@@ -151,6 +152,10 @@ def in_graphs(name):
 @pytest.mark.parametrize(
     "name, run_eagerly",
     [(name, True) for name in MAKERS] + [in_graphs(name) for name in MAKERS],
+)
+@pytest.mark.quick_cases(
+    "adam-True", "muon-True", "schedule-True", "accumulation-False",
+    "loss_scale-True", "multi-False",
 )
 def test_one_module_is_stock_keras(name, run_eagerly):
     """In graphs TensorFlow may reorder products; the operations are the same.

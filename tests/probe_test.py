@@ -77,6 +77,7 @@ def fit(model, batches, *callbacks):
         (convolutional_net, 5, {}),
     ],
 )
+@pytest.mark.quick_cases("dense_net-3-how2")
 def test_agrees_with_formulas(float64, net, steps_per_execution, how):
     net = net()
     batches = batches_of(net)

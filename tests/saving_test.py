@@ -74,6 +74,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.quick_cases("features_replay")
 def test_save_and_load(name, tmp_path):
     model = trained(MODELS[name]())
     model.save(tmp_path / "model.keras")
@@ -102,6 +103,7 @@ def test_save_and_load(name, tmp_path):
         ("backprop", {}),
     ],
 )
+@pytest.mark.quick_cases("gpipe", "features_replay")
 def test_every_algorithm_with_its_arguments(name, arguments, tmp_path):
     algorithm = fr_keras.ALGORITHMS[name]
     model = trained(algorithm(net(), 2, **arguments))
@@ -225,6 +227,7 @@ def test_ready_made_modules_are_trained_themselves():
         ),
     ],
 )
+@pytest.mark.quick_cases("0")
 def test_export_serves_without_fr_keras(make, tmp_path):
     model = trained(make())
     x, _ = data()

@@ -17,6 +17,7 @@ from tests import survival
         ),
     ],
 )
+@pytest.mark.slow
 def test_killed_run_ends_as_unbroken(
     name, kills, steps_per_execution, epochs, tmp_path
 ):

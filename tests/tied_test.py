@@ -133,6 +133,7 @@ def test_features_replay_is_the_reference(float64, ahead):
 
 @pytest.mark.parametrize("num_modules", [1, 2, 4])
 @pytest.mark.parametrize("algorithm", ["backprop", "gpipe"])
+@pytest.mark.quick_cases("backprop-4", "gpipe-2")
 def test_exact_methods_are_keras(float64, algorithm, num_modules):
     network = language_model(4)
     model = fr_keras.ALGORITHMS[algorithm](network, num_modules)

@@ -30,6 +30,7 @@ from tests.digits_job import JOB
         (["stray"], "stray"),
     ],
 )
+@pytest.mark.quick_cases("flags0", "flags2-", "flags4-", "flags9-")
 def test_mistake_gets_one_line(flags, expected, data_dir, tmp_path):
     done = command(
         "trainers.train", "--flagfile=configs/digits_fr.cfg",

@@ -269,6 +269,7 @@ def test_schedule_under_accumulation_is_that_of_keras():
     fr_keras.Backprop, fr_keras.DDG, fr_keras.DNI, fr_keras.FeaturesReplay,
     functools.partial(fr_keras.GPipe, num_microbatches=1, recompute=False),
 ])
+@pytest.mark.quick_cases("DDG-None", "algorithm4-l2")
 def test_seed_that_is_set_after_compile(algorithm, regularizer):
     """Keras then makes its generator anew, in the first graph it traces."""
     network = keras.Sequential([keras.Input((6,)), *(

@@ -20,6 +20,7 @@ def dense_net():
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 @pytest.mark.parametrize("algorithm", DELAYED)
+@pytest.mark.quick_cases("FeaturesReplay-2", "DDG-3")
 def test_warm_up_is_in_the_graph_of_all_iterations(algorithm, steps):
     model = algorithm(dense_net(), 4)
     model.compile("adam", "mse", steps_per_execution=steps)
@@ -31,6 +32,7 @@ def test_warm_up_is_in_the_graph_of_all_iterations(algorithm, steps):
 
 @pytest.mark.parametrize("steps", [1, 2, 6])
 @pytest.mark.parametrize("algorithm", DELAYED)
+@pytest.mark.quick_cases("FeaturesReplay-2")
 def test_batches_of_all_sizes_in_warm_up(algorithm, steps):
     """No module mixes up the sizes of those that have not arrived yet."""
     network = dense_net()
@@ -71,6 +73,7 @@ class StopsAfter(keras.callbacks.Callback):
 
 @pytest.mark.parametrize("calls, steps", [(1, 1), (2, 1), (3, 1), (1, 2)])
 @pytest.mark.parametrize("algorithm", DELAYED)
+@pytest.mark.quick_cases("FeaturesReplay-1-2", "DDG-2-1")
 def test_interrupted_in_warm_up(tmp_path, algorithm, calls, steps):
     """What has not arrived yet is not restored as if it had."""
     keras.utils.set_random_seed(0)

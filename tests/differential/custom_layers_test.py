@@ -34,6 +34,7 @@ FAST = {
 
 
 @pytest.mark.parametrize("name, num_modules", parameters(CASES, FAST))
+@pytest.mark.quick_cases("metric in a layer", "codebook", "frozen query")
 def test_is_trained_as_by_keras(name, num_modules):
     check(of_kind(*CASES[name], num_modules=num_modules))
 

@@ -162,6 +162,9 @@ def test_one_module_as_by_keras(algorithm, edge):
     "FeaturesReplay", pytest.param("DDG", marks=pytest.mark.slow),
     pytest.param("DNI", marks=pytest.mark.slow),
 ])
+@pytest.mark.quick_cases(
+    "last batch of one", "a call longer", "unknown length", "a generator",
+)
 def test_delays_live_with_it(algorithm, edge):
     """Weights and losses stay finite, and only what should moves."""
     fit, compiled, moves = EDGES[edge]

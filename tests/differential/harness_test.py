@@ -216,6 +216,9 @@ class Raises(StockKeras):
     (LayerLeftOut, "'third/kernel' is missing"),
     (Raises, "raised RuntimeError: out of order"),
 ])
+@pytest.mark.quick_cases(
+    "Weight-", "Seed-", "MetricOfLayer", "Iterations", "Raises", "NameOfLog",
+)
 def test_damage_is_told(expected, algorithm, told):
     assert re.search(told, differences(expected, algorithm))
 

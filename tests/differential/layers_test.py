@@ -25,6 +25,10 @@ def names():
 
 
 @pytest.mark.parametrize("name, num_modules", parameters(names(), FAST))
+@pytest.mark.quick_cases(
+    "BatchNormalization", "LSTM stateful", "MultiHeadAttention masked",
+    "SpectralNormalization",
+)
 def test_is_trained_as_by_keras(name, num_modules):
     layer, option = name
     if layer in layer_cases.LAYERS:
