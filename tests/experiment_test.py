@@ -14,10 +14,12 @@ from tests.command_line import ROOT
 from trainers.command import errors
 from trainers.experiment import (
     building,
+    data_flags,
     experiment_flags,
     network_flags,
     networks,
     reliability,
+    sampling,
 )
 from trainers.results import observation
 
@@ -75,11 +77,18 @@ NONSENSE = [
     "--checkpoint_minutes=nan", "--checkpoint_minutes=inf",
     "--keep_checkpoints=1", "--keep_checkpoints=99999",
     "--on_nan=ignore",
+    "--tokenizer=words", "--tokenizer=keras_hub:",
+    "--sequence_length=0", "--sequence_length=many",
+    "--learning_rate_schedule=linear",
+    "--label_smoothing=-0.1", "--label_smoothing=1", "--label_smoothing=nan",
+    "--sample_tokens=-1", "--temperature=0", "--temperature=nan",
 ]
 
 # What is nonsense for them is found out later; see input_pipeline_test.py,
 # placement_test.py and train_mistakes_test.py.
-FREE_TEXT = {"data_dir", "dataset", "devices", "restore_weights_from"}
+FREE_TEXT = {
+    "data_dir", "dataset", "devices", "prompt", "restore_weights_from"
+}
 
 
 def test_every_flag_is_tried_with_nonsense():
@@ -87,7 +96,8 @@ def test_every_flag_is_tried_with_nonsense():
     flags_of = FLAGS.flags_by_module_dict()
     names = {
         flag.name for module in (
-            experiment_flags, network_flags, observation, reliability
+            data_flags, experiment_flags, network_flags, observation,
+            reliability, sampling,
         )
         for flag in flags_of[module.__name__]
     }
@@ -148,7 +158,7 @@ def test_optimizers():
 
 def built(*arguments):
     parse("--num_modules=2", "--devices=CPU:0", *arguments)
-    network = networks.build((8, 8, 1), num_classes=3)
+    network = networks.build({"input_shape": (8, 8, 1), "num_classes": 3})
     costs = building.measure_costs(network)
     return building.build_algorithm(network, 10, costs)
 
@@ -245,7 +255,7 @@ def test_warm_up(drops, expected):
         "--learning_rate=0.5", f"--learning_rate_drops={drops}",
         "--warmup_epochs=2.5",
     )
-    network = networks.build((8, 8, 1), num_classes=3)
+    network = networks.build({"input_shape": (8, 8, 1), "num_classes": 3})
     model = building.build_algorithm(network, steps_per_epoch=10)
     schedule = model.optimizer.shared._learning_rate
     again = keras.optimizers.schedules.deserialize(
@@ -263,7 +273,7 @@ def test_drops_beyond_the_last_epoch_do_not_matter():
         "--epochs=5", "--num_modules=1", "--devices=CPU:0",
         "--learning_rate=0.5", "--learning_rate_drops=2,4,99999999999999999999",
     )
-    network = networks.build((8, 8, 1), num_classes=3)
+    network = networks.build({"input_shape": (8, 8, 1), "num_classes": 3})
     model = building.build_algorithm(network, steps_per_epoch=10)
     rates = []
     for iteration in (0, 19, 20, 39, 40, 49):

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from sklearn import datasets
 
 from trainers.command.errors import UsageError
-from trainers.data import input_pipeline
+from trainers.data import builders, input_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_flip_turns_about_half():
     ],
 )
 def test_any_set_of_tfds(name, shape, classes, tmp_path, monkeypatch):
-    monkeypatch.setattr(input_pipeline, "_has_network", lambda: True)
+    monkeypatch.setattr(builders, "_has_network", lambda: True)
     # What TFDS learns about the splits when it prepares a set.
     splits = tfds.core.splits.SplitDict(
         tfds.core.SplitInfo(
@@ -160,7 +160,7 @@ def test_two_processes_prepare_at_once(digits, tmp_path, monkeypatch):
 
 
 def test_not_prepared_and_no_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(input_pipeline, "_has_network", lambda: False)
+    monkeypatch.setattr(builders, "_has_network", lambda: False)
     with pytest.raises(UsageError, match="tfds build cifar10"):
         input_pipeline.load("cifar10", str(tmp_path))
 

@@ -147,7 +147,7 @@ def test_a_file_keeps_its_weights(tmp_path):
     (("--mean=1",), "--mean does not apply"),
     (("--flip",), "--flip does not apply"),
     ((f"--dataset={OWN}:broken",), "out of ideas"),
-    ((f"--dataset={OWN}:no_dataset",), "must return a tuple"),
+    ((f"--dataset={OWN}:no_dataset",), "must provide a tuple"),
     ((f"--dataset={OWN}:batches",), "not batches"),
     ((f"--dataset={OWN}:wrong_labels",), "labels from 0 to 1"),
     ((f"--dataset={OWN}:unknown_size",), "of known size"),

@@ -13,7 +13,8 @@ import keras
 from absl import flags
 
 from trainers.command import errors
-from trainers.experiment import building, networks
+from trainers.data.input_pipeline import ImageData
+from trainers.experiment import building, loading, networks
 
 FLAGS = flags.FLAGS
 
@@ -37,17 +38,22 @@ def main():
             )
     read_flags(flag_file)
     building.start()
-    data = building.load_data()
+    data = loading.load_data()
+    if isinstance(data, ImageData):
+        check_flags(flag_file, "mean", "std")
     network = load_network(model_file, data)
     model = building.build_algorithm(
-        network, 1, building.measure_costs(network)
+        network, 1, building.measure_costs(network), data
     )
-    loss, accuracy = model.evaluate(
-        data.test_batches(FLAGS.batch_size), verbose=0
+    logs = model.evaluate(
+        data.test_batches(FLAGS.batch_size), verbose=0, return_dict=True
+    )
+    perplexity = (
+        f", perplexity {logs['perplexity']:.2f}" if "perplexity" in logs else ""
     )
     print(
-        f"Test accuracy {accuracy:.2%}, loss {loss:.4f} on "
-        f"{data.num_test} examples of {FLAGS.dataset}"
+        f"Test accuracy {logs['accuracy']:.2%}, loss {logs['loss']:.4f}"
+        f"{perplexity} on {data.num_test} examples of {FLAGS.dataset}"
     )
 
 
@@ -59,9 +65,12 @@ def read_flags(flag_file):
         )
     except errors.UsageError as error:
         raise errors.UsageError(f"{flag_file}: {error}") from error
-    images = () if networks.is_function(FLAGS.dataset) else ("mean", "std")
-    for name in ("dataset", *images):
-        # Defaults would evaluate a different experiment.
+    check_flags(flag_file, "dataset")
+
+
+def check_flags(flag_file, *names):
+    """Refuses defaults, which would evaluate a different experiment."""
+    for name in names:
         if FLAGS[name].using_default_value:
             raise errors.UsageError(
                 f"{flag_file} must be unchanged since the run wrote it. "
@@ -79,6 +88,7 @@ def load_network(model_file, data):
         raise errors.UsageError(
             f"{model_file} cannot be loaded: {error}"
         ) from error
+    data.suit(networks.inputs(network))
     networks.check(model_file, network, data)
     return network
 

@@ -93,7 +93,7 @@ def main():
             "--image_size does not apply to --model=transformer. Received: "
             f"{size}"
         )
-    network = networks.build(size and (size, size, 3))
+    network = networks.build({"input_shape": (size, size, 3)} if size else {})
     x = networks.example(network, FLAGS.batch_size)
     try:
         planner = Planner(

@@ -13,13 +13,15 @@ The experiments are in configs/. Later flags override earlier ones:
                     --num_microbatches --recompute (gpipe)
                     --synthesizer_width --synthesizer_learning_rate (dni)
     the data        --dataset --data_dir --mean --std --crop_padding --flip
+                    (images) --tokenizer --sequence_length (texts)
     the training    --batch_size --drop_remainder --epochs --seed --optimizer
                     --momentum --nesterov --weight_decay --learning_rate
-                    --learning_rate_drops --learning_rate_factor
-                    --warmup_epochs --global_clipnorm --finish_with
-                    --deterministic --restore_weights_from
+                    --learning_rate_schedule --learning_rate_drops
+                    --learning_rate_factor --warmup_epochs --label_smoothing
+                    --global_clipnorm --finish_with --deterministic
+                    --restore_weights_from
     what is seen    --diagnostics_every --exact_gradient --histograms --graph
-                    --profile_steps
+                    --profile_steps --prompt --sample_tokens --temperature
     what it         --checkpoint_steps --checkpoint_minutes
     survives        --checkpoint_epochs --keep_checkpoints --on_nan
     other machines  --workers --cluster --worker_port --kubernetes_selector
@@ -27,8 +29,8 @@ The experiments are in configs/. Later flags override earlier ones:
                     --recoveries
 
 If a run is interrupted, by Ctrl-C, SIGTERM or anything else, repeat the command
-to resume it from its newest checkpoint (docs/reliability.md). The working
-directory gets:
+to resume it from its newest checkpoint (docs/reliability.md); with more
+--epochs, a finished run is resumed, too. The working directory gets:
 
     modules.png          a picture of the modules
     flags.cfg            the experiment; --flagfile=WORKDIR/flags.cfg repeats it
@@ -37,43 +39,47 @@ directory gets:
     model.keras          the trained network, one plain Keras model
     history.csv          loss, accuracy and speed of every epoch
     results.json         accuracy, losses, time and memory
+    sample.txt           (of a language model) a text it wrote
     finish/              (--finish_with) the same for the last epochs
 """
 
+import contextlib
 import functools
 import glob
 import json
 import logging
-import math
 import os
-import shutil
-import sys
 
 import keras
-import numpy as np
 import tensorflow as tf
 from absl import flags
 
 import fr_keras
-from fr_keras.versions import versions
-from trainers.command import errors, peak_memory, signals, workdir
+from trainers.command import (
+    errors,
+    live_line,
+    peak_memory,
+    signals,
+    workdir,
+)
 from trainers.experiment import (
     building,
     experiment_flags,
     finishing,
     flag_file,
+    loading,
     reliability,
+    sampling,
 )
-from trainers.results import observation, tensorboard
+from trainers.results import observation, outcome, tensorboard
 from trainers.results.history import History
+from trainers.results.progress import Progress
 from trainers.workers import connecting
 
 FLAGS = flags.FLAGS
 
 # In the working directory of runs balanced by measured costs.
 COSTS = "costs.json"
-
-METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
 
 flags.DEFINE_string(
     "workdir", None,
@@ -84,6 +90,7 @@ flags.DEFINE_string(
 flags.adopt_module_key_flags(experiment_flags)
 flags.adopt_module_key_flags(observation)
 flags.adopt_module_key_flags(reliability)
+flags.adopt_module_key_flags(sampling)
 flags.adopt_module_key_flags(connecting)
 flags.register_multi_flags_validator(
     ["on_lost_worker", "devices"],
@@ -106,7 +113,7 @@ def main():
                 in_workdir(workdir.FLAG_FILE), unknown=("mean", "std")
             )
         building.start(elsewhere=connecting.is_wanted())
-        with connecting.connected(has_begun=resumes):
+        with connecting.connected(has_begun=resumes), live_line.shown():
             run(resumes)
             if FLAGS.finish_with:
                 with (
@@ -119,18 +126,26 @@ def main():
 
 def run(resumes):
     """Trains, or resumes a run."""
-    data = building.load_data(fr_keras.cluster.host(building.first_device()))
+    live_line.show(f"loading {FLAGS.dataset}")
+    data = loading.load_data(fr_keras.cluster.host(building.first_device()))
     flag_file.settle(data)
     if resumes:
-        flag_file.check(in_workdir(workdir.FLAG_FILE))
-        if os.path.exists(in_workdir("results.json")):
-            tell_result()
+        extends = flag_file.check(in_workdir(workdir.FLAG_FILE))
+        if extends:
+            # It is not finished any more.
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(outcome.path())
+            flag_file.write(in_workdir(workdir.FLAG_FILE))
+        if os.path.exists(outcome.path()):
+            outcome.tell()
             return
     examples = building.examples_per_epoch(data.num_train)
     steps_per_epoch = -(-examples // FLAGS.batch_size)
+    sampling.check(data)
+    live_line.show(f"building {FLAGS.model}")
     network = building.build_network(data)
     costs = costs_of_layers(network)
-    model = building.build_algorithm(network, steps_per_epoch, costs)
+    model = building.build_algorithm(network, steps_per_epoch, costs, data)
     # After the network, because building it seeds TensorFlow.
     train_batches = data.train_batches(
         FLAGS.batch_size, FLAGS.seed, FLAGS.drop_remainder
@@ -171,25 +186,30 @@ def run(resumes):
                     history,
                     keras.callbacks.LambdaCallback(
                         on_train_begin=lambda logs: tell_checkpoint(kept),
-                        on_epoch_end=print_epoch,
                     ),
-                    StopWhenDiverged(),
+                    Progress(
+                        finishing.first_epochs(), steps_per_epoch, examples
+                    ),
+                    outcome.StopWhenDiverged(),
                     last,
                     kept,
                 ],
             )
     except fr_keras.NonFiniteError as error:
         cause = str(error)
-        history.add_failure(METRICS)
+        history.add_failure(outcome.METRICS)
     except fr_keras.CheckpointError as error:
         raise errors.UsageError(str(error)) from error
 
-    if cause is None and not has_diverged(history.rows[-1]):
+    if cause is None and not outcome.has_diverged(history.rows[-1]):
+        live_line.show("writing the results")
+        trained = model.to_keras()
         with whole_file("model.keras") as path:
-            model.to_keras().save(path)
+            trained.save(path)
+        outcome.write_sample(sampling.sample(trained, data))
     # Last, since it marks the run as finished.
-    write_results(history, examples, model, network)
-    tell_result(cause)
+    outcome.write(history, examples, model, network)
+    outcome.tell(cause)
 
 
 def costs_of_layers(network):
@@ -208,53 +228,10 @@ def costs_of_layers(network):
         raise errors.UsageError(f"{path} is damaged: {error}") from error
 
 
-def tell_result(cause=None):
-    """Reports the outcome of a finished run.
-
-    Args:
-        cause: str, why training diverged, or `None` if unknown.
-
-    Raises:
-        Diverged: if training diverged.
-    """
-    path = in_workdir("results.json")
-    try:
-        with open(path) as file:
-            results = json.load(file)
-        epochs, seconds = results["epochs"], results["seconds"]
-        accuracy, loss = results["test_accuracy"], results["test_loss"]
-        best = results["best_test_accuracy"]
-    except (OSError, ValueError, KeyError) as error:
-        raise errors.UsageError(f"{path} is damaged: {error!r}") from error
-    if loss is None or results["train_loss"] is None:
-        cause = cause or "the loss or the test loss is not finite"
-        raise errors.Diverged(
-            f"Training diverged in epoch {epochs}: {cause}; a smaller "
-            f"--learning_rate may help. Its logs are in {FLAGS.workdir}"
-        )
-    print(
-        f"View the logs with: {tensorboard_command()} --logdir {FLAGS.workdir}"
-    )
-    print(
-        f"Test accuracy {accuracy:.2%} after {epochs} epochs in "
-        f"{seconds:.0f} s (best: {best:.2%}); results in {FLAGS.workdir}"
-    )
-
-
 def tell_checkpoint(kept):
     """Prints the checkpoint that a run resumes from."""
     if kept.restored:
         print(f"Resuming from {kept.restored}", flush=True)
-
-
-def tensorboard_command():
-    """The command that starts TensorBoard from the user's shell."""
-    if shutil.which("tensorboard"):
-        return "tensorboard"
-    # The environment is not active, as after `make train`.
-    return os.path.relpath(
-        os.path.join(os.path.dirname(sys.executable), "tensorboard")
-    )
 
 
 def in_workdir(name):
@@ -294,79 +271,6 @@ def write_summary(model):
         writer, "modules", in_workdir("modules.png")
     )
     writer.close()
-
-
-def write_results(history, examples, model, network):
-    """Writes `results.json`.
-
-    Args:
-        history: `History` of the run.
-        examples: int, training examples per epoch.
-        model: the trained algorithm.
-        network: `keras.Model`, before the split.
-    """
-    logs = {
-        name: [row.get(name, math.nan) for row in history.rows]
-        for name in (*METRICS, "examples_per_second")
-    }
-    speeds = [speed for speed in logs["examples_per_second"] if speed > 0]
-    speed = float(np.median(speeds)) if speeds else math.nan
-    results = {
-        "test_accuracy": logs["val_accuracy"][-1],
-        "test_loss": logs["val_loss"][-1],
-        "train_accuracy": logs["accuracy"][-1],
-        "train_loss": logs["loss"][-1],
-        "best_test_accuracy": max(logs["val_accuracy"]),
-        "epochs": len(history.rows),
-        "seconds": round(history.seconds, 2),
-        "examples_per_second": speed,
-        # Without validation and, thanks to the median, without tracing.
-        "seconds_per_epoch": examples / speed,
-        "peak_memory_bytes": peak_memory.read(model.devices),
-        "algorithm": FLAGS.algorithm,
-        "dataset": FLAGS.dataset,
-        "num_modules": model.num_modules,
-        "devices": list(model.devices),
-        "parameters": network.count_params(),
-        "seed": FLAGS.seed,
-        "versions": versions(),
-    }
-    results = {
-        # JSON cannot represent non-finite numbers.
-        name: None
-        if isinstance(value, float) and not math.isfinite(value)
-        else value
-        for name, value in results.items()
-    }
-    with whole_file("results.json") as path, open(path, "w") as file:
-        json.dump(results, file, indent=2, allow_nan=False)
-
-
-def print_epoch(epoch, logs):
-    """Prints a line for about twenty epochs of a run, including the last."""
-    number = finishing.first_epochs()
-    if (epoch + 1) % max(1, number // 20) and epoch + 1 != number:
-        return
-    print(
-        f"epoch {epoch + 1:3d}/{number}: loss {logs['loss']:.4f}, "
-        f"accuracy {logs['accuracy']:.2%}, test loss {logs['val_loss']:.4f}, "
-        f"test accuracy {logs['val_accuracy']:.2%}, "
-        f"{logs['examples_per_second']:,.0f} examples/s",
-        flush=True,
-    )
-
-
-def has_diverged(logs):
-    """Whether a loss of an epoch is not finite."""
-    return not all(math.isfinite(logs[name]) for name in ("loss", "val_loss"))
-
-
-class StopWhenDiverged(keras.callbacks.Callback):
-    """Stops training after an epoch whose loss is not finite."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        if has_diverged(logs):
-            self.model.stop_training = True
 
 
 if __name__ == "__main__":

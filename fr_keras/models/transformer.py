@@ -1,4 +1,4 @@
-"""Transformers that predict the next token of a text."""
+"""Transformers that predict the next token of a text, or classify it."""
 
 import keras
 
@@ -7,9 +7,9 @@ from fr_keras.layers import PositionEmbedding
 
 def transformer(
     depth: int, width: int, num_heads: int, vocabulary_size: int, length: int,
-    dropout: float = 0.0,
+    dropout: float = 0.0, num_classes: int | None = None, padding: int = 0,
 ) -> keras.Model:
-    """Creates a decoder-only Transformer language model.
+    """Creates a decoder-only Transformer, a language model or a classifier.
 
     Blocks are those of GPT-2: normalization before attention and before the
     two dense layers, the inner of which is four times as wide. It has about
@@ -24,11 +24,16 @@ def transformer(
         length: int, tokens in a sequence.
         dropout: float, from 0 to below 1, the dropout rate after the
             embedding, attention and the dense layers.
+        num_classes: int, the number of classes of a classifier, or `None` for
+            a language model.
+        padding: int, the token that fills up the sequences of a classifier,
+            which averages over the positions of all others.
 
     Returns:
         Functional `keras.Model` from tokens, integers of shape
-        `(batch, length)`, to logits of the next token at each position, of
-        shape `(batch, length, vocabulary_size)`.
+        `(batch, length)`, to logits: of the next token at each position, of
+        shape `(batch, length, vocabulary_size)`, or of the classes, of shape
+        `(batch, num_classes)`.
 
     Raises:
         ValueError: for a number below 1, a width that is not divisible by
@@ -50,8 +55,9 @@ def transformer(
     for name, number in (
         ("depth", depth), ("width", width), ("num_heads", num_heads),
         ("vocabulary_size", vocabulary_size), ("length", length),
+        ("num_classes", num_classes),
     ):
-        if number < 1:
+        if number is not None and number < 1:
             raise ValueError(
                 f"`{name}` must be at least 1. Received: {name}={number}"
             )
@@ -73,9 +79,14 @@ def transformer(
     for i in range(depth):
         x = _block(x, num_heads, dropout, depth, f"block{i + 1}")
     x = _normalization(x, "head_norm")
+    if num_classes is not None:
+        # Attention is causal, so no other position sees the padding.
+        x = keras.layers.GlobalAveragePooling1D(name="mean")(
+            x, mask=keras.ops.not_equal(tokens, padding)
+        )
     logits = keras.layers.Dense(
-        vocabulary_size, use_bias=False, kernel_initializer=_initializer(),
-        name="logits",
+        num_classes or vocabulary_size, use_bias=False,
+        kernel_initializer=_initializer(), name="logits",
     )(x)
     return keras.Model(tokens, logits, name=f"transformer{depth}x{width}")
 

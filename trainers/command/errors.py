@@ -107,9 +107,16 @@ def parse_flags(argv):
         raise UsageError(f"Unknown argument: {unknown[0]}")
 
 
+class _StandardError(python_logging.Handler):
+    """Prints to what is standard error now: a live line replaces it."""
+
+    def emit(self, record):
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 def _tell_warnings():
     """Prints each warning of the library in one line."""
-    handler = python_logging.StreamHandler()
+    handler = _StandardError()
     handler.setFormatter(python_logging.Formatter(f"{_name()}: %(message)s"))
     logger = python_logging.getLogger("fr_keras")
     logger.addHandler(handler)

@@ -33,6 +33,13 @@ class Data:
         """Nest of `tf.TensorSpec` of one example, as networks receive it."""
         return self.train.element_spec[0]
 
+    def suit(self, inputs):
+        """Adapts the examples to the inputs of a network.
+
+        Args:
+            inputs: nest of symbolic tensors.
+        """
+
     def prepare(self, *batch):
         """Prepares a batch of examples for a network."""
         return batch

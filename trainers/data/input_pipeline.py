@@ -1,20 +1,14 @@
 """Loads image datasets of TensorFlow Datasets, as normalized batches."""
 
 import dataclasses
-import re
-import socket
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from fr_keras.engine import placement
 from trainers.command.errors import UsageError
+from trainers.data import builders
 from trainers.data.data import Data
-from trainers.data.datasets import digits, patterns  # noqa: F401, register them.
-
-# Names of TensorFlow Datasets: mnist, mnist:3.0.1, eurosat/rgb:2.0.0.
-_NAME = r"\w+(/[\w.+-]+)?(:[\w.*]+)?"
 
 
 @dataclasses.dataclass
@@ -81,17 +75,13 @@ def load(
             labelled images of one size, cannot be prepared or is damaged, or
             if a crop could miss the image.
     """
-    builder = _prepared(name, data_dir or None)
+    builder = builders.find(name, data_dir)
+    _check_features(name, builder)
+    builder = builders.prepared(name, data_dir)
     features = builder.info.features
     image, label = features["image"], features["label"]
     splits = builder.info.splits
-    test_split = "test" if "test" in splits else "validation"
-    for split in ("train", test_split):
-        if split not in splits or not splits[split].num_examples:
-            raise UsageError(
-                f"--dataset={name}: must have a split 'train' and a split "
-                f"'test' or 'validation'. Received: {', '.join(splits)}"
-            )
+    test_split = builders.evaluation_split(name, builder)
     if crop_padding >= min(image.shape[:2]):
         raise UsageError(
             "--crop_padding must be less than the height and width of the "
@@ -101,7 +91,7 @@ def load(
     measured = None, None
     with tf.device(device):
         for split in ("train", test_split):
-            _check_labels(builder, split, device)
+            builders.check_labels(builder, split, device)
         train, test = (
             builder.as_dataset(split=split, as_supervised=True)
             for split in ("train", test_split)
@@ -143,23 +133,8 @@ def _random_flip(images, seed):
     return tf.where(flipped < 0.5, tf.reverse(images, [2]), images)
 
 
-def _builder(name, data_dir):
-    unknown = (
-        "--dataset must be 'digits' or an image-classification set of "
-        f"TensorFlow Datasets. Received: {name}"
-    )
-    if not re.fullmatch(_NAME, name):
-        raise UsageError(unknown)
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.registered.DatasetNotFoundError as error:
-        raise UsageError(unknown) from error
-    # TFDS has no specific exception for datasets that cannot be loaded.
-    except Exception as error:
-        raise UsageError(
-            f"--dataset={name}: TensorFlow Datasets must be able to load it. "
-            f"Received: {error}"
-        ) from error
+def _check_features(name, builder):
+    """Refuses what does not consist of labelled images of one size."""
     features = builder.info.features
     if not (
         isinstance(features, tfds.features.FeaturesDict)
@@ -170,90 +145,14 @@ def _builder(name, data_dir):
     ):
         raise UsageError(
             f"--dataset={name}: must consist of images with one class label "
-            f"each. Received: {' '.join(str(features).split())}"
+            "each, or of texts. Received: "
+            f"{' '.join(str(features).split())}"
         )
     if None in features["image"].shape:
         raise UsageError(
             f"--dataset={name}: images must all have one size. Received: "
             f"shape {features['image'].shape}"
         )
-    return builder
-
-
-def _prepared(name, data_dir):
-    """The builder of a dataset, prepared here or by another process."""
-    builder = _builder(name, data_dir)
-    if builder.is_prepared():
-        return builder
-    if builder.name != "digits" and not _has_network():
-        raise UsageError(
-            f"--dataset={name}: must be prepared or downloadable. Run 'tfds "
-            f"build {name}' on a machine with a network connection and copy "
-            "its tensorflow_datasets folder here (--data_dir sets where to "
-            f"look for it). Received: nothing prepared in {builder.data_dir}, "
-            "and no network connection"
-        )
-    try:
-        builder.download_and_prepare()
-    except OSError as error:
-        # Another process may have been faster; TFDS does not replace its files.
-        others = _builder(name, data_dir)
-        if others.is_prepared():
-            return others
-        raise UsageError(
-            f"--dataset={name}: cannot be prepared in {builder.data_dir}. "
-            f"Received: {error}"
-        ) from error
-    return builder
-
-
-def _has_network():
-    """Whether downloads can succeed; they are retried for minutes."""
-    try:
-        socket.create_connection(("www.tensorflow.org", 443), 5).close()
-    except OSError:
-        return False
-    return True
-
-
-def _check_labels(builder, split, device):
-    """Reads a split once, without decoding images, to report damage early."""
-    classes = builder.info.features["label"].num_classes
-    labels = builder.as_dataset(
-        split=split,
-        decoders={"image": tfds.decode.SkipDecoding()},
-        as_supervised=True,
-    ).map(lambda _, label: label)
-    bounds = tf.constant(0, tf.int64), tf.constant(0, tf.int64)
-    try:
-        lowest, highest = labels.batch(10_000).reduce(
-            bounds,
-            lambda bounds, batch: (
-                tf.minimum(bounds[0], tf.reduce_min(batch)),
-                tf.maximum(bounds[1], tf.reduce_max(batch)),
-            ),
-        )
-    except tf.errors.OpError as error:
-        # (The part before the braces names TensorFlow's own functions.)
-        reason = error.message.rpartition("}} ")[2]
-        raise UsageError(
-            f"--dataset={builder.info.full_name}: the data in "
-            f"{builder.data_dir}{_of_machine(device)} are damaged; delete "
-            f"them to prepare them again. Received: {reason}"
-        ) from error
-    if lowest < 0 or highest >= classes:
-        raise UsageError(
-            f"--dataset={builder.info.full_name}: labels must be from 0 to "
-            f"{classes - 1}. Received: {int(lowest if lowest < 0 else highest)}"
-            f", in the split '{split}'"
-        )
-
-
-def _of_machine(device):
-    """Names the machine of a device, if it is not this one."""
-    if device is None or placement.is_here(device):
-        return ""
-    return f" on the machine of {placement.short_name(device)}"
 
 
 def _mean_and_std(dataset):

@@ -1,4 +1,7 @@
-"""Datasets that a function of the user returns."""
+"""Datasets of the user: saved, or returned by a function."""
+
+import os
+import re
 
 import tensorflow as tf
 
@@ -13,7 +16,8 @@ def load(name, function, device=None):
         name: str, the value of `--dataset`, for messages.
         function: callable without arguments that returns a tuple `(train,
             test, num_classes)`: two `tf.data.Dataset` of single examples
-            `(x, y)` or `(x, y, sample_weight)` with integer labels, and an int.
+            `(x, y)` or `(x, y, sample_weight)` with integer labels, and an
+            int, or `None` for one class more than the highest label.
         device: as for `Data`.
 
     Returns:
@@ -25,7 +29,7 @@ def load(name, function, device=None):
 
     def error(expected, received):
         return UsageError(
-            f"--dataset={name} must return {expected}. Received: {received}"
+            f"--dataset={name} must provide {expected}. Received: {received}"
         )
 
     try:
@@ -39,7 +43,7 @@ def load(name, function, device=None):
     if not (
         isinstance(found, tuple) and len(found) == 3
         and all(isinstance(part, tf.data.Dataset) for part in found[:2])
-        and isinstance(found[2], int) and found[2] >= 1
+        and (found[2] is None or isinstance(found[2], int) and found[2] >= 1)
     ):
         raise error(
             "a tuple (train, test, num_classes) of two tf.data.Dataset and an "
@@ -73,13 +77,45 @@ def load(name, function, device=None):
                 "tf.data.experimental.assert_cardinality)", f"a size of {size}",
             )
         sizes.append(size)
-    _check_labels(train, num_classes, error)
-    _check_labels(test, num_classes, error)
+    with tf.device(device):
+        # All labels once, since wrong ones would train silently.
+        bounds = [*_bounds(train), *_bounds(test)]
+    lowest, highest = min(bounds), max(bounds)
+    if num_classes is None:
+        num_classes = highest + 1
+    if lowest < 0 or highest >= num_classes:
+        raise error(
+            f"labels from 0 to {num_classes - 1}",
+            lowest if lowest < 0 else highest,
+        )
     return Data(train, test, *sizes, num_classes, device)
 
 
-def _check_labels(dataset, num_classes, error):
-    """Reads all labels once, since wrong ones would train silently."""
+def is_saved(name):
+    """Whether a value of `--dataset` is the path of a saved dataset."""
+    return re.match(r"~?/|\.\.?/", name) is not None
+
+
+def saved(path):
+    """Loads datasets that `tf.data.Dataset.save` wrote.
+
+    Args:
+        path: str, a directory with a dataset in `train` and another in `test`.
+
+    Returns:
+        Function as `load` takes it.
+    """
+    return lambda: (
+        *(
+            tf.data.Dataset.load(os.path.join(os.path.expanduser(path), name))
+            for name in ("train", "test")
+        ),
+        None,
+    )
+
+
+def _bounds(dataset):
+    """The lowest and the highest label, two ints."""
     bounds = (tf.constant(b, tf.int64) for b in (tf.int64.max, tf.int64.min))
     lowest, highest = dataset.map(lambda x, y, *_: y).batch(1000).reduce(
         tuple(bounds),
@@ -88,8 +124,4 @@ def _check_labels(dataset, num_classes, error):
             tf.maximum(bounds[1], tf.cast(tf.reduce_max(labels), tf.int64)),
         ),
     )
-    if lowest < 0 or highest >= num_classes:
-        raise error(
-            f"labels from 0 to {num_classes - 1}",
-            int(lowest if lowest < 0 else highest),
-        )
+    return int(lowest), int(highest)

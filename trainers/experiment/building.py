@@ -10,11 +10,13 @@ import fr_keras
 from fr_keras.engine import placement
 from trainers.command import cores
 from trainers.command.errors import UsageError
-from trainers.data import input_pipeline, own_data
+from trainers.data.text_data import TextData
 from trainers.experiment import networks
-from trainers.experiment.experiment_flags import ALGORITHM_FLAGS
+from trainers.experiment.experiment_flags import ALGORITHM_FLAGS, MAX_EPOCHS
 from trainers.experiment.learning_rate import learning_rate
 from trainers.experiment.optimizer import CoupledSGD
+from trainers.experiment.perplexity import Perplexity
+from trainers.experiment.smoothed_loss import SmoothedCrossentropy
 
 FLAGS = flags.FLAGS
 
@@ -58,34 +60,6 @@ def first_device():
         return placement.assign_devices(1, FLAGS.devices or None)[0]
 
 
-def load_data(device=None):
-    """Loads the dataset that the flags describe.
-
-    Args:
-        device: str, a CPU of the machine on which batches are read, or `None`
-            for this one.
-
-    Returns:
-        `trainers.data.data.Data`.
-
-    Raises:
-        UsageError: if it cannot be loaded, or a flag does not apply to it.
-    """
-    if not networks.is_function(FLAGS.dataset):
-        return input_pipeline.load(
-            FLAGS.dataset, FLAGS.data_dir, FLAGS.mean, FLAGS.std, device,
-            FLAGS.crop_padding, FLAGS.flip,
-        )
-    for name in ("data_dir", "mean", "std", "crop_padding", "flip"):
-        if FLAGS[name].value != FLAGS[name].default:
-            raise UsageError(
-                f"--{name} does not apply to --dataset={FLAGS.dataset}. "
-                f"Received: {FLAGS[name].serialize()}"
-            )
-    function = networks.imported("dataset", FLAGS.dataset)
-    return own_data.load(FLAGS.dataset, function, device)
-
-
 def build_network(data):
     """The network that the flags describe, before the split.
 
@@ -100,13 +74,26 @@ def build_network(data):
     """
     # Not earlier, because preparing a dataset draws random numbers too.
     keras.utils.set_random_seed(FLAGS.seed)
-    spec = data.input_spec
-    network = networks.build(
-        tuple(spec.shape) if isinstance(spec, tf.TensorSpec) else None,
-        data.num_classes,
-    )
+    network = networks.build(_given(data))
+    data.suit(networks.inputs(network))
     networks.check(f"--model={FLAGS.model}", network, data)
     return network
+
+
+def _given(data):
+    """What the data say of the network, a dict as `networks.build` takes it."""
+    inputs, labels = data.input_spec, data.train.element_spec[1]
+    found = {
+        "num_classes": data.num_classes, "label_shape": tuple(labels.shape)
+    }
+    if isinstance(inputs, tf.TensorSpec):
+        found["input_shape"] = tuple(inputs.shape)
+        if inputs.dtype.is_integer and inputs.shape == labels.shape:
+            found["vocabulary_size"] = data.num_classes
+    if isinstance(data, TextData):
+        found["vocabulary_size"] = data.vocabulary_size
+        found["padding"] = data.tokenizer.padding
+    return found
 
 
 def algorithm_arguments():
@@ -191,12 +178,13 @@ def _told():
         raise UsageError(str(error)) from error
 
 
-def build_algorithm(network, steps_per_epoch, costs=None):
+def build_algorithm(network, steps_per_epoch, costs=None, data=None):
     """Splits, places and compiles a network as the flags say.
 
     Args:
         network: `keras.Model`.
         steps_per_epoch: int, batches in an epoch.
+        data: `trainers.data.data.Data`, for metrics of its own.
         costs: as returned by `measure_costs`.
 
     Returns:
@@ -214,17 +202,29 @@ def build_algorithm(network, steps_per_epoch, costs=None):
         )
     rate = learning_rate(
         FLAGS.learning_rate, steps_per_epoch,
-        # A short trial of a long experiment ends before its drops.
-        [e for e in map(int, FLAGS.learning_rate_drops) if e < FLAGS.epochs],
+        # Independent of --epochs, which may be raised later. (No run gets to
+        # drops beyond that, which would not fit into int64.)
+        [e for e in map(int, FLAGS.learning_rate_drops) if e < MAX_EPOCHS],
         FLAGS.learning_rate_factor, FLAGS.warmup_epochs,
+        FLAGS.epochs if FLAGS.learning_rate_schedule == "cosine" else None,
     )
+    metrics = ["accuracy"]
+    if isinstance(data, TextData) and data.is_language:
+        metrics.append(Perplexity())
     model.compile(
         build_optimizer(rate),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        build_loss(),
+        metrics=metrics,
         steps_per_execution=FLAGS.steps_per_execution,
     )
     return model
+
+
+def build_loss():
+    """The loss that the flags describe, of integer labels and logits."""
+    if FLAGS.label_smoothing:
+        return SmoothedCrossentropy(FLAGS.label_smoothing)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def build_optimizer(learning_rate):

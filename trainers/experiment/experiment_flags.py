@@ -2,15 +2,14 @@
 
 import re
 
-import numpy as np
 from absl import flags
 
 import fr_keras
 from trainers.command.validation import is_positive
-from trainers.experiment import network_flags
+from trainers.experiment import data_flags, network_flags
 
 # More than anyone intends, so that a typo is reported before it costs time.
-_MANY = 1_000_000
+_MANY = MAX_EPOCHS = 1_000_000
 
 flags.DEFINE_enum(
     "algorithm", "features_replay", sorted(fr_keras.ALGORITHMS),
@@ -63,32 +62,6 @@ flags.DEFINE_enum(
     "How to balance the modules: by estimated multiply-adds, or by the time of "
     "each layer, measured on the first device at startup.",
 )
-flags.DEFINE_string(
-    "dataset", "digits",
-    "Dataset: digits (prepared without a network connection), any image "
-    "classification dataset of TensorFlow Datasets, like cifar10 or "
-    "cifar10:3.0.2, or package.module:function for a function of yours that "
-    "returns a training set, a test set (tf.data.Dataset of single examples "
-    "with integer labels) and the number of classes.",
-)
-flags.DEFINE_string(
-    "data_dir", None,
-    "Directory of prepared datasets. Default: ~/tensorflow_datasets.",
-)
-flags.DEFINE_list(
-    "mean", None,
-    "Mean of every channel, for pixels from 0 to 255, for example "
-    "125.3,123.0,113.9. Default: measured on the training set.",
-)
-flags.DEFINE_list(
-    "std", None, "Standard deviation of every channel, like --mean."
-)
-flags.DEFINE_integer(
-    "crop_padding", 0,
-    "Augmentation: pad by this many pixels and crop at a random position.",
-    lower_bound=0,
-)
-flags.DEFINE_bool("flip", False, "Augmentation: flip left-right at random.")
 flags.DEFINE_integer(
     "batch_size", 128, "Examples per iteration.", lower_bound=1,
     upper_bound=_MANY,
@@ -107,6 +80,11 @@ flags.DEFINE_string(
     "example backprop:10; weights are kept, momentum starts from zero.",
 )
 flags.DEFINE_float("learning_rate", 0.01, "Initial learning rate.")
+flags.DEFINE_enum(
+    "learning_rate_schedule", "drops", ["drops", "cosine"],
+    "How the learning rate falls: at --learning_rate_drops, or to 0 at the end "
+    "of --epochs, like half a cosine.",
+)
 flags.DEFINE_list(
     "learning_rate_drops", [],
     "Epochs after which the learning rate drops, for example 150,225.",
@@ -118,6 +96,11 @@ flags.DEFINE_float(
 flags.DEFINE_float(
     "warmup_epochs", 0.0,
     "Epochs over which the learning rate rises from 0; may be fractional.",
+)
+flags.DEFINE_float(
+    "label_smoothing", 0.0,
+    "Share of the target probability that is spread over all classes, from 0 "
+    "to below 1.",
 )
 flags.DEFINE_enum(
     "optimizer", "sgd", ["sgd", "adam"],
@@ -156,6 +139,7 @@ flags.DEFINE_string(
     "number of modules, whose newest checkpoint provides the initial weights.",
 )
 
+flags.adopt_module_key_flags(data_flags)
 flags.adopt_module_key_flags(network_flags)
 
 # Flags that only some algorithms read.
@@ -170,30 +154,20 @@ ALGORITHM_FLAGS = {
 EXPERIMENT_FLAGS = (
     "algorithm", "gradient_shrink", "weight_prediction", "num_microbatches",
     "recompute", "synthesizer_width", "synthesizer_learning_rate", "model",
-    "model_args", "depth", "dropout", "dtype_policy", "num_modules",
-    "devices", "balance", "dataset", "data_dir", "mean", "std",
-    "crop_padding", "flip", "batch_size", "drop_remainder", "epochs",
-    "finish_with", "learning_rate", "learning_rate_drops",
-    "learning_rate_factor", "warmup_epochs", "optimizer", "momentum",
-    "nesterov", "weight_decay", "global_clipnorm", "steps_per_execution",
-    "seed", "deterministic", "restore_weights_from",
+    "model_args", "depth", "dropout", "dtype_policy", "num_modules", "devices",
+    "balance", "dataset", "data_dir", "mean", "std", "crop_padding", "flip",
+    "tokenizer", "sequence_length", "batch_size", "drop_remainder", "epochs",
+    "finish_with", "learning_rate", "learning_rate_schedule",
+    "learning_rate_drops", "learning_rate_factor", "warmup_epochs",
+    "label_smoothing", "optimizer", "momentum", "nesterov", "weight_decay",
+    "global_clipnorm", "steps_per_execution", "seed", "deterministic",
+    "restore_weights_from",
 )
 
 
 def _validate(name, is_valid, message):
     # (absl puts the flag and its value before the message.)
     flags.register_validator(name, is_valid, message)
-
-
-def _are_numbers(values, above):
-    """Whether all are finite float32 numbers above a bound."""
-    try:
-        # A number too large for float32 becomes inf, without a warning.
-        with np.errstate(over="ignore"):
-            numbers = [np.float32(value) for value in values or []]
-    except ValueError:
-        return False
-    return all(above < number < float("inf") for number in numbers)
 
 
 def _are_increasing_epochs(drops):
@@ -216,16 +190,6 @@ _validate(
     "must be positive and finite",
 )
 _validate(
-    "mean",
-    lambda mean: _are_numbers(mean, above=-float("inf")),
-    "must be numbers, one for each channel",
-)
-_validate(
-    "std",
-    lambda std: _are_numbers(std, above=0),
-    "must be positive numbers, one for each channel",
-)
-_validate(
     "learning_rate",
     lambda rate: 0 < rate < float("inf"),
     "must be positive and finite",
@@ -234,6 +198,19 @@ _validate(
     "learning_rate_drops",
     _are_increasing_epochs,
     "must be increasing epochs, like 150,225",
+)
+flags.register_multi_flags_validator(
+    ["learning_rate_schedule", "learning_rate_drops", "finish_with"],
+    lambda values: values["learning_rate_schedule"] == "drops" or not (
+        values["learning_rate_drops"] or values["finish_with"]
+    ),
+    "--learning_rate_schedule=cosine cannot be combined with "
+    "--learning_rate_drops or --finish_with",
+)
+_validate(
+    "label_smoothing",
+    lambda share: 0 <= share < 1,
+    "must be at least 0 and less than 1",
 )
 _validate(
     "warmup_epochs",

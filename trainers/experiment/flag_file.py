@@ -6,6 +6,7 @@ import numpy as np
 from absl import flags
 
 from trainers.command import errors, workdir
+from trainers.data import own_data
 from trainers.data.input_pipeline import ImageData
 from trainers.experiment import experiment_flags
 
@@ -30,6 +31,8 @@ def settle_paths():
     paths = ["data_dir", "restore_weights_from"]
     if FLAGS.model.endswith(".keras"):
         paths.append("model")
+    if own_data.is_saved(FLAGS.dataset):
+        paths.append("dataset")
     for name in paths:
         if FLAGS[name].value:
             FLAGS[name].value = os.path.abspath(
@@ -62,10 +65,15 @@ def _lines():
 def check(path, unknown=()):
     """Refuses to resume a run with flags that differ from its flag file.
 
+    More epochs extend a run, unless what it did depends on their number.
+
     Args:
         path: str, a file written by `write`.
         unknown: names of flags that may not be known yet; they are checked
             only if given.
+
+    Returns:
+        bool, whether the run is extended.
 
     Raises:
         UsageError: if flags differ, naming them.
@@ -77,7 +85,10 @@ def check(path, unknown=()):
         raise errors.UsageError(f"{path} cannot be read: {error}") from error
     mine = _lines()
     differences = []
+    extends = _extends(mine, theirs)
     for name in {**mine, **theirs}:
+        if name == "epochs" and extends:
+            continue
         if name in unknown and name not in mine:
             continue
         if name not in theirs and FLAGS[name].using_default_value:
@@ -92,6 +103,15 @@ def check(path, unknown=()):
             f"--flagfile={path} to resume it. Received: "
             f"{', '.join(differences)}"
         )
+    return extends
+
+
+def _extends(mine, theirs):
+    """Whether there are more epochs than in a flag file, and may be."""
+    if FLAGS.finish_with or FLAGS.learning_rate_schedule == "cosine":
+        return False
+    epochs = theirs.get("epochs", "").rpartition("=")[2]
+    return epochs.isdecimal() and int(epochs) < FLAGS.epochs
 
 
 def _by_name(lines):

@@ -1,4 +1,4 @@
-"""The learning rate of an experiment, with warm-up and drops."""
+"""The learning rate of an experiment, with warm-up and decay."""
 
 import keras
 from keras import ops
@@ -50,8 +50,11 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return cls(**config)
 
 
-def learning_rate(initial, steps_per_epoch, drops=(), factor=1.0, warmup=0):
-    """A learning rate that is constant except for warm-up and drops.
+def learning_rate(
+    initial, steps_per_epoch, drops=(), factor=1.0, warmup=0,
+    cosine_epochs=None,
+):
+    """A learning rate that is constant except for warm-up and decay.
 
     Args:
         initial: float, the learning rate after warm-up.
@@ -59,13 +62,20 @@ def learning_rate(initial, steps_per_epoch, drops=(), factor=1.0, warmup=0):
         drops: iterable of int, epochs after which it drops.
         factor: float, by which it is multiplied at each drop.
         warmup: float, epochs over which it rises from 0.
+        cosine_epochs: int, epochs over which it falls to 0 like half a cosine
+            (equation 5 of [SGDR](https://arxiv.org/abs/1608.03983), without
+            restarts), or `None` for drops.
 
     Returns:
         float or `keras.optimizers.schedules.LearningRateSchedule`.
     """
     steps = [epoch * steps_per_epoch - 1 for epoch in drops]
     rate = initial
-    if steps:
+    if cosine_epochs is not None:
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial, cosine_epochs * steps_per_epoch
+        )
+    elif steps:
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(
             steps, [initial * factor**i for i in range(len(steps) + 1)]
         )

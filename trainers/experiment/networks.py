@@ -14,7 +14,11 @@ from absl import flags
 import fr_keras
 from fr_keras.engine.nested import is_graph
 from trainers.command.errors import UsageError
-from trainers.experiment import network_flags
+from trainers.data.text_data import TextData
+from trainers.experiment import (  # noqa: F401, both define flags.
+    data_flags,
+    network_flags,
+)
 
 FLAGS = flags.FLAGS
 
@@ -22,13 +26,14 @@ FLAGS = flags.FLAGS
 _OWN_FLAGS = {"resnet": ("depth", "dropout"), "transformer": ("depth",)}
 
 
-def build(input_shape=None, num_classes=None):
+def build(given):
     """Returns the network that the flags describe.
 
     Args:
-        input_shape: tuple, the shape of an example, or `None` for what the
-            network is made for.
-        num_classes: int, or `None` likewise.
+        given: dict of what the data say, as far as they say it: `input_shape`,
+            a tuple, the shape of an example; `label_shape`, likewise;
+            `num_classes`, an int; and, of sequences of tokens,
+            `vocabulary_size` and `padding`, ints.
 
     Returns:
         `keras.Model`, a graph of layers.
@@ -46,14 +51,9 @@ def build(input_shape=None, num_classes=None):
                 f"Received: {FLAGS[flag].value}"
             )
     arguments = network_flags.arguments(FLAGS.model_args)
-    given = {
-        name: value for name, value in (
-            ("input_shape", input_shape), ("num_classes", num_classes)
-        ) if value is not None
-    }
     # What users wrote may fail in any way.
     try:
-        network = _make(name, given, arguments)
+        network = _make(name, dict(given), arguments)
     except UsageError:
         raise
     except Exception as error:
@@ -76,13 +76,17 @@ def _make(name, given, arguments):
         options = {
             "depth": FLAGS.depth, "dropout": FLAGS.dropout, "num_classes": 10,
         }
+        given = _taken(fr_keras.models.resnet, given)
         return fr_keras.models.resnet(**{**options, **given, **arguments})
     if name == "transformer":
         options = {
             "depth": FLAGS.depth, "width": 512, "num_heads": 8,
-            "vocabulary_size": given.get("num_classes", 32_000),
+            "vocabulary_size": given.get("vocabulary_size", 32_000),
             "length": (given.get("input_shape") or (512,))[0],
         }
+        if given.get("label_shape") == ():  # One label for a sequence.
+            options["num_classes"] = given["num_classes"]
+            options["padding"] = given.get("padding", 0)
         return fr_keras.models.transformer(**{**options, **arguments})
     if name.endswith(".keras"):
         return _load(os.path.expanduser(name), arguments)
@@ -106,7 +110,7 @@ def check(name, network, data):
         UsageError: if it does not take the examples, does not return one
             number for each class, or returns probabilities for logits.
     """
-    inputs = keras.tree.map_structure(
+    examples = keras.tree.map_structure(
         lambda spec: keras.KerasTensor((None, *spec.shape), spec.dtype),
         data.input_spec,
     )
@@ -114,11 +118,11 @@ def check(name, network, data):
         f"{name} must take the examples of --dataset={FLAGS.dataset}, "
         f"{data.input_spec}. Received: {network.input_shape}"
     )
-    taken, given = map(keras.tree.flatten, (_inputs(network), inputs))
+    taken, given = map(keras.tree.flatten, (inputs(network), examples))
     if len(taken) != len(given) or not all(map(_fits, given, taken)):
         raise misfit
     try:
-        outputs = network.compute_output_spec(inputs)
+        outputs = network.compute_output_spec(examples)
     except Exception as error:
         raise misfit from error
     labels = data.train.element_spec[1]
@@ -134,6 +138,13 @@ def check(name, network, data):
         raise UsageError(
             f"{name} must return logits, without a softmax. Received: outputs "
             "that are positive and sum to 1"
+        )
+    if isinstance(data, TextData) and data.is_language and not (
+        _is_causal(network, data)
+    ):
+        raise UsageError(
+            f"{name} must be causal to predict the next token: its output at a "
+            "position must not depend on later tokens. Received: one that does"
         )
 
 
@@ -156,6 +167,25 @@ def _returns_probabilities(network, data):
     return bool(keras.ops.all(outputs >= 0)) and bool(
         keras.ops.all(keras.ops.abs(sums - 1) < 0.01)
     )
+
+
+def _is_causal(network, data):
+    """Whether outputs do not change when later tokens do."""
+    some = np.random.default_rng(0).integers(
+        1, data.vocabulary_size, (1, data.length)
+    )
+    half = data.length // 2
+    others = np.concatenate(
+        [some[:, :half], data.vocabulary_size - some[:, half:]], 1
+    )
+    first, second = (
+        keras.ops.cast(
+            network(data.inputs(tokens.astype("int32")), training=False),
+            "float32",
+        )[:, :half]
+        for tokens in (some, others)
+    )
+    return np.allclose(first, second, rtol=1e-3, atol=1e-3)
 
 
 def example(network, batch_size):
@@ -183,11 +213,15 @@ def example(network, batch_size):
             return np.random.default_rng(0).normal(size=shape)
         return np.zeros(shape, tensor.dtype)
 
-    return keras.tree.map_structure(of_input, _inputs(network))
+    return keras.tree.map_structure(of_input, inputs(network))
 
 
-def _inputs(network):
-    """The nest of a network's symbolic inputs, which Sequential hides."""
+def inputs(network):
+    """The nest of a network's symbolic inputs, which Sequential hides.
+
+    Args:
+        network: `keras.Model`, a graph of layers.
+    """
     if isinstance(network, keras.Sequential):
         return network.inputs[0]
     return network.input
@@ -292,6 +326,7 @@ def _hub_model(name, given, arguments):
     arguments = dict(arguments)
     is_task = issubclass(kind, keras_hub.models.Task)
     shape = given.pop("input_shape", None)
+    vocabulary_size = given.pop("vocabulary_size", None)
     if is_task:
         given["preprocessor"] = None
     given = _taken(kind.__init__, given)
@@ -304,6 +339,13 @@ def _hub_model(name, given, arguments):
     if shape is not None and len(shape) == 3:
         of_backbone = {
             **_taken(backbone.__init__, {"image_shape": shape}), **of_backbone
+        }
+    if vocabulary_size is not None:
+        of_backbone = {
+            **_taken(
+                backbone.__init__, {"vocabulary_size": vocabulary_size}
+            ),
+            **of_backbone,
         }
     return kind(backbone=backbone(**of_backbone), **{**given, **arguments})
 

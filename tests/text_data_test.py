@@ -1,0 +1,275 @@
+"""Texts as tokens: windows, labels, tokenizers."""
+
+import json
+from pydoc_data import topics
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import flags
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.command_line import command, complaint
+from trainers.command.errors import UsageError
+from trainers.data import own_data, text_data, tokenizers
+from trainers.experiment import networks
+from trainers.experiment.perplexity import Perplexity
+from trainers.experiment.smoothed_loss import SmoothedCrossentropy
+
+TEXTS = ["good", "a much longer text", "", "näh"]
+LABELS = [1, 0, 1, 0]
+
+
+class Reviews(tfds.core.GeneratorBasedBuilder):
+    """Four labelled texts."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict({
+                "text": tfds.features.Text(),
+                "label": tfds.features.ClassLabel(num_classes=2),
+            }),
+            supervised_keys=("text", "label"),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._examples(), "test": self._examples()}
+
+    _generate_examples = None
+
+    def _examples(self):
+        for i, (text, label) in enumerate(zip(TEXTS, LABELS)):
+            yield i, {"text": text, "label": label}
+
+
+def tokens_of(text):
+    """Tokens as docs/command_line.md describes them."""
+    return [byte + 1 for byte in text.encode()]
+
+
+@given(st.text())
+def test_bytes_come_back(text):
+    found = tokenizers.Bytes()
+    tokens = found.encode(tf.constant(text.encode())).numpy().tolist()
+    assert tokens == tokens_of(text)
+    assert found.decode([*tokens, found.end, 66]) == text
+
+
+def test_every_token_is_predicted_once(data_dir):
+    data = text_data.load("python_manual", str(data_dir), length=50)
+    names = sorted(topics.topics)
+    held_out = {*names[::10], *names[1::10]}
+    expected = {
+        "train": [n for n in names if n not in held_out], "test": names[::10],
+    }
+    for split, dataset in (("train", data.train), ("test", data.test)):
+        builder = tfds.builder("python_manual", data_dir=str(data_dir))
+        order = [
+            e["topic"].decode()
+            for e in builder.as_dataset(split=split).as_numpy_iterator()
+        ]
+        assert sorted(order) == expected[split]
+        text = [
+            token for name in order
+            for token in [*tokens_of(topics.topics[name]), 257]
+        ]
+        x, y = (np.concatenate(a) for a in zip(*dataset.as_numpy_iterator()))
+        assert len(x) == len(y) == (len(text) - 1) // 50 * 50
+        np.testing.assert_array_equal(x, text[:len(x)])
+        np.testing.assert_array_equal(y, text[1:len(y) + 1])
+    assert data.num_train == len(data.train)
+    assert data.num_classes == data.vocabulary_size == 258
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    """The directory in which they are prepared."""
+    folder = str(tmp_path_factory.mktemp("reviews"))
+    Reviews(data_dir=folder).download_and_prepare()
+    return folder
+
+
+def test_labelled_texts_are_cut_off_or_padded(reviews):
+    data = text_data.load("reviews", reviews, length=8)
+    assert data.num_classes == 2
+    found = {
+        tuple(x): int(y) for x, y in data.train.as_numpy_iterator()
+    }
+    expected = {}
+    for text, label in zip(TEXTS, LABELS):
+        tokens = [*tokens_of(text), 257][:8]
+        expected[tuple(tokens + [0] * (8 - len(tokens)))] = label
+    assert found == expected
+
+
+def test_texts_must_be_longer_than_an_example(data_dir):
+    with pytest.raises(UsageError, match="less than .* Received: 10000000"):
+        text_data.load("python_manual", str(data_dir), length=10_000_000)
+
+
+def test_damaged_texts_are_told(tmp_path):
+    text_data.load("python_manual", str(tmp_path))
+    (file,) = tmp_path.rglob("*train.tfrecord*")
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 255
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match="damaged; delete them.*Received"):
+        text_data.load("python_manual", str(tmp_path))
+
+
+def _language_model(layer):
+    tokens = keras.Input((10,), dtype="int32")
+    x = layer(keras.layers.Embedding(258, 8)(tokens))
+    return keras.Model(tokens, keras.layers.Dense(258)(x))
+
+
+def test_networks_must_not_see_what_they_predict(data_dir):
+    flags.FLAGS.mark_as_parsed()
+    data = text_data.load("python_manual", str(data_dir), length=10)
+    lstm = keras.layers.LSTM(8, return_sequences=True)
+    networks.check("it", _language_model(lstm), data)
+    with pytest.raises(UsageError, match="it must be causal"):
+        networks.check(
+            "it", _language_model(keras.layers.Bidirectional(
+                keras.layers.LSTM(8, return_sequences=True)
+            )), data,
+        )
+
+
+def test_inputs_of_keras_hub(reviews):
+    data = text_data.load("reviews", reviews, length=8)
+    data.suit({"token_ids": None, "padding_mask": None})
+    inputs, _ = data.prepare(tf.constant([[7, 257, 0, 0, 0, 0, 0, 0]]), None)
+    assert inputs["token_ids"].numpy().tolist() == [[7, 257] + 6 * [0]]
+    assert inputs["padding_mask"].numpy().tolist() == [[1, 1] + 6 * [0]]
+    assert set(data.input_spec) == {"token_ids", "padding_mask"}
+
+
+def test_perplexity_is_the_exponential_of_the_mean_of_all_batches():
+    metric = Perplexity()
+    random = np.random.default_rng(0)
+    losses = []
+    for size in (3, 1):
+        logits = random.normal(size=(size, 5, 7))
+        labels = random.integers(7, size=(size, 5))
+        metric.update_state(labels, logits)
+        likelihoods = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        losses.append(-np.log(
+            np.take_along_axis(likelihoods, labels[..., None], -1)
+        ).ravel())
+    assert float(metric.result()) == pytest.approx(
+        np.exp(np.concatenate(losses).mean()), rel=1e-5
+    )
+    again = Perplexity.from_config(metric.get_config())
+    assert again.name == "perplexity"
+
+
+def test_smoothed_labels():
+    """Against equation 11 of Szegedy et al. (2015)."""
+    random = np.random.default_rng(0)
+    logits, labels = random.normal(size=(4, 5)), np.array([0, 4, 2, 2])
+    logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    targets = 0.8 * np.eye(5)[labels] + 0.2 / 5
+    loss = SmoothedCrossentropy(0.2)
+    assert float(loss(labels, logits)) == pytest.approx(
+        -(targets * logs).sum(-1).mean(), rel=1e-5
+    )
+    again = SmoothedCrossentropy.from_config(loss.get_config())
+    assert float(again(labels, logits)) == float(loss(labels, logits))
+
+
+JOB = [
+    "trainers.train", "--dataset=python_manual", "--sequence_length=512",
+    "--model=transformer", "--depth=2", "--num_modules=2",
+    '--model_args={"width": 8, "num_heads": 1}', "--batch_size=16",
+    "--optimizer=adam", "--learning_rate=0.003", "--sample_tokens=5",
+    "--steps_per_execution=4", "--deterministic",
+]
+
+
+def test_a_language_model_ends_with_perplexity_and_a_sample(data_dir, tmp_path):
+    """And is extended as if it had been longer from the beginning."""
+    def train(epochs, name):
+        done = command(
+            *JOB, f"--workdir={tmp_path / name}", f"--data_dir={data_dir}",
+            f"--epochs={epochs}", "--prompt=The",
+        )
+        assert done.returncode == 0, done.stderr
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        return done.stdout, results
+
+    said, first = train(1, "run")
+    assert f", perplexity {first['test_perplexity']:.2f} after 1" in said
+    assert first["test_perplexity"] == pytest.approx(
+        np.exp(first["test_loss"]), rel=1e-3
+    )
+    sample = (tmp_path / "run" / "sample.txt").read_text()
+    assert sample.startswith("The") and sample in said
+    assert "ckpt" in train(2, "run")[0]  # What it resumes from.
+    said, whole = train(2, "whole")
+    extended = json.loads((tmp_path / "run" / "results.json").read_text())
+    for name in ("test_loss", "train_loss", "test_perplexity", "epochs"):
+        assert extended[name] == whole[name]
+    models = (
+        keras.saving.load_model(tmp_path / name / "model.keras", compile=False)
+        for name in ("run", "whole")
+    )
+    for one, other in zip(*(model.get_weights() for model in models)):
+        np.testing.assert_array_equal(one, other)
+    done = command(
+        "trainers.evaluate", f"--workdir={tmp_path / 'run'}"
+    )
+    assert f"perplexity {extended['test_perplexity']:.2f} on" in done.stdout
+    fewer = command(
+        *JOB, f"--workdir={tmp_path / 'run'}", f"--data_dir={data_dir}",
+        "--epochs=1",
+    )
+    assert "--epochs=1 (it was: --epochs=2)" in complaint(fewer)
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--flip"], "--flip does not apply to --dataset=python_manual"),
+    (["--tokenizer=words"], "must be bytes or keras_hub:PRESET"),
+    (["--tokenizer=keras_hub:./nowhere"], "--tokenizer=keras_hub:./nowhere"),
+    (["--dataset=digits", "--sequence_length=9"],
+     "--sequence_length does not apply to --dataset=digits"),
+    (["--dataset=digits", "--prompt=What", "--sequence_length=64"],
+     "--prompt does not apply to --dataset=digits"),
+    (["--learning_rate_schedule=cosine", "--learning_rate_drops=3"],
+     "cannot be combined"),
+    (["--dataset=./nowhere"], "--dataset="),
+])
+@pytest.mark.quick_cases("flip", "prompt", "nowhere")
+def test_mistakes(flags, message, data_dir, tmp_path):
+    data = [] if flags[-1] == "--dataset=./nowhere" else [
+        f"--data_dir={data_dir}"
+    ]
+    done = command(*JOB, *data, f"--workdir={tmp_path / 'run'}", *flags)
+    said = complaint(done)
+    assert message in said
+    assert not (tmp_path / "run" / "flags.cfg").exists()
+
+
+def test_saved_datasets(tmp_path):
+    random = np.random.default_rng(0)
+    arrays = {
+        name: (
+            random.normal(size=(size, 3)).astype("float32"),
+            random.integers(0, 5, size),
+        )
+        for name, size in (("train", 30), ("test", 7))
+    }
+    for name, pair in arrays.items():
+        tf.data.Dataset.from_tensor_slices(pair).save(str(tmp_path / name))
+    data = own_data.load("./it", own_data.saved(str(tmp_path)))
+    assert data.num_classes == 1 + max(y.max() for _, y in arrays.values())
+    assert (data.num_train, data.num_test) == (30, 7)
+    x, y = zip(*data.test.as_numpy_iterator())
+    np.testing.assert_array_equal(x, arrays["test"][0])
+    np.testing.assert_array_equal(y, arrays["test"][1])
