@@ -12,6 +12,7 @@ from absl import flags
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fr_keras
 from tests.command_line import command, complaint
 from trainers.command.errors import UsageError
 from trainers.data import own_data, text_data, tokenizers
@@ -124,22 +125,50 @@ def test_damaged_texts_are_told(tmp_path):
 
 
 def _language_model(layer):
+    small = keras.initializers.RandomNormal(stddev=0.02)
     tokens = keras.Input((10,), dtype="int32")
-    x = layer(keras.layers.Embedding(258, 8)(tokens))
-    return keras.Model(tokens, keras.layers.Dense(258)(x))
+    x = layer(keras.layers.Embedding(258, 8, small)(tokens))
+    return keras.Model(
+        tokens, keras.layers.Dense(258, kernel_initializer=small)(x)
+    )
 
 
-def test_networks_must_not_see_what_they_predict(data_dir):
+def _attention(x, **options):
+    return x + keras.layers.MultiHeadAttention(1, 8)(x, x, **options)
+
+
+def _lstm():
+    return keras.layers.LSTM(8, return_sequences=True)
+
+
+@pytest.fixture
+def manual(data_dir):
     flags.FLAGS.mark_as_parsed()
-    data = text_data.load("python_manual", str(data_dir), length=10)
-    lstm = keras.layers.LSTM(8, return_sequences=True)
-    networks.check("it", _language_model(lstm), data)
+    return text_data.load("python_manual", str(data_dir), length=10)
+
+
+@pytest.mark.parametrize("layer", [
+    _lstm(), lambda x: _attention(x, use_causal_mask=True),
+    keras.layers.Conv1D(8, 3, padding="causal"),
+], ids=["LSTM", "attention", "convolution"])
+def test_causal_networks(layer, manual):
+    networks.check("it", _language_model(layer), manual)
+
+
+@pytest.mark.parametrize("layer", [
+    keras.layers.Bidirectional(_lstm()), _attention,
+    keras.layers.Conv1D(8, 3, padding="same"),
+    # Each of two halves is seen by itself; then, each pair.
+    lambda x: keras.layers.Reshape((10, 8))(
+        keras.layers.Dense(40)(keras.layers.Reshape((2, 40))(x))
+    ),
+    lambda x: keras.layers.Reshape((10, 8))(
+        keras.layers.Dense(16)(keras.layers.Reshape((5, 16))(x))
+    ),
+], ids=["LSTM", "attention", "convolution", "halves", "pairs"])
+def test_networks_must_not_see_what_they_predict(layer, manual):
     with pytest.raises(UsageError, match="it must be causal"):
-        networks.check(
-            "it", _language_model(keras.layers.Bidirectional(
-                keras.layers.LSTM(8, return_sequences=True)
-            )), data,
-        )
+        networks.check("it", _language_model(layer), manual)
 
 
 def test_inputs_of_keras_hub(reviews):
@@ -168,6 +197,47 @@ def test_perplexity_is_the_exponential_of_the_mean_of_all_batches():
     )
     again = Perplexity.from_config(metric.get_config())
     assert again.name == "perplexity"
+
+
+def test_classifiers_do_not_see_padding():
+    options = {
+        "depth": 2, "width": 8, "num_heads": 2, "vocabulary_size": 258,
+        "num_classes": 3, "padding": 5,
+    }
+    network = fr_keras.models.transformer(length=10, **options)
+    short = fr_keras.models.transformer(length=6, **options)
+    for layer in network.layers:
+        weights = layer.get_weights()
+        if layer.name == "positions":
+            weights = [weights[0][:6]]
+        if weights:
+            short.get_layer(layer.name).set_weights(weights)
+    tokens = np.random.default_rng(0).integers(6, 258, (4, 10))
+    tokens[:, 6:] = 5
+    found = network(tokens).numpy()
+    assert found.shape == (4, 3)
+    np.testing.assert_allclose(short(tokens[:, :6]), found, atol=1e-7)
+
+
+def test_modules_of_a_classifier_are_trained_as_by_keras(reviews):
+    data = text_data.load("reviews", reviews, length=8)
+
+    def trained(split):
+        keras.utils.set_random_seed(0)
+        model = split(fr_keras.models.transformer(
+            depth=2, width=8, num_heads=2, length=8,
+            vocabulary_size=data.vocabulary_size, num_classes=2,
+        ))
+        model.compile(
+            "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
+        model.fit(data.test_batches(2), epochs=3, verbose=0)
+        return model
+
+    plain = trained(lambda network: network)
+    split = trained(lambda network: fr_keras.Backprop(network, 3)).to_keras()
+    for one, other in zip(plain.get_weights(), split.get_weights()):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_smoothed_labels():
