@@ -62,6 +62,26 @@ def test_bytes_come_back(text):
     assert found.decode([*tokens, found.end, 66]) == text
 
 
+def test_a_tokenizer_of_keras_hub(tmp_path):
+    """Of a directory that a model was saved to."""
+    keras_hub = pytest.importorskip("keras_hub")
+    words = ["<|endoftext|>", *"abcdefg", "\u0120", "ab", "\u0120ab"]
+    saved = keras_hub.tokenizers.GPT2Tokenizer(
+        vocabulary={word: i for i, word in enumerate(words)},
+        merges=["a b", "\u0120 ab"],
+    )
+    saved.save_to_preset(tmp_path)
+    keras_hub.models.GPT2Backbone(
+        vocabulary_size=len(words), num_layers=1, num_heads=1, hidden_dim=4,
+        intermediate_dim=4,
+    ).save_to_preset(tmp_path)
+    found = tokenizers.tokenizer(f"keras_hub:{tmp_path}")
+    tokens = found.encode(tf.constant("abc ab")).numpy().tolist()
+    assert [words[t] for t in tokens] == ["ab", "c", "\u0120ab"]
+    assert (found.vocabulary_size, found.end) == (11, 0)
+    assert found.decode([*tokens, found.end, 1]) == "abc ab"
+
+
 def test_every_token_is_predicted_once(data_dir):
     data = text_data.load("python_manual", str(data_dir), length=50)
     names = sorted(topics.topics)
@@ -107,6 +127,23 @@ def test_labelled_texts_are_cut_off_or_padded(reviews):
         tokens = [*tokens_of(text), 257][:8]
         expected[tuple(tokens + [0] * (8 - len(tokens)))] = label
     assert found == expected
+
+
+@pytest.mark.parametrize("name", ["python_manual", "reviews"])
+@pytest.mark.parametrize("unknown", [-1, 258])
+def test_unknown_characters_are_told(
+    name, unknown, data_dir, reviews, monkeypatch
+):
+    """Tokenizers of KerasHub return -1 for what their vocabulary lacks."""
+    encode = tokenizers.Bytes.encode
+    monkeypatch.setattr(
+        tokenizers.Bytes, "encode", lambda self, text: tf.where(
+            encode(self, text) == ord("g") + 1, unknown, encode(self, text)
+        ),
+    )
+    folder = {"python_manual": str(data_dir), "reviews": reviews}[name]
+    with pytest.raises(UsageError, match=f"from 0 to 257.*Received: {unknown}"):
+        text_data.load(name, folder, length=8)
 
 
 def test_texts_must_be_longer_than_an_example(data_dir):
@@ -169,6 +206,18 @@ def test_causal_networks(layer, manual):
 def test_networks_must_not_see_what_they_predict(layer, manual):
     with pytest.raises(UsageError, match="it must be causal"):
         networks.check("it", _language_model(layer), manual)
+
+
+def test_a_language_model_of_keras_hub_is_checked(manual):
+    keras_hub = pytest.importorskip("keras_hub")
+    network = keras_hub.models.GPT2CausalLM(
+        keras_hub.models.GPT2Backbone(
+            vocabulary_size=258, num_layers=1, num_heads=1, hidden_dim=4,
+            intermediate_dim=4,
+        ), preprocessor=None,
+    )
+    manual.suit(networks.inputs(network))
+    networks.check("it", network, manual)
 
 
 def test_inputs_of_keras_hub(reviews):

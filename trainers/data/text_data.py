@@ -128,7 +128,8 @@ def load(name, data_dir=None, tokenizer="bytes", length=64, device=None):
 
     Raises:
         UsageError: if the dataset does not exist, has no texts, cannot be
-            prepared or is damaged, or is shorter than an example.
+            prepared or is damaged, or is shorter than an example; or if the
+            tokenizer does not know a part of it.
     """
     builder = builders.prepared(name, data_dir)
     feature = _feature(builder)
@@ -171,6 +172,7 @@ def _windows(builder, split, feature, tokens, length, device):
         found = texts.ragged_batch(
             builder.info.splits[split].num_examples
         ).get_single_element().flat_values
+    _check_range(tf.reduce_min(found), tf.reduce_max(found), tokens)
     number = (int(tf.size(found)) - 1) // length
     if number < 1:
         raise UsageError(
@@ -198,4 +200,25 @@ def _labelled(builder, split, feature, tokens, length, device):
         )
         return tf.ensure_shape(found, [length]), label
 
-    return builder.as_dataset(split=split, as_supervised=True).map(example)
+    examples = builder.as_dataset(split=split, as_supervised=True).map(example)
+    with builders.reading(builder, device):
+        lowest, highest = examples.batch(1000).reduce(
+            (tf.int32.max, tf.int32.min),
+            lambda bounds, batch: (
+                tf.minimum(bounds[0], tf.reduce_min(batch[0])),
+                tf.maximum(bounds[1], tf.reduce_max(batch[0])),
+            ),
+        )
+    _check_range(lowest, highest, tokens)
+    return examples
+
+
+def _check_range(lowest, highest, tokens):
+    """Refuses tokens that are none, which some devices would read as zeros."""
+    if lowest < 0 or highest >= tokens.vocabulary_size:
+        raise UsageError(
+            "--tokenizer must return tokens from 0 to "
+            f"{tokens.vocabulary_size - 1} for every text, also for characters "
+            "that its vocabulary does not have. Received: "
+            f"{int(lowest if lowest < 0 else highest)}"
+        )

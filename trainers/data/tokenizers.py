@@ -50,8 +50,8 @@ class KerasHub:
     """A tokenizer of KerasHub, with the attributes of `Bytes`.
 
     Args:
-        preset: str, a directory written by `save_to_preset`, or the name of a
-            preset, which is downloaded.
+        preset: str, a directory to which `save_to_preset` of a model and its
+            tokenizer wrote, or the name of a preset, which is downloaded.
 
     Raises:
         UsageError: if KerasHub is missing or has no such tokenizer.

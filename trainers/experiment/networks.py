@@ -176,7 +176,8 @@ def _is_causal(network, data):
     )
 
     def outputs(tokens):
-        found = network(data.inputs(tokens.astype("int32")), training=False)
+        inputs = data.inputs(tf.constant(tokens, tf.int32))
+        found = network(inputs, training=False)
         return keras.ops.convert_to_numpy(keras.ops.cast(found, "float32"))
 
     expected = outputs(some)
