@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -16,6 +17,7 @@ from trainers.experiment import (
     building,
     data_flags,
     experiment_flags,
+    flag_file,
     network_flags,
     networks,
     reliability,
@@ -296,3 +298,43 @@ def test_warnings_are_told_in_one_line():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
     )
     assert done.stderr.splitlines()[-2:] == ["-c: two lines", "-c: logged"]
+
+
+def test_cosine():
+    parse(
+        "--epochs=4", "--num_modules=1", "--devices=CPU:0",
+        "--learning_rate=0.5", "--learning_rate_drops=", "--warmup_epochs=0",
+        "--learning_rate_schedule=cosine",
+    )
+    network = networks.build({"input_shape": (8, 8, 1), "num_classes": 3})
+    model = building.build_algorithm(network, steps_per_epoch=10)
+    for iteration in (0, 10, 20, 39):
+        model.optimizer.iterations.assign(iteration)
+        assert float(model.optimizer.learning_rate) == pytest.approx(
+            # In float32, of which 1 + cos leaves few digits at the end.
+            0.25 * (1 + np.cos(np.pi * iteration / 40)), rel=1e-6, abs=1e-7
+        )
+    parse("--learning_rate_schedule=drops")
+
+
+def test_label_smoothing_is_in_the_loss():
+    parse("--num_modules=1", "--devices=CPU:0", "--label_smoothing=0.3")
+    network = networks.build({"input_shape": (8, 8, 1), "num_classes": 3})
+    model = building.build_algorithm(network, steps_per_epoch=10)
+    assert model.loss.label_smoothing == 0.3
+    parse("--label_smoothing=0")
+    model = building.build_algorithm(network, steps_per_epoch=10)
+    assert isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy)
+
+
+def test_paths_are_settled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "preset").mkdir()
+    parse("--dataset=./mine", "--tokenizer=keras_hub:preset")
+    flag_file.settle_paths()
+    assert FLAGS.dataset == str(tmp_path / "mine")
+    assert FLAGS.tokenizer == f"keras_hub:{tmp_path / 'preset'}"
+    parse("--dataset=digits", "--tokenizer=keras_hub:gpt2_base_en")
+    flag_file.settle_paths()
+    assert FLAGS.tokenizer == "keras_hub:gpt2_base_en"
+    parse("--tokenizer=bytes")

@@ -38,6 +38,10 @@ def settle_paths():
             FLAGS[name].value = os.path.abspath(
                 os.path.expanduser(FLAGS[name].value)
             )
+    kind, _, preset = FLAGS.tokenizer.partition(":")
+    preset = os.path.expanduser(preset)
+    if os.path.isdir(preset):  # Others are names.
+        FLAGS.tokenizer = f"{kind}:{os.path.abspath(preset)}"
 
 
 def write(path):
