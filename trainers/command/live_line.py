@@ -39,7 +39,9 @@ def shown():
     with Progress(
         TextColumn("{task.description}", markup=False), BarColumn(20),
         TimeRemainingColumn(),
-        console=Console(stderr=True), transient=True, refresh_per_second=4,
+        # Lines that are printed are not wrapped, so that paths stay whole.
+        console=Console(stderr=True, soft_wrap=True), transient=True,
+        refresh_per_second=4,
         # Not if it goes elsewhere, as it would end up in the terminal.
         redirect_stdout=sys.stdout.isatty(),
     ) as progress:
