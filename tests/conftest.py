@@ -50,13 +50,6 @@ def seed():
     keras.utils.set_random_seed(1)
 
 
-@pytest.fixture(autouse=True)
-def summary_writer():
-    """Lets no test inherit the default writer of an interrupted one."""
-    with tf.summary.create_noop_writer().as_default():
-        yield
-
-
 @pytest.fixture
 def float64():
     keras.config.set_floatx("float64")

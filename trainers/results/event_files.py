@@ -35,16 +35,31 @@ class EventFiles(tf.summary.SummaryWriter):
 
     @contextlib.contextmanager
     def as_default(self, step=None):
-        # (TensorFlow's writer flushes when its context exits.)
-        try:
-            writer = self._current()
-            with (
-                tf.summary.record_if(False) if writer is None
-                else writer.as_default(step)
-            ):
+        writer = self._current()
+        if writer is None:
+            with tf.summary.record_if(False):
                 yield
+            return
+        default = writer.as_default(step)
+        default.__enter__()
+        try:
+            yield
         except (OSError, tf.errors.OpError) as error:
             self._fail(reason(error))
+        finally:
+            self._leave(default)
+
+    def _leave(self, default):
+        """Restores the default writer of before.
+
+        TensorFlow's context flushes first; if that fails, it leaves its writer,
+        which will be closed, as the default of all summaries that follow.
+        """
+        try:
+            default.__exit__(None, None, None)
+        except (OSError, tf.errors.OpError) as error:
+            self._fail(reason(error))
+            default.__exit__(None, None, None)  # A closed one flushes nothing.
 
     def set_as_default(self, step=None):
         raise NotImplementedError("Files rotate: use `as_default`.")
