@@ -22,10 +22,10 @@ def start(num_modules):
     """
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
-        [tf.config.LogicalDeviceConfiguration()] * num_modules,
+        [tf.config.LogicalDeviceConfiguration()] * num_modules * 2,
     )
     tf.config.threading.set_inter_op_parallelism_threads(
-        _THREADS_PER_MODULE * num_modules
+        _THREADS_PER_MODULE * num_modules * 2  # (Two replicas.)
     )
 
 
@@ -88,6 +88,9 @@ def measure(num_modules, tau, steps_per_execution, num_steps, rounds, show):
         f"Features Replay, {U} per call, best split": (
             "features_replay", best, U, {}
         ),
+        f"Features Replay, {U} per call, 2 replicas": (
+            "features_replay", same, U, {"replicas": 2}
+        ),
         f"DDG, {U} per call": ("ddg", same, U, {}),
     }
     contestants = {}
@@ -95,7 +98,7 @@ def measure(num_modules, tau, steps_per_execution, num_steps, rounds, show):
         show(f"K={K}: preparing {name}")
         contestants[name] = _timed(
             functools.partial(fr_keras.ALGORITHMS[algorithm], **options),
-            times, per_call, num_steps,
+            times, per_call, num_steps, options.get("replicas", 1),
         )
     measured = turns.take(contestants, rounds, show)
     rows = [
@@ -143,10 +146,12 @@ def draw(path, num_modules, tau, num_steps=8):
     )
 
 
-def _timed(algorithm, times, steps_per_execution, num_steps):
+def _timed(algorithm, times, steps_per_execution, num_steps, batch_size=1):
     """A contestant: seconds per iteration of a whole `fit`."""
     num_steps = -(-num_steps // steps_per_execution) * steps_per_execution
-    run = sleeping.prepare(algorithm, times, steps_per_execution, num_steps)
+    run = sleeping.prepare(
+        algorithm, times, steps_per_execution, num_steps, batch_size
+    )
 
     def seconds():
         start = time.perf_counter()

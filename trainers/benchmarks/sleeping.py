@@ -1,5 +1,6 @@
 """Modules that only sleep, so that only the schedule matters."""
 
+import collections
 import threading
 import time
 
@@ -13,16 +14,15 @@ from trainers.benchmarks import batches
 class Recorder:
     """Records the work of modules, each of which does one thing at a time.
 
-    Args:
-        num_modules: int, K.
+    Copies of a module on other devices work by themselves.
 
     Attributes:
         events: list of `simulation.Event`, in the order of their ends.
     """
 
-    def __init__(self, num_modules):
+    def __init__(self):
         self.events = []
-        self._busy = [threading.Lock() for _ in range(num_modules)]
+        self._busy = collections.defaultdict(threading.Lock)
 
     def sleep(self, x, module, kind, seconds):
         """Returns a tensor after a delay.
@@ -37,8 +37,10 @@ class Recorder:
             Tensor, `x`.
         """
 
+        busy = self._busy[module, tf.identity(x).device]
+
         def work(x):
-            with self._busy[module]:
+            with busy:
                 start = time.perf_counter()
                 if seconds:
                     time.sleep(seconds)
@@ -66,6 +68,12 @@ class SleepingLayer(keras.layers.Layer):
         self.module = module
         self.times = times
         self.recorder = recorder
+
+    def get_config(self):
+        return {
+            **super().get_config(), "module": self.module,
+            "times": self.times, "recorder": self.recorder,
+        }
 
     def build(self, input_shape):
         # A constraint is the last part of an update.
@@ -118,7 +126,7 @@ def prepare(algorithm, times, steps_per_execution, num_steps, batch_size=1):
         and returns a list of their `Event`s, in the order of their ends.
         Everything is traced, and the modules are past their warm-up.
     """
-    recorder = Recorder(len(times))
+    recorder = Recorder()
     model = algorithm([
         keras.Sequential([keras.Input((1,)), SleepingLayer(k, mine, recorder)])
         for k, mine in enumerate(times)
