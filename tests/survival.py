@@ -2,7 +2,7 @@ r"""Kills runs again and again, and looks whether they end as if unbroken.
 
     python -m tests.survival --kills=100
 
-trains in ten configurations: ResNet-20 on the digits with dropout and
+trains in eleven configurations: ResNet-20 on the digits with dropout and
 augmentation by every algorithm of trainers.train, and a small network by
 `model.fit` with what that has no flags for (tests/survival_fit.py). Each is
 trained once undisturbed, and once killed by SIGKILL at random moments and
@@ -47,6 +47,10 @@ CONFIGURATIONS = {
     "dni": ("--algorithm=dni", *_ADAM),
     "gpipe": ("--algorithm=gpipe", "--drop_remainder", *_ADAM),
     "backprop": ("--algorithm=backprop", *_ADAM),
+    "replicas": (
+        "--algorithm=features_replay", "--num_modules=2", "--replicas=2",
+        *_ADAM,
+    ),
     **dict.fromkeys(survival_fit.OPTIMIZERS),
 }
 
@@ -66,11 +70,10 @@ def job(name, epochs, steps_per_execution, data_dir):
     if name in survival_fit.OPTIMIZERS:
         return ["tests.survival_fit", name, *common]
     return [
-        "trainers.train", *CONFIGURATIONS[name], *common,
-        "--num_modules=4", "--dataset=digits", "--depth=20", "--dropout=0.1",
-        "--crop_padding=1", "--flip", "--batch_size=64", "--deterministic",
-        f"--data_dir={data_dir}", "--checkpoint_steps=9",
-        "--checkpoint_epochs=1",
+        "trainers.train", *common, "--num_modules=4", "--dataset=digits",
+        "--depth=20", "--dropout=0.1", "--crop_padding=1", "--flip",
+        "--batch_size=64", "--deterministic", f"--data_dir={data_dir}",
+        "--checkpoint_steps=9", "--checkpoint_epochs=1", *CONFIGURATIONS[name],
     ]
 
 
