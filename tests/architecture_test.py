@@ -11,7 +11,7 @@ FLOORS = {
     "fr_keras": [
         ["layers", "versions", "engine"],
         ["models", "cluster", "batches", "delays", "cutting"],
-        ["profiling", "visualization"],
+        ["profiling", "visualization", "replicas"],
         ["algorithms"],
         ["planning"],
         ["callbacks.diagnostics", "callbacks.checkpoints"],

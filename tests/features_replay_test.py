@@ -181,7 +181,9 @@ def test_update_does_not_overtake_error_gradient(repetition):
     module = Module(eager, model.devices[0])
     stored = Features([keras.ops.convert_to_tensor(x)], [None])
     module.build(stored.tensors[0], [False], is_last=False)
-    gradients, _ = replay(module, (stored, []), module.received(delta))
+    gradients, _ = replay(
+        module, (stored, [], None), module.received(delta)
+    )
 
     model.train_on_batch(x, y)
 

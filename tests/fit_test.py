@@ -138,7 +138,8 @@ def test_xla_inside_modules(algorithm):
     for name in "play replay forward backward predict compare update".split():
         functions += getattr(pipeline, f"_{name}", [])
     if algorithm is not fr_keras.Backprop:  # It updates modules itself.
-        functions += by_xla.training._update._update
+        updates = by_xla.training.lockstep.update._updates
+        functions += [each._update for each in updates]
     kinds = {"Backprop": 1, "DNI": 4}.get(algorithm.__name__, 3)
     assert len(functions) >= 1 + kinds * (pipeline.num_modules - 1)
     assert all(traced(f)._jit_compile for f in functions)

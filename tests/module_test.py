@@ -116,7 +116,7 @@ def test_averages_of_batch_normalization_are_not_stored():
     )
     module.build(keras.KerasTensor((4, 5)), [True], is_last=False)
     x = Features([tf.ones([4, 5])], [None])
-    _, (_, kept_state), _, state = play(module, x)
+    _, (_, kept_state, _), _, state = play(module, x)
     assert state == kept_state == []
 
 

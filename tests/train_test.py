@@ -170,6 +170,21 @@ def test_run_with_other_flags_is_refused(run, data_dir):
     assert files(workdir) == before
 
 
+def test_replicas(data_dir, tmp_path):
+    workdir = tmp_path / "run"
+    done = command(
+        "trainers.train", *JOB, f"--data_dir={data_dir}", "--replicas=2",
+        "--epochs=1", "--learning_rate_drops=", f"--workdir={workdir}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Copy 2 of all modules: CPU:2, CPU:3\n" in done.stdout
+    assert "--replicas=2\n" in (workdir / "flags.cfg").read_text()
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["replicas"] == 2
+    assert len(set(results["devices"])) == 4
+    keras.models.load_model(workdir / "model.keras", compile=False)
+
+
 @pytest.mark.slow
 def test_weights_of_another_run(run, data_dir, tmp_path):
     workdir, _ = run

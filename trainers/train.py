@@ -6,7 +6,7 @@ r"""Trains a network that is split into modules.
 The experiments are in configs/. Later flags override earlier ones:
 
     the network     --model --model_args --depth --dropout --dtype_policy
-    its modules     --algorithm --num_modules --devices --balance
+    its modules     --algorithm --num_modules --replicas --devices --balance
                     --steps_per_execution
     algorithms      --weight_prediction --gradient_shrink (features_replay,
                     ddg)
@@ -161,7 +161,7 @@ def run(resumes):
     describe(network, model)
     if not glob.glob(in_workdir("events.out.tfevents.*")):
         write_summary(model)
-    peak_memory.reset(model.devices)
+    peak_memory.reset([module.device for module in model.all_modules])
     history = History(in_workdir("history.csv"))
     kept = reliability.checkpoints(
         FLAGS.workdir, logs=[in_workdir(name) for name in observation.LOGS]
@@ -260,6 +260,7 @@ def write_summary(model):
     tensorboard.write_hparams(writer, {
         "algorithm": FLAGS.algorithm,
         "K": model.num_modules,
+        "replicas": model.replicas,
         **{
             name: FLAGS[name].value for name in (
                 "dataset", "model", "depth", "batch_size", "learning_rate",

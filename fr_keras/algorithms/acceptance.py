@@ -1,8 +1,11 @@
 """Checks the model passed to an algorithm and makes the copy to train."""
 
+import numbers
+
 import keras
 
 from fr_keras.cutting import copying, sameness
+from fr_keras.engine import placement
 from fr_keras.engine.nested import overrides
 from fr_keras.engine.user_warnings import warn
 
@@ -119,3 +122,53 @@ def copy_network(model):
             )
         )
     return copy
+
+
+def check_replicas(replicas, pipeline_class):
+    """Checks the number of pipelines.
+
+    Args:
+        replicas: int, r.
+        pipeline_class: the class of the pipelines.
+
+    Raises:
+        ValueError: if it is not a positive integer, or above 1 for a method
+            that does not support replicas.
+    """
+    if (
+        isinstance(replicas, bool) or not isinstance(replicas, numbers.Integral)
+        or replicas < 1
+    ):
+        raise ValueError(
+            "`replicas` must be an integer, at least 1. "
+            f"Received: replicas={replicas!r}"
+        )
+    if replicas > 1 and not vars(pipeline_class).get("replicates"):
+        raise ValueError(
+            f"{pipeline_class.__name__} does not declare that it can be used "
+            "with replicas, by `replicates = True` (see "
+            f"docs/new_algorithm.md). Received: replicas={replicas}"
+        )
+
+
+def default_num_modules(devices, replicas):
+    """Returns the number of modules with which every device has one.
+
+    Args:
+        devices: as for `fr_keras.engine.placement.assign_devices`.
+        replicas: int, r.
+
+    Returns:
+        int, K.
+
+    Raises:
+        ValueError: if the devices cannot be divided among the pipelines.
+    """
+    count = placement.default_num_modules(devices)
+    if count % replicas:
+        raise ValueError(
+            "The number of devices must be a multiple of `replicas` to have "
+            "one module on each; pass `num_modules` otherwise. "
+            f"Received: {count} devices, replicas={replicas}"
+        )
+    return count // replicas

@@ -14,6 +14,8 @@ from fr_keras.engine.forward_backward import record
 class BackpropPipeline(Pipeline):
     """One pipeline trained by back-propagation."""
 
+    replicates = True
+
     def make_functions(self):
         self._step = DeviceFunction(
             self._iteration, run_eagerly=self.model.run_eagerly
@@ -23,20 +25,23 @@ class BackpropPipeline(Pipeline):
     def train_steps(self, batches, rates, first_iteration):
         del first_iteration
         for batch, (learning_rate, _) in zip(batches, rates):
-            self._step(*batch, learning_rate)
-            yield [None] * self.num_modules, None  # Already updated.
+            # (`learn` left its shard in the graph of the step.)
+            gradients, self.learn.shard = self._step(batch, learning_rate)
+            yield gradients, None
 
-    def _iteration(self, x, y, sample_weight, learning_rate):
-        """Runs an iteration, including the updates.
+    def _iteration(self, batch, learning_rate):
+        """Runs an iteration, including the updates if there are no replicas.
 
         Outside this function, all updates would wait for its end. Inside, that
         of module K can run during the backward passes of the modules below.
         """
         modules = self.modules
-        features, losses, backward_passes = modules[0].standardize(x), [], []
+        features = modules[0].standardize(batch.x)
+        losses, backward_passes = [], []
         for module in modules[:-1]:
             features, layer_losses, state_updates, backward = route_forward(
-                module, functools.partial(record, module), features
+                module, functools.partial(record, module, share=batch.share),
+                features,
             )
             module.commit(state_updates)
             losses.extend(layer_losses)
@@ -44,7 +49,7 @@ class BackpropPipeline(Pipeline):
 
         gradients = [None] * self.num_modules
         gradients[-1], delta, _ = self.learn(
-            features, y, sample_weight, losses
+            features, batch, losses
         )
         for k in reversed(range(self.num_modules - 1)):
             module = modules[k]
@@ -53,9 +58,12 @@ class BackpropPipeline(Pipeline):
             gradients[k], delta = route_backward(
                 module, backward_passes[k], delta
             )
+        if len(self.model.pipelines) > 1:
+            return gradients, self.learn.shard
         for update, module_gradients in zip(self._update, gradients):
             if module_gradients is not None:
                 update(module_gradients, learning_rate)
+        return [None] * self.num_modules, None
 
 
 @keras.saving.register_keras_serializable("fr_keras")
@@ -77,6 +85,8 @@ class Backprop(Algorithm):
         costs: dict from layer name to cost, by which the modules are balanced,
             `"measured"`, or `None` for estimates (see `fr_keras.partition`).
         copy: bool. `False` trains the layers of `model` themselves.
+        replicas: int, r, the number of pipelines, each of which trains on its
+            share of every batch. With K = 1 this is data parallelism.
         **kwargs: arguments of `keras.Model`.
 
     Example:

@@ -10,7 +10,9 @@ from fr_keras.algorithms.acceptance import (
     check_modules,
     check_network,
     check_overrides,
+    check_replicas,
     copy_network,
+    default_num_modules,
 )
 from fr_keras.algorithms.fitting import Fitting
 from fr_keras.algorithms.places import check_no_strategy
@@ -19,9 +21,9 @@ from fr_keras.cutting.graph import Graph
 from fr_keras.cutting.partition import find_split_points, split
 from fr_keras.engine import placement
 from fr_keras.engine.chain import Chain
-from fr_keras.engine.module import Module
 from fr_keras.engine.user_warnings import warn
 from fr_keras.profiling.measurement import measure_costs
+from fr_keras.replicas.replicate import replicate
 from fr_keras.visualization.summary import summary
 
 
@@ -40,12 +42,16 @@ class Algorithm(Fitting):
             Ready-made modules are moved to their devices and trained
             themselves.
         num_modules: int, K, or `None` for one module per device.
-        devices: list of device names. `None` uses the available GPUs or,
-            without a GPU, the logical CPU devices (see
+        devices: list of device names, first those of the K modules of the
+            first pipeline, then those of the next. `None` uses the available
+            GPUs or, without a GPU, the logical CPU devices (see
             `fr_keras.engine.placement.assign_devices`).
         costs: costs of the layers, by which `fr_keras.partition` balances the
             modules; or `"measured"` to measure them now on the first device
             with `fr_keras.measure_costs`.
+        replicas: int, r, the number of pipelines of K modules. Each trains on
+            its share of every mini-batch, and the copies of a module take the
+            same steps, with the sum of their gradients.
         copy: bool. `False` moves the layers of `model` themselves to the
             devices and trains them, so that `model` has the trained weights
             afterwards. A layer that Keras cannot copy is trained itself in any
@@ -54,9 +60,11 @@ class Algorithm(Fitting):
     Attributes:
         costs: dict from layer name to the pair of costs (forward, backward) by
             which the modules are balanced, or `None` if they were estimated.
-        modules: tuple of K `keras.Model`s (or the given layers).
-        devices: tuple of K full device names.
+        modules: tuple of K `keras.Model`s (or the given layers), those of the
+            first pipeline, which evaluates, predicts and is saved.
+        devices: tuple of K full device names, theirs.
         num_modules: int, K.
+        replicas: int, r.
 
     Raises:
         ValueError: if the model cannot be split into that many modules, Keras
@@ -70,9 +78,10 @@ class Algorithm(Fitting):
         self, model: keras.Model | Sequence[keras.layers.Layer],
         num_modules: int | None = None, devices: Sequence[str] | None = None,
         costs: Mapping[str, Any] | str | None = None, copy: bool = True,
-        **kwargs: Any,
+        replicas: int = 1, **kwargs: Any,
     ) -> None:
         check_no_strategy()
+        check_replicas(replicas, self.pipeline_class)
         if isinstance(model, (list, tuple)):
             if costs is not None:
                 raise ValueError(
@@ -86,10 +95,10 @@ class Algorithm(Fitting):
                     "`copy` must be True, the default, if `model` is a list "
                     "of modules: these are never copied. Received: copy=False"
                 )
-            network = list(submodels)
+            network, cut = list(submodels), None
         else:
             if num_modules is None:
-                num_modules = placement.default_num_modules(devices)
+                num_modules = default_num_modules(devices, replicas)
             if isinstance(costs, str) and costs == "measured":
                 first = devices[0] if devices else None
                 costs = measure_costs(model, device=first)
@@ -104,10 +113,11 @@ class Algorithm(Fitting):
         # `compile` decides by its dtype policy whether to scale the loss.
         whole = submodels[-1] if isinstance(network, list) else network
         kwargs.setdefault("dtype", whole.dtype_policy)
-        placed_on = placement.assign_devices(len(submodels), devices)
-        super().__init__(
-            network, list(map(Module, submodels, placed_on)), copy, **kwargs
+        placed_on = placement.assign_devices(
+            len(submodels) * replicas, devices
         )
+        modules, copies = replicate(network, submodels, cut, placed_on)
+        super().__init__(network, modules, copy, copies, **kwargs)
         self._given_devices = devices
         self._costs = None
         if isinstance(costs, Mapping):
@@ -215,6 +225,7 @@ class Algorithm(Fitting):
             "model": keras.saving.serialize_keras_object(self._network),
             "num_modules": self.num_modules,
             "devices": self._given_devices,
+            "replicas": self.replicas,
             # Measuring again would give other costs and perhaps other modules.
             "costs": self.costs and {
                 name: list(cost) for name, cost in self.costs.items()
@@ -234,7 +245,10 @@ class Algorithm(Fitting):
             config["model"], custom_objects=custom_objects
         )
         try:
-            placement.assign_devices(config["num_modules"], config["devices"])
+            placement.assign_devices(
+                config["num_modules"] * config.get("replicas", 1),
+                config["devices"],
+            )
         except ValueError:
             warn(
                 f"The model was saved with devices={config['devices']!r}, "

@@ -17,6 +17,7 @@ from fr_keras.engine.forward_backward import ForwardBackward
 class DDGPipeline(FeaturesReplayPipeline):
     """One pipeline of DDG: queues hold residuals in place of inputs."""
 
+    replicates = True
     replays = False
 
     def make_state(self):
@@ -103,9 +104,10 @@ class DDG(FeaturesReplay):
         weight_prediction: bool, whether modules look ahead, as in
             `FeaturesReplay`. Off by default.
         delay_policy: `fr_keras.DelayPolicy`, or `None` for its defaults.
-        **kwargs: `costs`, by which `model` is split, and `copy`, whether to
-            train a copy (see `fr_keras.algorithms.base.Algorithm`), and the
-            arguments of `keras.Model`.
+        **kwargs: `costs`, by which `model` is split, `copy`, whether to train a
+            copy, and `replicas`, the number of pipelines (see
+            `fr_keras.algorithms.base.Algorithm`), and the arguments of
+            `keras.Model`.
 
     Example:
 

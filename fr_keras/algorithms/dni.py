@@ -20,6 +20,8 @@ from fr_keras.models.synthesizer import synthesizer
 class SyntheticGradientPipeline(Pipeline):
     """One pipeline of DNI, with a synthesizer at each boundary."""
 
+    replicates = True
+
     # Weights are not features of examples, so their error gradient cannot be
     # predicted.
     ties_weights = False
@@ -39,16 +41,28 @@ class SyntheticGradientPipeline(Pipeline):
             )
         model = self.model
         self._synthesizers = [
-            _Synthesizer(
-                features, differentiable, device, model.synthesizer_optimizer,
+            Synthesizer(
+                features, differentiable, module, model.synthesizer_optimizer,
                 width=model.synthesizer_width, dtype=model.variable_dtype,
             )
-            for features, differentiable, device in zip(
+            for features, differentiable, module in zip(
                 self.chain.features[:-1],
                 self.chain.differentiable,
-                self.devices,
+                self.modules,
             )
         ]
+        for copy, original in zip(
+            self._synthesizers, model.pipeline.learners[self.num_modules:]
+        ):
+            copy.original = original
+
+    @property
+    def learners(self):
+        return [*self.modules, *self._synthesizers]
+
+    def rates_of(self, k, learning_rate):
+        # Synthesizers have optimizers and learning rates of their own.
+        return learning_rate if k < self.num_modules else []
 
     def state_variables(self):
         return [
@@ -65,63 +79,68 @@ class SyntheticGradientPipeline(Pipeline):
         self._forward = self.forward_functions(p.forward for p in passes)
         self._backward = self.backward_functions(p.backward for p in passes)
         self._predict = self.on_devices(
-            functools.partial(synthesizer.predict, module)
-            for synthesizer, module in zip(synthesizers, modules)
+            synthesizer.predict for synthesizer in synthesizers
         )
-        # Separate for the same reason as the modules' gradients and update.
         self._compare = self.on_devices(s.gradients for s in synthesizers)
-        self._correct = self.on_devices(s.update for s in synthesizers)
 
     def train_steps(self, batches, rates, first_iteration):
         del rates, first_iteration
         for batch in batches:
-            gradients, features, sent = self._iteration(*batch)
-            yield gradients, None
-            for k, module in enumerate(self.modules[:-1]):
-                if module.learns:
-                    self._correct[k](
-                        self._compare[k](features[k + 1], sent[k + 1])
-                    )
+            gradients, features, sent = self._iteration(batch)
+            yield [*gradients, *(
+                self._compare[k](features[k + 1], sent[k + 1], batch.share)
+                if module.learns else None
+                for k, module in enumerate(self.modules[:-1])
+            )], None
 
-    def _iteration(self, x, y, sample_weight):
-        """Runs an iteration up to the update.
+    def _iteration(self, batch):
+        """Runs an iteration up to the updates.
 
         Returns:
             Tuple `(gradients, features, sent)` of lists: g_k, h_{k-1} and e_k.
         """
         modules = self.modules
-        features, losses = [modules[0].standardize(x)], []
+        features, losses = [modules[0].standardize(batch.x)], []
         gradients = [None] * self.num_modules
         sent = [None] * self.num_modules
         for k, module in enumerate(modules[:-1]):
-            outputs, residuals, layer_losses, _ = self._forward[k](features[k])
+            outputs, residuals, layer_losses, _ = self._forward[k](
+                features[k], batch.share
+            )
             features.append(outputs)
             losses.extend(layer_losses)
             if module.learns:
                 gradients[k], sent[k] = self._backward[k](
-                    residuals, self._predict[k](features[k + 1])
+                    residuals, self._predict[k](features[k + 1], batch.share)
                 )
         gradients[-1], sent[-1], _ = self.learn(
-            features[-1], y, sample_weight, losses
+            features[-1], batch, losses
         )
         return gradients, features, sent
 
 
-class _Synthesizer:
+class Synthesizer:
     """Predicts the error gradient of the features at one boundary.
 
     Args:
         features: list of tensors or `keras.KerasTensor`, h_k.
         differentiable: list of bool, whether each of them has an error
             gradient.
-        device: full device name.
+        module: `fr_keras.engine.module.Module`, which computes them.
         optimizer: `keras.optimizers.Optimizer`, to be copied.
         **options: arguments of `fr_keras.models.synthesizer`.
+
+    Attributes:
+        device: full device name, that of the module.
+        original: `Synthesizer` of which this is a copy in another pipeline.
     """
 
     def __init__(
-        self, features, differentiable, device, optimizer, **options
+        self, features, differentiable, module, optimizer, **options
     ):
+        self.device = module.device
+        self.original = self
+        self._module = module
         self._networks = {}
         for i, tensor in enumerate(features):
             if not differentiable[i]:
@@ -129,7 +148,7 @@ class _Synthesizer:
             shape = (None, *tensor.shape[1:])
             self._networks[i] = side_network(
                 functools.partial(synthesizer, shape, **options),
-                keras.KerasTensor(shape, options["dtype"]), device,
+                keras.KerasTensor(shape, options["dtype"]), self.device,
                 lambda: optimizer.from_config(optimizer.get_config()),
             )
 
@@ -141,36 +160,64 @@ class _Synthesizer:
             for variable in network.variables
         ]
 
-    def predict(self, module, features):
+    @property
+    def trainable_variables(self):
+        """List of the trained variables of all networks."""
+        return [
+            variable for network in self._networks.values()
+            for variable in network.trainable_variables
+        ]
+
+    def equal_variables(self):
+        """Returns pairs of variables of the original and of this copy.
+
+        Averages are not among them: training only writes them.
+        """
+        return [
+            pair for name, network in self._networks.items()
+            for pair in zip(
+                _learned(self.original.network(name)), _learned(network)
+            )
+        ]
+
+    def network(self, i):
+        """Returns the network for tensor i of the features, a `Module`."""
+        return self._networks[i]
+
+    def predict(self, features, share):
         """Predicts the error gradient.
 
         Args:
-            module: `fr_keras.engine.module.Module`, which will receive it.
             features: `Features`, h_k.
+            share: `fr_keras.batches.shards.Share` of its examples, or `None`.
 
         Returns:
             `ErrorGradient`, δ_k at the loss scale of the module.
         """
-        scale = module.loss_scale
+        scale = self._module.loss_scale
         tensors = [None] * len(features.tensors)
         for i, network in self._networks.items():
             outputs, _, _ = network.forward(_only(features, i))
             (prediction,) = outputs.tensors
-            prediction /= _batch_size(prediction)
+            prediction /= _batch_size(prediction, share)
+            if share is not None:
+                # An empty shard has an example that does not count.
+                prediction *= tf.cast(share.counts(), prediction.dtype)
             if scale is not None:
                 prediction *= tf.cast(scale, prediction.dtype)
             tensors[i] = tf.cast(prediction, features.tensors[i].dtype)
         return ErrorGradient(tensors, scale)
 
-    def gradients(self, features, target):
+    def gradients(self, features, target, share):
         """Computes the gradients of ‖S_k(h_k) - B e_{k+1}‖² / B.
 
         Args:
             features: `Features`, h_k.
             target: `ErrorGradient`, e_{k+1}.
+            share: `fr_keras.batches.shards.Share` of its examples, or `None`.
 
         Returns:
-            List with one list of tensors for each network.
+            List of tensors, one for each of `trainable_variables`.
         """
         gradients = []
         for i, network in self._networks.items():
@@ -178,7 +225,7 @@ class _Synthesizer:
             with tf.GradientTape() as tape:
                 outputs, losses, state_updates = network.forward(x)
                 (prediction,) = outputs.tensors
-                batch_size = _batch_size(prediction)
+                batch_size = _batch_size(prediction, share)
                 error = prediction - batch_size * _unscaled(
                     target, i, prediction.dtype
                 )
@@ -187,16 +234,28 @@ class _Synthesizer:
                     tf.math.is_finite(error), error, tf.zeros_like(error)
                 )
                 error = tf.reduce_sum(tf.square(error)) / batch_size
+                if share is not None:
+                    error *= tf.cast(share.counts(), error.dtype)
                 losses = [error, *losses]
             network.commit(state_updates)
-            gradients.append(network.backward(tape, x, losses)[0])
+            gradients += network.backward(tape, x, losses)[0]
         return gradients
 
-    def update(self, gradients):
-        """Takes one step with the optimizers of the networks."""
-        for network, network_gradients in zip(
-            self._networks.values(), gradients
-        ):
+    def update(self, gradients, learning_rate, is_due):
+        """Takes one step with the optimizers of the networks.
+
+        Args:
+            gradients: list of tensors, as returned by `gradients`.
+            learning_rate: not used: the optimizers have their own.
+            is_due: not used: there is always a gradient.
+        """
+        del learning_rate, is_due
+        gradients = iter(gradients)
+        for network in self._networks.values():
+            network_gradients = [
+                gradient for _, gradient in
+                zip(network.trainable_variables, gradients)
+            ]
             # Features may not be finite; the module's own update is then
             # withheld (see `fr_keras.engine.guard`).
             is_finite = all_finite(network_gradients)
@@ -209,13 +268,20 @@ class _Synthesizer:
             )
 
 
+def _learned(network):
+    """Returns the variables of a network that updates change."""
+    return [*network.trainable_variables, *network.optimizer.variables]
+
+
 def _only(features, i):
     """Selects one tensor of several features, without its mask."""
     return Features([features.tensors[i]], [None])
 
 
-def _batch_size(tensor):
-    return tf.cast(tf.shape(tensor)[0], tensor.dtype)
+def _batch_size(tensor, share):
+    """Returns the size of the mini-batch, B, of which a tensor is a shard."""
+    size = tf.shape(tensor)[0] if share is None else share.total
+    return tf.cast(size, tensor.dtype)
 
 
 def _unscaled(delta, i, dtype):
@@ -264,9 +330,10 @@ class DNI(Algorithm):
         synthesizer_optimizer: `keras.optimizers.Optimizer`, its name or its
             configuration; each synthesizer gets a copy. `None` for Adam at
             learning rate 1e-4.
-        **kwargs: `costs`, by which `model` is split, and `copy`, whether to
-            train a copy (see `fr_keras.algorithms.base.Algorithm`), and the
-            arguments of `keras.Model`.
+        **kwargs: `costs`, by which `model` is split, `copy`, whether to train a
+            copy, and `replicas`, the number of pipelines (see
+            `fr_keras.algorithms.base.Algorithm`), and the arguments of
+            `keras.Model`.
 
     Raises:
         ValueError: when training begins, if no synthesizer exists for the

@@ -36,14 +36,17 @@ class Face(keras.Model):
         network: `keras.Model`, the network as a whole, or the list of its
             modules. Keras tracks, saves and lists its layers, so that weights
             do not depend on the split.
-        modules: list of K `fr_keras.engine.module.Module`, its parts.
+        modules: list of r lists of K `fr_keras.engine.module.Module`, its
+            parts and their copies.
         is_copy: bool, whether the network is a copy that only this model uses,
             so that its weights need not be moved back to their original places.
+        copies: list of r - 1 `fr_keras.replicas.network_copy.NetworkCopy`s.
         **kwargs: arguments of `keras.Model`.
 
     Attributes:
         pipelines: list of `fr_keras.algorithms.pipeline.Pipeline`s, all of the
             same network.
+        network_copies: tuple, the argument `copies`.
         objective: `fr_keras.algorithms.objective.Objective`.
         places: `fr_keras.algorithms.places.Places`.
         network: `keras.Model`, the trained network as a whole; raises
@@ -66,12 +69,17 @@ class Face(keras.Model):
     predict = reads(keras.Model.predict)
     has_warned = False
 
-    def __init__(self, network, modules, is_copy, **kwargs):
+    def __init__(self, network, modules, is_copy, copies=(), **kwargs):
         super().__init__(**kwargs)
         self._network = network
-        self.pipelines = [self.pipeline_class(self, modules)]
+        self.network_copies = tuple(copies)
+        self.pipelines = [
+            self.pipeline_class(self, of_pipeline, number)
+            for number, of_pipeline in enumerate(modules)
+        ]
         self.objective = Objective(self)
-        self.places = Places(modules, self.parts, remember=not is_copy)
+        everywhere = [module for row in modules for module in row]
+        self.places = Places(everywhere, self.parts, remember=not is_copy)
         self.places.move_to_devices()
         self.built = self.layers_are_built()
 

@@ -20,6 +20,7 @@ class FeaturesReplayPipeline(DelayedPipeline):
     The steps are those of `FeaturesReplay`.
     """
 
+    replicates = True
     replays = True
 
     @property
@@ -62,7 +63,10 @@ class FeaturesReplayPipeline(DelayedPipeline):
         if self.model.run_eagerly:
             return []  # The queues accept anything.
         play_ahead, _ = self.rates_ahead()
-        traced = self.trace_features(self._play, play_ahead[:-1])
+        share = self.share_spec()
+        traced = self.trace_features(
+            self._play, [(share, *rates) for rates in play_ahead[:-1]]
+        )
         for k, (features, kept, _) in enumerate(traced):
             self._replay_queues[k].build(kept)
             self._deltas[k].build(self.delta_spec(k, features))
@@ -71,14 +75,14 @@ class FeaturesReplayPipeline(DelayedPipeline):
     def train_steps(self, batches, rates, first_iteration):
         queues, deltas = self._load(first_iteration)
         for i, (batch, (_, ahead)) in enumerate(zip(batches, rates)):
-            (x, y, sample_weight), (play_ahead, replay_ahead) = batch, ahead
-            features, losses = [self.modules[0].standardize(x)], []
+            play_ahead, replay_ahead = ahead
+            features, losses = [self.modules[0].standardize(batch.x)], []
             gradients, sent = ([None] * self.num_modules for _ in range(2))
             play_record = PlayRecord()
 
             for k in self._late:  # 1. Play.
                 output, kept, layer_losses, state = self._play[k](
-                    features[k], *play_ahead[k]
+                    features[k], batch.share, *play_ahead[k]
                 )
                 queues[k].append(kept)
                 features.append(output)
@@ -99,7 +103,7 @@ class FeaturesReplayPipeline(DelayedPipeline):
                         queues[k].popleft(), deltas[k], *replay_ahead[k]
                     )
             gradients[-1], sent[-1], state = self.learn(
-                features[-1], y, sample_weight, losses, *replay_ahead[-1]
+                features[-1], batch, losses, *replay_ahead[-1]
             )
             play_record.add(None, state)
             yield gradients, play_record  # 4. Update.
@@ -207,12 +211,14 @@ class FeaturesReplayPipeline(DelayedPipeline):
         """
         kept, delta = self._pending(k)
         module = self.modules[k]
-        x, state = kept
+        x, state, share = kept
         _, replay_ahead = self.rates_ahead()
         ahead = module.look_ahead and functools.partial(
             module.look_ahead.replay, *replay_ahead[k]
         )
-        outputs, _, _, backward = record(module, x, 1.0, state, ahead)
+        outputs, _, _, backward = record(
+            module, x, 1.0, state, ahead, share
+        )
         gradients, _ = backward(module.received(delta))
         return gradients, delta, outputs
 
@@ -291,9 +297,10 @@ class FeaturesReplay(DelayedAlgorithm):
         delay_policy: `fr_keras.DelayPolicy`, which sets how far they look ahead
             and other settings that depend on the delay, or `None` for its
             defaults.
-        **kwargs: `costs`, by which `model` is split, and `copy`, whether to
-            train a copy (see `fr_keras.algorithms.base.Algorithm`), and the
-            arguments of `keras.Model`.
+        **kwargs: `costs`, by which `model` is split, `copy`, whether to train a
+            copy, and `replicas`, the number of pipelines (see
+            `fr_keras.algorithms.base.Algorithm`), and the arguments of
+            `keras.Model`.
 
     Example:
 

@@ -38,6 +38,17 @@ class Fitting(Face):
     _is_fitting = False
 
     @property
+    def replicas(self) -> int:
+        return len(self.pipelines)
+
+    @property
+    def all_modules(self):
+        """The `Module`s of all pipelines, a list."""
+        return [
+            module for pipeline in self.pipelines for module in pipeline.modules
+        ]
+
+    @property
     def num_warmup_steps(self) -> int:
         """Iterations before all modules are updated; K - 1 if delayed."""
         return self.pipeline.num_warmup_steps
@@ -107,13 +118,18 @@ class Fitting(Face):
             self.devices[-1],
         )
         self.xla_per_module = jit_compile is True
-        for module in modules:
+        for module in self.all_modules:
             module.reset_trainable_variables(
                 self.trainable_variables if self.built else None
             )
+        if self.layers_are_built():
+            for copy in self.network_copies:
+                copy.refresh()
         if self.optimizer is not None:
             self.optimizer = ModuleOptimizers(
-                self.optimizer, modules, self.pipeline.adjust_optimizer
+                self.optimizer,
+                [pipeline.modules for pipeline in self.pipelines],
+                self.pipeline.adjust_optimizer,
             )
         self.training = TrainingRun(self)
 
@@ -168,7 +184,7 @@ class Fitting(Face):
                 callback.after_fit()
 
     def _remove_guards(self):
-        guarded = [self.objective, *self.pipeline.modules]
+        guarded = [self.objective, *self.all_modules]
         if all(owner.guard is None for owner in guarded):
             return
         for owner in guarded:

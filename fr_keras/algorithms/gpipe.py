@@ -20,6 +20,8 @@ from fr_keras.engine.playing import replay
 class MicrobatchPipeline(Pipeline):
     """One pipeline of GPipe."""
 
+    replicates = True
+
     def check_data(self, x):
         for tensor in tf.nest.flatten(x):
             if not isinstance(tensor, tf.Tensor):
@@ -28,10 +30,13 @@ class MicrobatchPipeline(Pipeline):
                     "be dense tensors. Convert them, or use another method. "
                     f"Received: an input of type {type(tensor).__name__}"
                 )
-            if tensor.shape[0] % self.model.num_microbatches:
+            model = self.model
+            if tensor.shape[0] % (model.num_microbatches * model.replicas):
+                divisor = f"num_microbatches={model.num_microbatches}"
+                if model.replicas > 1:
+                    divisor += f" times replicas={model.replicas}"
                 raise ValueError(
-                    "The batch size must be divisible by "
-                    f"num_microbatches={self.model.num_microbatches}. To drop "
+                    f"The batch size must be divisible by {divisor}. To drop "
                     "a smaller last batch, use `drop_remainder=True` in "
                     "`tf.data.Dataset.batch`. "
                     f"Received: batch_size={tensor.shape[0]}"
@@ -62,18 +67,18 @@ class MicrobatchPipeline(Pipeline):
     def train_steps(self, batches, rates, first_iteration):
         del rates, first_iteration
         for batch in batches:
-            yield self._gradients(*batch), None
+            yield self._gradients(batch), None
 
-    def _gradients(self, x, y, sample_weight):
+    def _gradients(self, batch):
         """Runs an iteration up to the update; returns g_k of all modules."""
         modules = self.modules
         # Values kept by forward passes, their losses and new averages: a list
         # for each module, with an entry for each micro-batch.
         kept, losses, averages = [[[] for _ in modules] for _ in range(3)]
         outputs = []
-        for features in self._split(modules[0].standardize(x)):
+        for features in self._split(modules[0].standardize(batch.x)):
             for k, forward in enumerate(self._forward):
-                features, *rest = forward(features)
+                features, *rest = forward(features, batch.share)
                 for collected, result in zip((kept, losses, averages), rest):
                     collected[k].append(result)
             outputs.append(features)
@@ -81,7 +86,7 @@ class MicrobatchPipeline(Pipeline):
             self._commit_averages[k](module_averages)
 
         deltas, loss, batch_output = self._differentiate(
-            outputs, y, sample_weight
+            outputs, batch.y, batch.sample_weight, batch.share
         )
         with tf.device(self.devices[-1]):
             layer_losses = [
@@ -90,7 +95,7 @@ class MicrobatchPipeline(Pipeline):
                 for microbatch_losses in zip(*module_losses)
             ]
         self.learn.count(
-            all_losses(loss, layer_losses), y, batch_output, sample_weight
+            all_losses(loss, layer_losses), batch_output, batch
         )
 
         gradients = [None] * self.num_modules
@@ -115,7 +120,7 @@ class MicrobatchPipeline(Pipeline):
             for microbatch in zip(*tensors)
         ]
 
-    def _forward_microbatch(self, module, passes, x):
+    def _forward_microbatch(self, module, passes, x, share):
         """Runs the forward pass of one micro-batch.
 
         Returns:
@@ -126,9 +131,12 @@ class MicrobatchPipeline(Pipeline):
         """
         if self.model.recompute:
             outputs, losses, state_updates = module.forward(x)
-            kept = x, [tf.identity(v) for v in module.replayed_state]
+            state = [tf.identity(v) for v in module.replayed_state]
+            kept = x, state, share
         else:
-            outputs, kept, losses, state_updates = passes.stateless_forward(x)
+            outputs, kept, losses, state_updates = passes.stateless_forward(
+                x, (), share
+            )
         averages = {id(variable) for variable in module.state.averages}
         module.commit(
             [(v, new) for v, new in state_updates if id(v) not in averages]
@@ -155,13 +163,14 @@ class MicrobatchPipeline(Pipeline):
         """Weight of layers' losses, which are averaged over micro-batches."""
         return 1 / self.model.num_microbatches
 
-    def _loss_of_batch(self, outputs, y, sample_weight):
+    def _loss_of_batch(self, outputs, y, sample_weight, share):
         """Computes the loss of all micro-batches together and its gradient.
 
         Args:
             outputs: list of `Features`, the output for each micro-batch.
             y: nest of tensors, the labels.
             sample_weight: nest of tensors or `None`.
+            share: `fr_keras.batches.shards.Share`, or `None`.
 
         Returns:
             Tuple `(deltas, loss, batch_output)`: the `ErrorGradient` δ_K of
@@ -186,9 +195,10 @@ class MicrobatchPipeline(Pipeline):
         gradients = [None] * len(sources)
         if loss is not None:
             scale = 1 if module.loss_scale is None else module.loss_scale
-            gradients = tape.gradient(
-                loss, sources, tf.cast(scale, loss.dtype)
-            )
+            scale = tf.cast(scale, loss.dtype)
+            if share is not None:
+                scale *= share.weight(loss.dtype)
+            gradients = tape.gradient(loss, sources, scale)
         split = [
             tf.split(
                 tf.zeros_like(source) if gradient is None else gradient,
@@ -263,9 +273,10 @@ class GPipe(Algorithm):
         recompute: bool, whether to keep only the inputs of the modules and to
             recompute activations in the backward pass; otherwise all
             activations of all micro-batches are kept.
-        **kwargs: `costs`, by which `model` is split, and `copy`, whether to
-            train a copy (see `fr_keras.algorithms.base.Algorithm`), and the
-            arguments of `keras.Model`.
+        **kwargs: `costs`, by which `model` is split, `copy`, whether to train a
+            copy, and `replicas`, the number of pipelines (see
+            `fr_keras.algorithms.base.Algorithm`), and the arguments of
+            `keras.Model`.
 
     Example:
 

@@ -42,9 +42,15 @@ class Objective:
         Raises:
             ValueError: if there is no loss at all.
         """
-        loss = self._model.compute_loss(
-            y=y, y_pred=y_pred, sample_weight=sample_weight, training=training
-        )
+        with contextlib.ExitStack() as stack:
+            if training and self._model.replicas > 1:
+                # The losses of single outputs are counted with those of the
+                # other shards, by `count_shards`.
+                stack.enter_context(keras.StatelessScope())
+            loss = self._model.compute_loss(
+                y=y, y_pred=y_pred, sample_weight=sample_weight,
+                training=training,
+            )
         return all_losses(loss, layer_losses)
 
     def count(self, losses, y, y_pred, sample_weight):
@@ -67,6 +73,29 @@ class Objective:
             count()
         else:
             self.guard(losses, count)
+
+    def count_shards(self, losses, shares, y, y_pred, sample_weight):
+        """Adds a batch whose shards were in several pipelines.
+
+        Args:
+            losses: list of lists of scalar tensors, as returned by `losses` for
+                each shard.
+            shares: list of the `fr_keras.batches.shards.Share`s.
+            y: nest of tensors, the labels of the whole batch.
+            y_pred: nest of tensors, the outputs for the whole batch.
+            sample_weight: nest of tensors or `None`.
+        """
+        loss = self._model.compute_loss(
+            y=y, y_pred=y_pred, sample_weight=sample_weight
+        )
+        layer_losses = [
+            tf.add_n([
+                share.weight(of_layer.dtype) * of_layer
+                for share, of_layer in zip(shares, of_layers)
+            ])
+            for of_layers in list(zip(*losses))[loss is not None:]
+        ]
+        self.count(all_losses(loss, layer_losses), y, y_pred, sample_weight)
 
     def count_losses(self, losses, y_pred):
         """Adds a batch to the reported loss."""
@@ -121,6 +150,49 @@ _MISMATCHES = (
     AssertionError, AttributeError, LookupError, TypeError, ValueError,
     tf.errors.InvalidArgumentError, tf.errors.UnimplementedError,
 )
+
+
+def check_losses(model, y, y_pred):
+    """Rejects losses that are not the mean over the examples of a mini-batch.
+
+    With replicas, every pipeline computes the loss of its own examples, and the
+    loss of the mini-batch must be their mean, weighted by their number.
+
+    Args:
+        model: compiled `keras.Model`.
+        y: nest of `keras.KerasTensor`, the labels.
+        y_pred: nest of `keras.KerasTensor`, the output.
+
+    Raises:
+        ValueError: if a loss is another function of them.
+    """
+    for path, loss in private.single_losses(model):
+        if loss.reduction not in ("sum_over_batch_size", "mean"):
+            raise ValueError(
+                "With `replicas`, losses must be means over the examples: "
+                "`reduction='sum_over_batch_size'`, the default. "
+                f"Received: loss '{loss.name}' with "
+                f"reduction={loss.reduction!r}"
+            )
+        if not _is_of_examples(loss, path, y, y_pred):
+            raise ValueError(
+                "With `replicas`, a loss must have a value for each example, "
+                "over which Keras takes the mean; use `replicas=1` for others. "
+                f"Received: loss '{loss.name}', which is one number for a "
+                "whole mini-batch"
+            )
+
+
+def _is_of_examples(loss, path, y, y_pred):
+    """Whether a loss has a value for each example, as far as is known."""
+    if type(loss).__call__ is not keras.losses.Loss.__call__:
+        return False
+    try:
+        for key in path:
+            y, y_pred = y[key], y_pred[key]
+    except (LookupError, TypeError):
+        return True  # Keras matches labels in other structures, too.
+    return bool(private.compute_output_spec(loss.call, y, y_pred).shape)
 
 
 def all_losses(loss, losses):

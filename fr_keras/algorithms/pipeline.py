@@ -1,6 +1,9 @@
 """A pipeline: K modules on K devices, and how a method trains them."""
 
+import tensorflow as tf
+
 from fr_keras.algorithms.learning import Learning
+from fr_keras.batches.shards import Share
 from fr_keras.engine import chain
 from fr_keras.engine.boundaries import BackwardFunction, ForwardFunction
 from fr_keras.engine.device_function import DeviceFunction
@@ -18,14 +21,17 @@ class Pipeline:
         model: `fr_keras.algorithms.base.Algorithm`, which has the options of
             the method, the optimizer and the loss.
         modules: list of K `fr_keras.engine.module.Module`.
+        number: int, its number among the pipelines of the model, from 0.
 
     Attributes:
         model: the argument.
         modules: the argument.
+        number: the argument.
         devices: list of K full device names.
         chain: `fr_keras.engine.chain.Chain`, the tensors at the boundaries of
             the modules, or `None` before they are built.
         batch_spec: `BatchSpec` of the batches to train on, or `None`.
+        uses_xla: list of K bools, whether modules are compiled with XLA.
         learn: `fr_keras.algorithms.learning.Learning`, the last module's part
             of an iteration; available in `make_functions`.
     """
@@ -33,12 +39,16 @@ class Pipeline:
     # Whether modules keep their inputs and recompute their features.
     replays = False
 
+    # Whether losses are weighted by shares, as replicas need. Not inherited.
+    replicates = False
+
     # Whether modules may share weights, which are then sent with the features.
     ties_weights = True
 
-    def __init__(self, model, modules):
+    def __init__(self, model, modules, number=0):
         self.model = model
         self.modules = modules
+        self.number = number
         self.devices = [module.device for module in modules]
         self.chain = None
         self.batch_spec = None
@@ -61,6 +71,14 @@ class Pipeline:
         List of K ints, or `None` if the method does not use true gradients.
         """
         return [0] * self.num_modules
+
+    @property
+    def learners(self):
+        """What learns from gradients: the modules, and what a method adds.
+
+        List of objects that can be used like `ModuleCopy`s.
+        """
+        return self.modules
 
     @property
     def queues(self):
@@ -122,7 +140,7 @@ class Pipeline:
         """Returns the learning rates of one module (hook).
 
         Args:
-            k: int, the number of the module, from 0.
+            k: int, the number of the learner, from 0.
             learning_rate: list of scalar tensors, the rates shared by all
                 modules, one for each optimizer inside the given one.
 
@@ -133,10 +151,10 @@ class Pipeline:
         return learning_rate
 
     def has_gradient(self, k, first_iteration, i):
-        """Whether a module has a gradient, so that it is updated (hook).
+        """Whether a learner has a gradient, so that it is updated (hook).
 
         Args:
-            k: int, the number of the module, from 0.
+            k: int, the number of the learner, from 0.
             first_iteration: as for `train_steps`.
             i: int, the number of the iteration in its call, from 0.
 
@@ -150,18 +168,19 @@ class Pipeline:
         """Runs a few iterations; traced into one graph (hook).
 
         Args:
-            batches: list of `(x, y, sample_weight)`, one for each iteration.
+            batches: list of `fr_keras.batches.shards.Shard`s, one for each
+                iteration.
             rates: list of tuples `(learning_rate, ahead)`, one for each: γ_t,
                 as for `rates_of`, and the result of `next_rates`.
             first_iteration: scalar tensor, the number t of the first of these
                 iterations, 0 after `compile`; an int if run eagerly.
 
         Yields:
-            For each iteration a tuple `(gradients, play_record)`: list of K
-            lists of tensors, g_k, or `None` for a module that is not to be
-            updated; and `recording.PlayRecord`, or `None` if the method does
-            not provide one. The modules that have a gradient are updated before
-            the generator resumes.
+            For each iteration a tuple `(gradients, play_record)`: a list with
+            one list of tensors for each learner, g_k, or `None` for one that is
+            not to be updated; and `recording.PlayRecord`, or `None` if the
+            method does not provide one. The learners that have a gradient are
+            updated before the generator resumes.
         """
         raise NotImplementedError(
             f"{type(self.model).__name__} must have a `pipeline_class`, a "
@@ -179,12 +198,22 @@ class Pipeline:
 
     def make_learning_functions(self):
         """Creates the functions that all methods share."""
-        self._uses_xla = [False] * self.num_modules
+        self.uses_xla = [False] * self.num_modules
         if self.model.xla_per_module and not self.model.run_eagerly:
-            self._uses_xla = choose_xla(self.modules)
+            self.uses_xla = choose_xla(self.modules)
         self.learn = Learning(
-            self.model, self.modules[-1], self.num_modules, self._uses_xla[-1]
+            self.model, self.modules[-1], self.number_of(self.num_modules - 1),
+            self.uses_xla[-1],
         )
+
+    def share_spec(self):
+        """Returns the `Share` of shards as `tf.TensorSpec`s, or `None`."""
+        scalar = tf.TensorSpec([], tf.float64)
+        return Share(scalar, scalar) if self.model.replicas > 1 else None
+
+    def number_of(self, k):
+        """Returns the number of module k among those of all pipelines."""
+        return self.number * self.num_modules + k
 
     def on_devices(self, functions):
         """Wraps functions of the modules to run on the modules' devices.
@@ -198,10 +227,11 @@ class Pipeline:
         """
         return [
             DeviceFunction(
-                function, device, uses_xla, self.model.run_eagerly, k
+                function, device, uses_xla, self.model.run_eagerly,
+                self.number_of(k),
             )
             for k, (function, device, uses_xla) in enumerate(
-                zip(functions, self.devices, self._uses_xla)
+                zip(functions, self.devices, self.uses_xla)
             )
         ]
 

@@ -9,7 +9,7 @@ class Places:
     """The devices of modules, and the places where their weights came from.
 
     Args:
-        modules: list of `fr_keras.engine.module.Module`.
+        modules: list of `fr_keras.engine.module.Module`, all copies included.
         parts: list of layers, the network or the given modules.
         remember: bool, whether to remember the original places.
 

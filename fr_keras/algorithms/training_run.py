@@ -1,13 +1,13 @@
 """Training from one `compile` to the next: batches, graphs, iterations."""
 
 import functools
-import itertools
 
 import tensorflow as tf
 
 from fr_keras.algorithms.failures import find_cause
-from fr_keras.algorithms.updates import Updates
-from fr_keras.batches import labels
+from fr_keras.algorithms.lockstep import Lockstep
+from fr_keras.algorithms.objective import check_losses
+from fr_keras.batches import labels, shards
 from fr_keras.batches.batch_spec import BatchSpec, standardize_batch
 from fr_keras.batches.reading import draw_up_to
 from fr_keras.engine import chain, clock, placement, private
@@ -29,6 +29,8 @@ class TrainingRun:
         iterations: `tf.Variable`, the number of iterations so far, or `None`
             before the first batch.
         graph: `tf.Graph` of the last call, or `None`.
+        lockstep: `fr_keras.algorithms.lockstep.Lockstep`, which runs the
+            iterations, or `None`.
     """
 
     def __init__(self, model):
@@ -37,6 +39,7 @@ class TrainingRun:
         self.batch_spec = None
         self.iterations = None
         self.graph = None
+        self.lockstep = None
 
     @property
     def num_iterations(self):
@@ -54,10 +57,21 @@ class TrainingRun:
         Returns:
             List of variables, always in the same order.
         """
-        return [self.iterations, *(
-            variable for pipeline in self._pipelines
-            for variable in pipeline.state_variables()
-        )]
+        return [
+            self.iterations,
+            *(
+                variable for pipeline in self._pipelines
+                for variable in pipeline.state_variables()
+            ),
+            *(
+                module.random_state for pipeline in self._pipelines[1:]
+                for module in pipeline.modules
+            ),
+            *(
+                seed for copy in self._model.network_copies
+                for seed in copy.seeds()
+            ),
+        ]
 
     def __call__(self, iterator):
         """Runs up to `steps_per_execution` iterations.
@@ -77,9 +91,12 @@ class TrainingRun:
         ]
         if not batches:
             raise StopIteration
-        for x, _, _ in batches:
-            self._pipelines[0].check_data(x)
+        for batch in batches:
+            self._pipelines[0].check_data(batch[0])
+            if len(self._pipelines) > 1:
+                shards.check(batch)
         self._prepare_for(batches)
+        self.lockstep.synchronization.follow()
         recorders = self._model.recorders
         selections = tuple(r.begin(len(batches)) for r in recorders)
         if not any(selections):
@@ -132,6 +149,12 @@ class TrainingRun:
             batch: a batch of this kind, needed to run eagerly.
         """
         model = self._model
+        if model.replicas > 1 and model.run_eagerly:
+            raise ValueError(
+                "Replicas train in graphs only. For debugging, use "
+                "`replicas=1`. Received: "
+                f"replicas={model.replicas}, run_eagerly=True"
+            )
         self.batch_spec = spec
         self._trace = functools.cache(self._make_trace)
         x, y, sample_weight = symbols = (
@@ -147,6 +170,8 @@ class TrainingRun:
             outputs = self._pipelines[0].chain.outputs
             with tf.device(model.devices[-1]):
                 model.objective.check(y, outputs, sample_weight)
+                if len(self._pipelines) > 1:
+                    check_losses(model, y, outputs)
                 with model.objective.explain_errors(y, outputs):
                     private.build_for(model, symbols)
         is_first = self.iterations is None
@@ -160,7 +185,7 @@ class TrainingRun:
                 pipeline.make_state()
             pipeline.make_learning_functions()
             pipeline.make_functions()
-        self._update = Updates(self._pipelines)
+        self.lockstep = Lockstep(model)
 
     def _prepare_for(self, batches):
         """Rebuilds everything that depends on the kind of batches, if new."""
@@ -213,33 +238,13 @@ class TrainingRun:
         # Checked before any change: wrong labels leave the model unchanged.
         with tf.control_dependencies([c for c in checks if c is not None]):
             with clock.running(any(s and s.timed for s in selections)) as calls:
-                plays = self._iterate(batches, first_iteration)
+                plays = self.lockstep.run(batches, first_iteration)
         selected = [
             None if selection is None else selection(plays, calls)
             for selection in selections
         ]
         with tf.device(model.devices[-1]):
             return model.get_metrics_result(), selected
-
-    def _iterate(self, batches, first_iteration):
-        """Runs iterations; returns a list with the `PlayRecord` of each."""
-        (pipeline,) = self._pipelines
-        rates, module_rates = [], []
-        for _ in batches:
-            ahead = pipeline.next_rates()
-            learning_rate = self._model.optimizer.next_learning_rate()
-            rates.append((learning_rate, ahead))
-            module_rates.append(self._update.learning_rates(learning_rate))
-        steps = pipeline.train_steps(batches, rates, first_iteration)
-        plays = []
-        for i, ((gradients, play_record), learning_rates) in enumerate(
-            zip(steps, module_rates)
-        ):
-            with tf.device(placement.this_host()):
-                due = self._update.due(first_iteration, i)
-            self._update([gradients], learning_rates, due)
-            plays.append(play_record)
-        return plays
 
     def drain(self):
         """Lets delayed modules learn from the batches in their queues.
@@ -249,16 +254,9 @@ class TrainingRun:
         first_iteration = self.num_iterations
         if not first_iteration:
             return
-        run = self._drain
+        self.lockstep.synchronization.follow()
+        run = self.lockstep.drain
         if not self._model.run_eagerly:
             run = tf.function(run, autograph=False)
         run(first_iteration)
         self.iterations.assign(0)
-
-    def _drain(self, first_iteration):
-        learning_rates = self._update.learning_rates(
-            self._model.optimizer.learning_rates()
-        )
-        (pipeline,) = self._pipelines
-        for gradients in pipeline.drain_steps(first_iteration):
-            self._update([gradients], learning_rates, itertools.repeat(True))

@@ -103,7 +103,7 @@ class OnNaN(keras.callbacks.Callback):
         model = self.model
         self.skipped = [0] * model.num_modules
         self._has_warned = False
-        for module in model.pipeline.modules:
+        for module in model.all_modules:  # Copies must do the same.
             module.guard = Guard(module.device)
         model.objective.guard = Guard(model.devices[-1])
         self._guards = Guards([

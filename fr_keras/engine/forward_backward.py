@@ -7,7 +7,9 @@ import tensorflow as tf
 from fr_keras.engine import structures
 
 
-def record(module, x, loss_weight=1.0, state=(), ahead=None):
+def record(
+    module, x, loss_weight=1.0, state=(), ahead=None, share=None
+):
     """Runs a forward pass and prepares its backward pass.
 
     Args:
@@ -17,6 +19,7 @@ def record(module, x, loss_weight=1.0, state=(), ahead=None):
         state: list of tensors, the values of `Module.replayed_state` to use in
             place of the current ones.
         ahead: as for `Module.forward`.
+        share: as for `Module.backward`.
 
     Returns:
         Tuple `(outputs, losses, state_updates, backward)`: the results of
@@ -31,7 +34,9 @@ def record(module, x, loss_weight=1.0, state=(), ahead=None):
         )
 
     def backward(delta):
-        return module.backward(tape, x, losses, outputs, delta, loss_weight)
+        return module.backward(
+            tape, x, losses, outputs, delta, loss_weight, share
+        )
 
     return outputs, losses, state_updates, backward
 
@@ -61,13 +66,14 @@ class ForwardBackward:
         self._loss_weight = loss_weight
         self._run_eagerly = run_eagerly
 
-    def forward(self, x, *rates):
+    def forward(self, x, share=None, *rates):
         """Runs the forward pass and advances the module's state.
 
         Unless run eagerly, this must be traced before `backward`.
 
         Args:
             x: `Features`, the used part of h_{k-1}.
+            share: as for `Module.backward`.
             *rates: learning rates for looking ahead, if the module does: see
                 `fr_keras.delays.look_ahead.LookAhead.play`.
 
@@ -78,16 +84,17 @@ class ForwardBackward:
             state, as `Module.commit` returns it.
         """
         outputs, residuals, losses, state_updates = self.stateless_forward(
-            x, (), *rates
+            x, (), share, *rates
         )
         return outputs, residuals, losses, self._module.commit(state_updates)
 
-    def stateless_forward(self, x, state=(), *rates):
+    def stateless_forward(self, x, state=(), share=None, *rates):
         """Runs the forward pass without changing the module's state.
 
         Args:
             x: as for `forward`.
             state: as for `record`.
+            share: as for `Module.backward`.
             *rates: as for `forward`.
 
         Returns:
@@ -96,16 +103,18 @@ class ForwardBackward:
         """
         if self._run_eagerly:
             outputs, losses, state_updates, backward = self._record(
-                x, state, *rates
+                x, state, share, *rates
             )
             return outputs, backward, losses, state_updates
         # So that residuals are the same for sequences of any length.
         spec = (
             self._module.open_spec(structures.specs(x)),
-            *structures.specs((state, *rates)),
+            *structures.specs((state, share, *rates)),
         )
         self._split_graph(spec)
-        tensors = iter(self._forward(structures.flatten((x, state, *rates))))
+        tensors = iter(self._forward(
+            structures.flatten((x, state, share, *rates))
+        ))
         outputs, losses, new_values = structures.pack(self._results, tensors)
         state_updates = list(zip(self._updated, new_values))
         return outputs, list(tensors), losses, state_updates
@@ -126,12 +135,14 @@ class ForwardBackward:
             self._gradients, self._backward([*residuals, *delta])
         )
 
-    def _record(self, x, state, *rates):
+    def _record(self, x, state, share, *rates):
         ahead = (
             functools.partial(self._module.look_ahead.play, *rates)
             if rates else None
         )
-        return record(self._module, x, self._loss_weight, state, ahead)
+        return record(
+            self._module, x, self._loss_weight, state, ahead, share
+        )
 
     def _split_graph(self, spec):
         delta = []

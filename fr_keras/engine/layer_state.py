@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from fr_keras.engine import private
 from fr_keras.engine.guard import finite_or_current
 from fr_keras.engine.tied import flat_layers
 
@@ -20,6 +21,8 @@ class LayerState:
             except the averages of batch normalization, which training only
             writes, and trainable weights, since a replay uses current weights.
         averages: list of these averages.
+        has_copies: bool, whether other pipelines have copies of the submodel.
+        random: set of the ids of random states that are not in a layer.
         owners: dict from the ids of such variables to the submodel that assigns
             them, shared by all modules of a network.
     """
@@ -29,6 +32,8 @@ class LayerState:
         self.assigned = []
         self.replayed = []
         self.averages = []
+        self.has_copies = False
+        self.random = set()
         self.owners = {}
 
     def record(self, assigned, weights):
@@ -39,7 +44,8 @@ class LayerState:
             weights: list of the module's trainable variables.
 
         Raises:
-            ValueError: if another module also assigns one of them.
+            ValueError: if another module also assigns one of them, or if the
+                module has copies, which would assign something else.
         """
         for variable in assigned:
             owner = self.owners.setdefault(id(variable), self._submodel)
@@ -56,6 +62,25 @@ class LayerState:
         self.assigned = assigned
         self.replayed = [v for v in assigned if id(v) not in excluded]
         self.averages = [v for v in assigned if id(v) in averages]
+        if self.has_copies:
+            self._check_copies()
+
+    def _check_copies(self):
+        """Rejects state that copies of the module could not have in common."""
+        averages = {id(variable) for variable in self.averages}
+        random = {
+            id(generator.state) for layer in flat_layers(self._submodel)
+            for generator in private.own_seed_generators(layer)
+        }
+        for variable in self.assigned:
+            if id(variable) not in averages | random | self.random:
+                raise ValueError(
+                    "With `replicas`, layers may assign random states and the "
+                    "averages of batch normalization in `call`, but nothing "
+                    "else, which would depend on the examples of one pipeline "
+                    "only. Use `replicas=1`. Received: variable "
+                    f"'{variable.path}'"
+                )
 
     def _written_only(self):
         """Returns ids of variables that a training pass only writes."""

@@ -26,8 +26,7 @@ class Module(WiredSubmodel):
         device: full device name.
 
     Attributes:
-        state: `fr_keras.engine.layer_state.LayerState`, what layers assign
-            when they are called.
+        state: `fr_keras.engine.layer_state.LayerState`, what layers assign.
         optimizer: the module's own `keras.optimizers.Optimizer`, set by
             `fr_keras.engine.optimizers.ModuleOptimizers`.
         observers: list of callables `observe(module, gradients)`, called while
@@ -47,9 +46,12 @@ class Module(WiredSubmodel):
         self.guard = None
         self.look_ahead = None
         with tf.device(device):
-            self._seed_generator = keras.random.SeedGenerator(
-                int(private.global_seed_generator().next(ordered=False)[0])
-            )
+            self._seed_generator = keras.random.SeedGenerator(self.draw_seed())
+        self.state.random = {id(self.random_state)}
+
+    def draw_seed(self):
+        """Returns a seed for layers without their own seed generator."""
+        return int(private.global_seed_generator().next(ordered=False)[0])
 
     @property
     def variables(self):
@@ -171,7 +173,8 @@ class Module(WiredSubmodel):
             return self.state.commit(state_updates, self.guard)
 
     def backward(
-        self, tape, x, losses, outputs=None, delta=(), loss_weight=1.0
+        self, tape, x, losses, outputs=None, delta=(), loss_weight=1.0,
+        share=None,
     ):
         """Runs the backward pass of the module, by the chain rule.
 
@@ -183,6 +186,7 @@ class Module(WiredSubmodel):
                 module, where the losses depend on it.
             delta: list of tensors, δ_k as `received` returns it.
             loss_weight: float, the weight of the losses.
+            share: `fr_keras.batches.shards.Share`, another weight, or `None`.
 
         Returns:
             Tuple `(gradients, sent)`: g_k, a list with one tensor for each
@@ -196,11 +200,7 @@ class Module(WiredSubmodel):
                 [*(self.differentiated(outputs) if outputs else []), *losses],
                 ([v.value for v in self.trainable_variables], inputs),
                 output_gradients=[*delta] + [
-                    loss_weight * (
-                        tf.ones_like(loss)
-                        if scale is None
-                        else tf.cast(scale, loss.dtype)
-                    )
+                    loss_weight * _weight(loss, scale, share)
                     for loss in losses
                 ],
             )
@@ -291,3 +291,9 @@ def _multiply(tensor, factor):
     dtype = max(tensor.dtype, factor.dtype, key=lambda dtype: dtype.size)
     product = tf.cast(tensor, dtype) * tf.cast(factor, dtype)
     return tf.cast(product, tensor.dtype)
+
+
+def _weight(loss, scale, share):
+    """Returns a weight of a loss, like it: its scale times its share."""
+    weight = tf.ones_like(loss) if scale is None else tf.cast(scale, loss.dtype)
+    return weight if share is None else weight * share.weight(loss.dtype)

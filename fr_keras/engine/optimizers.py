@@ -39,14 +39,14 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
     Args:
         optimizer: `keras.optimizers.Optimizer` to be copied. If it has
             trained these modules before, its copies are kept with their state.
-        modules: list of `fr_keras.engine.module.Module`.
+        modules: for each pipeline a list of K `fr_keras.engine.module.Module`s.
         adjust: callable `(k, copy, optimizer)` that sets the hyperparameters
             of module k (from 0) that differ from the given optimizer's, or
             `None`.
 
     Attributes:
         shared: the given optimizer.
-        per_module: list of the modules' optimizers, created by `build`.
+        per_module: list of K optimizers, created by `build`.
 
     Raises:
         ValueError: if it is a `keras.optimizers.MultiOptimizer` without an
@@ -56,13 +56,13 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
 
     def __init__(self, optimizer, modules, adjust=None):
         super().__init__(learning_rate=0.0, name=optimizer.name)
-        _check(optimizer, modules[0])
+        _check(optimizer, modules[0][0])
         # Read from the given optimizer instead: see `__getattr__`.
         for name in base_attributes() - {"built"}:
             if name[0] != "_":
                 del vars(self)[name]
         self.per_module = []
-        self._modules = modules
+        self._modules = [pair for row in modules for pair in enumerate(row)]
         self._adjust = adjust
         self.shared = optimizer
         self._track_for_checkpoints("shared", optimizer)
@@ -117,16 +117,16 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         if self.built:
             return
         optimizers, averages = [], []
-        for k, module in enumerate(self._modules, start=1):
+        for k, module in self._modules:
             with tf.device(module.device):
-                optimizer = copy_for(module, self.shared, f"_module_{k}")
-                self._update_copy(k - 1, optimizer)
+                optimizer = copy_for(module, self.shared, f"_module_{k + 1}")
+                self._update_copy(k, module, optimizer)
                 if not optimizer.built:
                     optimizer.build(module.trainable_variables)
                     averages += _averages(optimizer)
             module.optimizer = optimizer
             optimizers.append(optimizer)
-        self.per_module = optimizers
+        self.per_module = optimizers[:self._modules[-1][0] + 1]
         # Otherwise they would be zero until the first update.
         for variable, average in averages:
             average.assign(variable)
@@ -135,9 +135,9 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
             self._track_for_checkpoints(f"module_{k}", optimizer)
         self.built = True
 
-    def _update_copy(self, k, optimizer):
+    def _update_copy(self, k, module, optimizer):
         """Transfers settings of the given optimizer to a module's own."""
-        update_copies(self._modules[k], self.shared)
+        update_copies(module, self.shared)
         if self._adjust is not None:
             self._adjust(k, optimizer, self.shared)
 
@@ -215,13 +215,13 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         Returns:
             List of scalar tensors, for `set_learning_rate`.
         """
-        for k, optimizer in enumerate(self.per_module):
-            self._update_copy(k, optimizer)
+        for k, module in self._modules if self.built else ():
+            self._update_copy(k, module, module.optimizer)
         learning_rate = self.learning_rates()
         for optimizer in nested(self.shared):
             # (Loss scaling, and optimizers without variables, do not count.)
             scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-            copies = (copy_of(optimizer, module) for module in self._modules)
+            copies = (copy_of(optimizer, m) for _, m in self._modules)
             if any(copy.built for copy in copies) and not scales:
                 private.own_iterations(optimizer).assign_add(1)
         return learning_rate
@@ -253,7 +253,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
 
     def finalize_variable_values(self, var_list):
         del var_list  # Each optimizer has its own variables.
-        for module in self._modules:
+        for _, module in self._modules:
             module.optimizer.finalize_variable_values(
                 module.trainable_variables
             )

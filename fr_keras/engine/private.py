@@ -257,6 +257,17 @@ def compiled_loss(model):
     return model._compile_loss
 
 
+def single_losses(model):
+    """Returns the losses passed to `compile`, once they are built.
+
+    List of tuples `(path, loss)`: the path to an output, a tuple of keys, and
+    its `keras.losses.Loss`.
+    """
+    if model._compile_loss is None:
+        return []
+    return [(each.path, each.loss) for each in model._compile_loss._flat_losses]
+
+
 def compiled_metrics(model):
     """Returns the metrics passed to `compile`, for all outputs, or None."""
     return model._compile_metrics

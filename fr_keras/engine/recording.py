@@ -99,6 +99,24 @@ def detach(model, recorder):
     model.recorders = tuple(r for r in model.recorders if r is not recorder)
 
 
+def check_has_no_replicas(model, callback):
+    """Rejects models of which an observer would see one pipeline only.
+
+    Args:
+        model: algorithm.
+        callback: the callback.
+
+    Raises:
+        ValueError: if the model has replicas.
+    """
+    if model.replicas > 1:
+        raise ValueError(
+            f"{type(callback).__name__} compares the gradients of one "
+            "pipeline with true ones, so it requires `replicas=1`. "
+            f"Received: a model with replicas={model.replicas}"
+        )
+
+
 def check_is_algorithm(model, callback):
     """Rejects models whose training cannot be observed.
 

@@ -113,6 +113,7 @@ class Description:
         boundaries: list of K + 1 lists of `Crossing`s: the network's input,
             the tensors from module k to k + 1, and the network's output.
             `None` where unknown.
+        copies: list of lists of K device names, those of other pipelines.
         replays: bool, whether the modules keep inputs to replay them.
     """
 
@@ -121,6 +122,8 @@ class Description:
         pipeline = getattr(modules, "pipeline_class", None)
         self.replays = pipeline is None or pipeline.replays
         devices = getattr(modules, "devices", None)
+        pipelines = getattr(modules, "pipelines", ())
+        self.copies = [pipeline.devices for pipeline in pipelines[1:]]
         costs = costs or getattr(modules, "costs", None)
         modules = _as_list(modules)
         devices = devices or [None] * len(modules)

@@ -225,6 +225,11 @@ def _footer(description):
     else:
         total, trainable = map(sum, zip(*numbers))
         lines.append(f"Parameters: {total:,}, of which {trainable:,} trainable")
+    for number, devices in enumerate(description.copies, start=2):
+        lines.append(
+            f"Copy {number} of all modules: "
+            f"{', '.join(map(short_name, devices))}"
+        )
     return lines
 
 

@@ -17,7 +17,7 @@ _DPI = 150
 
 
 def plot_timeline(events, to_file="timeline.png", title="", unit=1e-3,
-                  unit_name="ms"):
+                  unit_name="ms", num_modules=None):
     """Draws when modules work: a lane for each module, a box for each event.
 
     Args:
@@ -27,6 +27,8 @@ def plot_timeline(events, to_file="timeline.png", title="", unit=1e-3,
         title: str.
         unit: float, seconds in a unit of the time axis.
         unit_name: str.
+        num_modules: int, K, if there are copies of modules: event.module is
+            then i K + k for copy i of module k. `None` if there are not.
 
     Raises:
         ValueError: if there are no events.
@@ -44,10 +46,11 @@ def plot_timeline(events, to_file="timeline.png", title="", unit=1e-3,
         raise ValueError("`events` must not be empty. Received: events=[]")
     from matplotlib import figure  # Not needed for training.
 
-    num_modules = 1 + max(event.module for event in events)
+    num_lanes = 1 + max(event.module for event in events)
+    num_modules = num_modules or num_lanes
     begin = min(event.start for event in events)
     picture = figure.Figure(
-        figsize=(_WIDTH, _FRAME + _LANE * num_modules), layout="constrained"
+        figsize=(_WIDTH, _FRAME + _LANE * num_lanes), layout="constrained"
     )
     axes = picture.subplots()
     for kind, colour in _COLOURS.items():
@@ -62,8 +65,14 @@ def plot_timeline(events, to_file="timeline.png", title="", unit=1e-3,
             label=kind,
         )
     axes.set_yticks(
-        range(1, num_modules + 1),
-        [f"module {k}" for k in range(1, num_modules + 1)],
+        range(1, num_lanes + 1),
+        [
+            f"module {lane % num_modules + 1}" + (
+                f", copy {lane // num_modules + 1}"
+                if num_lanes > num_modules else ""
+            )
+            for lane in range(num_lanes)
+        ],
     )
     axes.invert_yaxis()
     axes.margins(x=0.01)

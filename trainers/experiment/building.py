@@ -38,14 +38,15 @@ def start(elsewhere=False):
     else:
         on_cpus = not tf.config.list_physical_devices("GPU")
     if on_cpus:
+        num_devices = FLAGS.num_modules * FLAGS.replicas
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0],
-            [tf.config.LogicalDeviceConfiguration()] * FLAGS.num_modules,
+            [tf.config.LogicalDeviceConfiguration()] * num_devices,
         )
         # Modules run in parallel, so their operations need not be split.
         num_cores = len(cores.available())
         tf.config.threading.set_intra_op_parallelism_threads(
-            max(1, num_cores // FLAGS.num_modules)
+            max(1, num_cores // num_devices)
         )
         tf.config.threading.set_inter_op_parallelism_threads(num_cores)
 
@@ -134,23 +135,26 @@ def examples_per_epoch(num_train):
         UsageError: if no batch is left, or GPipe cannot split a batch.
     """
     remainder = num_train % FLAGS.batch_size
+    sizes = {min(FLAGS.batch_size, num_train), remainder}
     if FLAGS.drop_remainder:
         if num_train < FLAGS.batch_size:
             raise UsageError(
                 f"--batch_size must be at most the {num_train} training "
                 f"examples with --drop_remainder. Received: {FLAGS.batch_size}"
             )
-        return num_train - remainder
+        sizes = {FLAGS.batch_size}
     if FLAGS.algorithm == "gpipe":
-        for size in (min(FLAGS.batch_size, num_train), remainder):
-            if size % FLAGS.num_microbatches:
+        divisor = f"--num_microbatches={FLAGS.num_microbatches}"
+        if FLAGS.replicas > 1:
+            divisor += f" times --replicas={FLAGS.replicas}"
+        for size in sizes:
+            if size % (FLAGS.num_microbatches * FLAGS.replicas):
                 raise UsageError(
-                    "The size of every batch must be divisible by "
-                    f"--num_microbatches={FLAGS.num_microbatches} (see "
-                    f"--drop_remainder). Received: a batch of {size} of the "
-                    f"{num_train} training examples"
+                    f"The size of every batch must be divisible by {divisor} "
+                    f"(see --drop_remainder). Received: a batch of {size} of "
+                    f"the {num_train} training examples"
                 )
-    return num_train
+    return num_train - remainder * FLAGS.drop_remainder
 
 
 def measure_costs(network):
@@ -197,7 +201,7 @@ def build_algorithm(network, steps_per_epoch, costs=None, data=None):
     with _told():
         model = fr_keras.ALGORITHMS[FLAGS.algorithm](
             network, FLAGS.num_modules, FLAGS.devices or None,
-            costs=costs,
+            costs=costs, replicas=FLAGS.replicas,
             **algorithm_arguments(),
         )
     rate = learning_rate(

@@ -51,11 +51,18 @@ flags.DEFINE_integer(
     "K, the number of modules that the network is split into.",
     lower_bound=1, upper_bound=1000,
 )
+flags.DEFINE_integer(
+    "replicas", 1,
+    "r, the number of pipelines of K modules, each of which trains on its "
+    "share of every batch.",
+    lower_bound=1, upper_bound=1000,
+)
 flags.DEFINE_list(
     "devices", None,
-    "Devices of the modules, for example GPU:0,GPU:1 or CPU:0,CPU:1; shared "
-    "round-robin if there are fewer than modules. Default: all GPUs or, "
-    "without a GPU, one logical CPU device per module.",
+    "Devices of the modules, for example GPU:0,GPU:1 or CPU:0,CPU:1, one "
+    "pipeline after the other; shared round-robin if there are fewer than "
+    "modules. Default: all GPUs or, without a GPU, one logical CPU device per "
+    "module.",
 )
 flags.DEFINE_enum(
     "balance", "estimated", ["estimated", "measured"],
@@ -154,10 +161,10 @@ ALGORITHM_FLAGS = {
 EXPERIMENT_FLAGS = (
     "algorithm", "gradient_shrink", "weight_prediction", "num_microbatches",
     "recompute", "synthesizer_width", "synthesizer_learning_rate", "model",
-    "model_args", "depth", "dropout", "dtype_policy", "num_modules", "devices",
-    "balance", "dataset", "data_dir", "mean", "std", "crop_padding", "flip",
-    "tokenizer", "sequence_length", "batch_size", "drop_remainder", "epochs",
-    "finish_with", "learning_rate", "learning_rate_schedule",
+    "model_args", "depth", "dropout", "dtype_policy", "num_modules", "replicas",
+    "devices", "balance", "dataset", "data_dir", "mean", "std", "crop_padding",
+    "flip", "tokenizer", "sequence_length", "batch_size", "drop_remainder",
+    "epochs", "finish_with", "learning_rate", "learning_rate_schedule",
     "learning_rate_drops", "learning_rate_factor", "warmup_epochs",
     "label_smoothing", "optimizer", "momentum", "nesterov", "weight_decay",
     "global_clipnorm", "steps_per_execution", "seed", "deterministic",

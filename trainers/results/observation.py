@@ -18,8 +18,8 @@ LOGS = ("diagnostics",)
 flags.DEFINE_integer(
     "diagnostics_every", 0,
     "Iterations between two probes of the diagnostics (docs/diagnostics.md); "
-    "0: no diagnostics. (dni, whose gradients are predictions, cannot be "
-    "probed and has only the other diagnostics.)",
+    "0: no diagnostics. (dni, whose gradients are predictions, and replicas "
+    "cannot be probed and have only the other diagnostics.)",
     lower_bound=0, upper_bound=1_000_000_000,
 )
 flags.DEFINE_bool(
@@ -49,6 +49,11 @@ flags.register_multi_flags_validator(
     ["exact_gradient", "diagnostics_every"],
     lambda values: values["diagnostics_every"] or not values["exact_gradient"],
     "--exact_gradient needs --diagnostics_every",
+)
+flags.register_multi_flags_validator(
+    ["exact_gradient", "replicas"],
+    lambda values: values["replicas"] == 1 or not values["exact_gradient"],
+    "--exact_gradient needs --replicas=1",
 )
 
 
@@ -80,7 +85,7 @@ def callbacks(workdir, model, data, num_examples):
             found.append(diagnostics.BusyShares(
                 10 * FLAGS.diagnostics_every, writer=writer
             ))
-        if model.delays is not None:
+        if model.delays is not None and model.replicas == 1:
             found += probes(data, writer)
         # Only after the files of an interrupted run are truncated.
         found.append(keras.callbacks.LambdaCallback(

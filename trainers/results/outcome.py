@@ -39,6 +39,7 @@ def write(history, examples, model, network):
     }
     speeds = [speed for speed in logs["examples_per_second"] if speed > 0]
     speed = float(np.median(speeds)) if speeds else math.nan
+    devices = [module.device for module in model.all_modules]
     results = {
         "test_accuracy": logs["val_accuracy"][-1],
         "test_loss": logs["val_loss"][-1],
@@ -50,11 +51,12 @@ def write(history, examples, model, network):
         "examples_per_second": speed,
         # Without validation and, thanks to the median, without tracing.
         "seconds_per_epoch": examples / speed,
-        "peak_memory_bytes": peak_memory.read(model.devices),
+        "peak_memory_bytes": peak_memory.read(devices),
         "algorithm": FLAGS.algorithm,
         "dataset": FLAGS.dataset,
         "num_modules": model.num_modules,
-        "devices": list(model.devices),
+        "replicas": model.replicas,
+        "devices": devices,
         "parameters": network.count_params(),
         "seed": FLAGS.seed,
         "versions": versions(),

@@ -99,6 +99,12 @@ class Restored:
                 f"Received: {error!r:.200}"
             ) from error
         self.set_variables(model)
+        if not training_state.has_same_replicas(model, manifest["model"]):
+            _logger.warning(
+                "%s was written with %d replicas; with %d, training resumes "
+                "with empty queues", prefix,
+                manifest["model"].get("replicas", 1), model.replicas,
+            )
         if manifest["versions"] != versions():
             _logger.warning(
                 "%s was written with %s; with %s, results may differ in the "
@@ -108,7 +114,10 @@ class Restored:
 
     def set_variables(self, model):
         """Restores the variables of the model."""
-        store.read_variables(self.prefix, training_state.variables(model))
+        variables = training_state.variables(model)
+        if not training_state.has_same_replicas(model, self.manifest["model"]):
+            del variables["method"]
+        store.read_variables(self.prefix, variables)
 
     def set_callbacks(self, callback_state):
         """Restores the state of the other callbacks.

@@ -61,6 +61,7 @@ def describe(model):
     return {
         "algorithm": type(model).__name__,
         "num_modules": model.num_modules,
+        "replicas": model.replicas,
         "cut": [
             len(module.submodel.variables) for module in model.pipeline.modules
         ],
@@ -131,12 +132,27 @@ def check_state(model, described):
     check_network(model, described)
     mine = describe(model)
     for name, what in _WORDS.items():
+        if name == "method" and not has_same_replicas(model, described):
+            continue
         if mine[name] != described.get(name):
             raise ValueError(
                 f"It was written with another {what}; {WEIGHTS_ALONE}. "
                 "Received: "
                 f"{_first_difference(mine[name], described.get(name))}"
             )
+
+
+def has_same_replicas(model, described):
+    """Whether as many pipelines were trained as there are now.
+
+    Otherwise, the state of the method cannot be restored: every pipeline has
+    its own examples in its queues.
+
+    Args:
+        model: algorithm.
+        described: as returned by `describe`.
+    """
+    return described.get("replicas", 1) == model.replicas
 
 
 _WORDS = {

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import math
 import os
+import statistics
 
 import tensorflow as tf
 
@@ -27,6 +28,7 @@ _KINDS = {
     "_backward_microbatch": "backward",
     "_learn_batch": "learn",
     "update": "update",
+    "_update_copy": "update",
 }
 
 
@@ -99,12 +101,20 @@ class BusyShares(Diagnostic):
             return
         self.events = events
         step = self._timer.step
-        self.log(per_module("busy_share", shares(events)), step)
+        self.log(
+            per_module("busy_share", shares(events, self.model.num_modules)),
+            step,
+        )
         if self.to_file is not None:
-            plot_timeline(events, self.to_file)
+            plot_timeline(
+                events, self.to_file, num_modules=self.model.num_modules
+            )
         if self.writer is not None:
             picture = io.BytesIO()
-            plot_timeline(events, picture, f"iterations before {step}")
+            plot_timeline(
+                events, picture, f"iterations before {step}",
+                num_modules=self.model.num_modules,
+            )
             with self.writer.as_default():
                 tf.summary.image(
                     "timeline",
@@ -116,14 +126,17 @@ class BusyShares(Diagnostic):
         detach(self.model, self._timer)
 
 
-def shares(events):
+def shares(events, num_modules=None):
     """Computes the share of time in which each module is at work.
 
     Args:
-        events: list of `fr_keras.planning.simulation.Event`.
+        events: list of `fr_keras.planning.simulation.Event`. Module number
+            i K + k is copy i of module k.
+        num_modules: int, K, or `None` if there are no copies.
 
     Returns:
-        Dict from the numbers of modules, from 0, to floats.
+        Dict from the numbers of modules, from 0, to floats: the mean over the
+        copies of each.
     """
     span = max(e.stop for e in events) - min(e.start for e in events)
     busy = {}
@@ -133,9 +146,15 @@ def shares(events):
             if event.module == module and event.stop > until:
                 busy[module] += event.stop - max(event.start, until)
                 until = event.stop
+    num_modules = num_modules or len(busy)
+    copies = {}
+    for module, seconds in busy.items():
+        copies.setdefault(module % num_modules, []).append(
+            seconds / span if span else 0.0
+        )
     return {
-        module: seconds / span if span else 0.0
-        for module, seconds in busy.items()
+        module: statistics.mean(of_copies)
+        for module, of_copies in copies.items()
     }
 
 

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from fr_keras.callbacks.diagnostics.probe import Probe
+from fr_keras.engine.recording import check_has_no_replicas
 
 
 class Diagnostic(keras.callbacks.Callback):
@@ -59,8 +60,8 @@ class ProbeDiagnostic(Diagnostic):
 
     Raises:
         ValueError: if `every` is below 1; when training begins, if callbacks
-            with different `every` probe the model, or its gradients are
-            neither true nor late.
+            with different `every` probe the model, its gradients are neither
+            true nor late, or it has replicas.
     """
 
     # Names of the logs of each module, and of those of the whole model.
@@ -75,6 +76,7 @@ class ProbeDiagnostic(Diagnostic):
         self.probe = None
 
     def on_train_begin(self, logs=None):
+        check_has_no_replicas(self.model, self)
         self.probe = Probe.of(self.model, self.every, self.params)
         modules = range(1, self.model.num_modules + 1)
         self._latest = {

@@ -1,0 +1,1 @@
+"""Replicas: copies of the modules that learn together."""
