@@ -56,13 +56,13 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def train(num_modules, devices, *callbacks):
+def train(num_modules, devices, *callbacks, replicas=1):
     keras.utils.set_random_seed(7)
     model = fr_keras.FeaturesReplay(keras.Sequential([
         keras.Input([8]), layers.Dense(16, "relu"),
         layers.BatchNormalization(), layers.Dropout(0.3),
         layers.Dense(16, "relu"), layers.Dense(16, "relu"), layers.Dense(4),
-    ]), num_modules, devices)
+    ]), num_modules, devices, replicas=replicas)
     model.compile(
         keras.optimizers.Adam(0.01),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -95,6 +95,12 @@ for num_modules in (2, 4):
             assert variable.value.device == device
     assert_equal(there, here)
 
+copies, copies_here = (
+    train(1, devices, replicas=2) for devices in (WORKERS, ["CPU:0"])
+)
+assert len({pipeline.devices[0] for pipeline in copies.pipelines}) == 2
+assert_equal(copies, copies_here)
+
 folder = sys.argv[1]
 train(4, WORKERS, fr_keras.Checkpoints(folder, every_steps=4), Stop())
 kept = fr_keras.Checkpoints(folder)
@@ -105,7 +111,7 @@ assert_equal(went_on, here)
 
 
 def test_same_numbers_on_workers(tmp_path):
-    """K=2 and K=4, bit for bit, and from a checkpoint in the middle."""
+    """K=2, K=4 and replicas, bit for bit; also from a checkpoint."""
     with workers(2) as addresses:
         done = subprocess.run(
             [sys.executable, "-c", TRAINING, tmp_path / "kept", *addresses],

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fr_keras
-from tests import replicas_reference
+from tests import replicas_reference, tied_test
 from tests.pipelines import (
     BATCH,
     EXAMPLES,
@@ -85,6 +85,20 @@ def test_gradients_of_embeddings(float64):
         fit(model, x, y, epochs=1)
     assert_alike(one, several)
     assert_copies_are_equal(several)
+
+
+@pytest.mark.slow
+def test_tied_weights(float64):
+    """These cross between the modules of each pipeline."""
+    models = []
+    for replicas in (1, 2):
+        keras.utils.set_random_seed(1)
+        models.append(fr_keras.FeaturesReplay(
+            tied_test.language_model(), 2, replicas=replicas
+        ))
+        tied_test.trained(models[-1])
+    assert_alike(*models)
+    assert_copies_are_equal(models[1])
 
 
 @pytest.mark.slow
@@ -262,7 +276,8 @@ def test_frozen_layers(float64):
     assert_copies_are_equal(models[1])
 
 
-def test_modules_that_are_not_built_yet(float64):
+@pytest.mark.parametrize("call", ["never", "first", "after compile"])
+def test_modules_that_are_not_built_yet(float64, call):
     def parts():
         keras.utils.set_random_seed(1)
         return [
@@ -276,7 +291,12 @@ def test_modules_that_are_not_built_yet(float64):
         models.append(
             fr_keras.FeaturesReplay(parts(), replicas=replicas)
         )
+        keras.utils.set_random_seed(2)  # For the weights.
+        if call == "first":
+            models[-1](x)
         models[-1].compile(sgd(), loss())
+        if call == "after compile":
+            models[-1](x)
         fit(models[-1], x, y, epochs=1)
     assert_alike(*models)
     assert_copies_are_equal(models[1])

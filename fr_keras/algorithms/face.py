@@ -84,10 +84,10 @@ class Face(keras.Model):
         self.built = self.layers_are_built()
 
     def layers_are_built(self):
-        """Whether all layers have their weights."""
+        """Whether all layers, and their copies, have their weights."""
         return all(
             layer.built for layer in private.sublayers(self, include_self=False)
-        )
+        ) and all(copy.is_built() for copy in self.network_copies)
 
     @property
     def parts(self):

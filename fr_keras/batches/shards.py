@@ -88,7 +88,9 @@ def check(batch):
         ValueError: if its tensors do not have one entry for each example.
     """
     sizes = {
-        None if not leaf.shape.rank else int(_length(leaf))
+        None if not leaf.shape.rank
+        else int(leaf.nrows()) if isinstance(leaf, tf.RaggedTensor)
+        else leaf.shape[0]
         for leaf in tf.nest.flatten(batch) if leaf is not None
     }
     if len(sizes) > 1 or None in sizes:

@@ -41,6 +41,10 @@ class NetworkCopy:
             self._pair()
         return self._copy_of[id(variable)]
 
+    def is_built(self):
+        """Whether all layers have their weights."""
+        return all(map(_is_built, self.parts))
+
     def refresh(self):
         """Copies the weights, state and flags of the network once more."""
         self._copy_of = {}
@@ -50,9 +54,7 @@ class NetworkCopy:
     def _pair(self):
         """Pairs the variables of those parts that have been built."""
         for i, (part, copy) in enumerate(zip(self._originals, self.parts)):
-            if self._are_paired[i] or not all(
-                layer.built for layer in private.sublayers(copy)
-            ):
+            if self._are_paired[i] or not _is_built(copy):
                 continue
             self._are_paired[i] = True
             pairs = Pairs(part, copy)
@@ -69,6 +71,10 @@ class NetworkCopy:
             id(seed): seed for part in self.parts for seed in _seeds(part)
         }
         return list(found.values())
+
+
+def _is_built(part):
+    return all(layer.built for layer in private.sublayers(part))
 
 
 def _seeds(part):

@@ -57,6 +57,10 @@ def measure(job, algorithms, variants, num_modules, rounds, show):
         contestants[f"{name}, K={num_modules}, a core each"] = (
             each, prepare, job, name, num_modules
         )
+    if num_modules > 1:
+        contestants[f"backprop, K=1, {num_modules} replicas, a core each"] = (
+            each, prepare, job, "backprop", 1, None, 1, num_modules
+        )
     for variant in variants:
         contestants[f"features_replay, K={num_modules}, {variant}"] = (
             each, prepare, job, "features_replay", num_modules, variant
@@ -127,7 +131,9 @@ def bounds(modules, rounds):
 # The functions below run in their own processes.
 
 
-def prepare(job, algorithm, num_modules, variant=None, threads=1):
+def prepare(
+    job, algorithm, num_modules, variant=None, threads=1, replicas=1
+):
     """One of our algorithms, on one logical CPU device per module.
 
     Args:
@@ -136,15 +142,17 @@ def prepare(job, algorithm, num_modules, variant=None, threads=1):
         num_modules: int, K.
         variant: str of `VARIANTS`, or `None`.
         threads: int, cores that an operation may use.
+        replicas: int, r.
 
     Returns:
         Callable without arguments that returns seconds per iteration, a list
         of two: of `fit`, and of the same training function in a plain loop.
     """
-    start(num_modules, threads, parallel=max(num_modules, threads))
+    num_devices = num_modules * replicas
+    start(num_devices, threads, parallel=max(num_devices, threads))
     if variant == "mixed_bfloat16":
         keras.config.set_dtype_policy(variant)
-    model = job.algorithm(algorithm, num_modules)
+    model = job.algorithm(algorithm, num_modules, replicas=replicas)
     job.compile(
         model, steps_per_execution=job.steps_per_execution,
         jit_compile=variant == "xla",
