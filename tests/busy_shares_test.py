@@ -29,7 +29,7 @@ def test_of_sleeping_modules(tmp_path):
     With forward τ and backward 2τ, module 1 works 4τ of 4τ, since its replay
     and backward pass take as long as play and backward pass of module 2.
     """
-    recorder = Recorder(2)
+    recorder = Recorder()
     times = ModuleTimes(0.05, 0.1)
     model = fr_keras.FeaturesReplay([
         keras.Sequential([keras.Input((1,)), SleepingLayer(k, times, recorder)])

@@ -1,6 +1,7 @@
 """What a run shows, asked of TensorBoard itself, and its plots."""
 
 import json
+import math
 import os
 import signal
 import socket
@@ -11,11 +12,15 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
+from tensorboard.backend.event_processing import event_accumulator
 
 from tests.command_line import command, complaint
+from trainers.results.tensorboard import Curves
 
 JOB = [
     "--dataset=digits", "--depth=20", "--num_modules=3", "--batch_size=64",
@@ -73,6 +78,26 @@ def ask(run):
     yield ask
     os.killpg(process.pid, signal.SIGTERM)
     process.wait()
+
+
+def test_what_is_not_measured_has_no_card(tmp_path):
+    """But a loss that is not finite has."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    not_yet = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: (
+        logs.update({"sigma/module_1": math.nan if not epoch else 0.5})
+    ))
+    model.fit(
+        np.full((4, 1), np.nan), np.ones((4, 1)), epochs=2, verbose=0,
+        callbacks=[not_yet, Curves(str(tmp_path), False, None)],
+    )
+    events = event_accumulator.EventAccumulator(str(tmp_path / "train"))
+    events.Reload()
+    assert [
+        (point.step, float(tf.make_ndarray(point.tensor_proto)))
+        for point in events.Tensors("epoch_sigma/module_1")
+    ] == [(1, 0.5)]
+    assert len(events.Tensors("epoch_loss")) == 2
 
 
 @pytest.mark.slow
@@ -150,13 +175,25 @@ def test_dashboards(ask):
     assert {"algorithm", "K", "batch_size"} <= names
     sessions = ask("plugin/hparams/session_groups", {
         "experimentName": "", "startIndex": 0, "sliceSize": 10,
-        "colParams": [{"hparam": "K"}],
+        "colParams": [
+            {"hparam": "K"},
+            *({"metric": info["name"]} for info in experiment["metricInfos"]),
+        ],
         "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS",
                             "STATUS_RUNNING", "STATUS_FAILURE"],
     })
     (group,) = sessions["sessionGroups"]
     assert group["hparams"]["K"] == 3
     assert group["hparams"]["algorithm"] == "features_replay"
+    assert group["hparams"]["epochs"] == 3
+    measured = {
+        (value["name"]["group"], value["name"]["tag"]): value["value"]
+        for value in group["metricValues"]
+    }
+    assert 0 < measured["validation", "epoch_accuracy"] <= 1
+    assert measured["train", "epoch_examples_per_second"] > 0
+    # Runs that differ in nothing are not merged.
+    assert group["name"] == str(run)
 
 
 @pytest.mark.slow

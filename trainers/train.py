@@ -263,11 +263,11 @@ def write_summary(model):
         "replicas": model.replicas,
         **{
             name: FLAGS[name].value for name in (
-                "dataset", "model", "depth", "batch_size", "learning_rate",
-                "steps_per_execution", "seed",
+                "dataset", "model", "depth", "batch_size", "epochs",
+                "optimizer", "learning_rate", "steps_per_execution", "seed",
             )
         },
-    })
+    }, os.path.abspath(FLAGS.workdir))
     tensorboard.write_image(
         writer, "modules", in_workdir("modules.png")
     )

@@ -112,9 +112,9 @@ def tell(cause=None):
             f"Training diverged in epoch {epochs}: {cause}; a smaller "
             f"--learning_rate may help. Its logs are in {FLAGS.workdir}"
         )
-    print(
-        f"View the logs with: {tensorboard_command()} --logdir {FLAGS.workdir}"
-    )
+    # HParams finds the metrics of runs below its directory only.
+    above = os.path.dirname(FLAGS.workdir.rstrip("/")) or "."
+    print(f"View the logs with: {tensorboard_command()} --logdir {above}")
     perplexity = results.get("test_perplexity")
     of_text = f", perplexity {perplexity:.2f}" if perplexity else ""
     print(

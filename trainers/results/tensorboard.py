@@ -1,6 +1,7 @@
 """TensorBoard output: layout, hyperparameters, curves, graph, profile."""
 
 import logging
+import math
 
 import keras
 import tensorflow as tf
@@ -65,13 +66,14 @@ def write_layout(writer):
         )
 
 
-def write_hparams(writer, values):
+def write_hparams(writer, values, trial_id):
     """Writes the hyperparameters and metrics of the HParams dashboard.
 
     Args:
         writer: `tf.summary.SummaryWriter` of the directory above those of
             training and validation.
         values: dict from names to values.
+        trial_id: str. Runs with the same are shown as one.
     """
     with writer.as_default():
         hparams.hparams_config(
@@ -88,7 +90,7 @@ def write_hparams(writer, values):
                 )
             ],
         )
-        hparams.hparams(values)
+        hparams.hparams(values, trial_id)
 
 
 def write_image(writer, name, path):
@@ -131,7 +133,12 @@ class Curves(keras.callbacks.TensorBoard):
         return self._writers.setdefault("val", EventFiles(directory))
 
     def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, logs)
+        # What was not measured yet would be a card without a curve. (A loss
+        # that is not finite is shown.)
+        super().on_epoch_end(epoch, {
+            name: value for name, value in (logs or {}).items()
+            if "/" not in name or math.isfinite(value)
+        })
         for writer in (*self._writers.values(), self._other):
             if writer is not None:
                 writer.flush()

@@ -49,7 +49,8 @@ class BusyShares(Diagnostic):
     algorithm whose iteration is one function, such as `fr_keras.Backprop`.
 
     Args:
-        every: int, iterations between timed calls.
+        every: int, iterations between timed calls. The first is timed as soon
+            as all modules work, after warm-up.
         to_file: str or path of a picture of the timeline of the latest call,
             or `None`. Its extension sets the format.
         writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`; the
@@ -89,7 +90,10 @@ class BusyShares(Diagnostic):
                 "tf.config.experimental.enable_op_determinism(). Received: op "
                 "determinism enabled"
             )
-        self._timer = _Timer(self.every, self.model.optimizer.global_step)
+        self._timer = _Timer(
+            self.every, self.model.optimizer.global_step,
+            self.model.num_warmup_steps,
+        )
         attach(self.model, self._timer, self.params)
         self._latest = per_module(
             "busy_share", dict.fromkeys(range(self.model.num_modules), math.nan)
@@ -172,16 +176,18 @@ class _Timing(Selection):
 
 
 class _Timer(Recorder):
-    """Times one call every few iterations.
+    """Times a call after warm-up, and one every few iterations.
 
     Attributes:
         step: int, number of iterations run.
         events: list of `Event` of the last call, empty if it was not timed.
     """
 
-    def __init__(self, every, step):
+    def __init__(self, every, step, num_warmup_steps):
         self.fit = None
         self.step = step
+        self._first = max(step, num_warmup_steps)
+        self._has_timed = False
         self.events: list[Event] = []
         self._every = every
         self._is_due = False
@@ -189,7 +195,9 @@ class _Timer(Recorder):
 
     def begin(self, num_steps):
         completes = (self.step + num_steps) // self._every
-        self._is_due |= completes > self.step // self._every
+        self._is_due |= completes > self.step // self._every or (
+            not self._has_timed and self.step >= self._first
+        )
         return _Timing() if self._is_due else None
 
     def end(self, batches, selected):
@@ -200,7 +208,7 @@ class _Timer(Recorder):
         # The first timed call is a graph of its own, whose functions are
         # prepared as it runs.
         if len(batches) in self._ready:
-            self._is_due = False
+            self._is_due, self._has_timed = False, True
             self.events = [
                 Event(module, kind, float(start), float(stop))
                 for (_, module, kind), (start, stop) in selected.items()
