@@ -319,6 +319,37 @@ def test_plan_of_what_is_not_at_hand():
         assert float(slow) < float(fast) <= 3.5
 
 
+def test_plan_of_devices():
+    """All K x r = 4, of which the fastest that fits is named."""
+    flags = [
+        "--model=transformer", "--depth=4", "--batch_size=8", "--teraflops=1",
+        '--model_args={"width": 256, "vocabulary_size": 1000, "length": 32}',
+        "--num_devices=4",
+    ]
+    done = command("trainers.plan", *flags, "--gbits_per_second=1,10000")
+    assert done.returncode == 0, done.stderr
+    slow, fast = done.stdout.split("Links of ")[1:]
+    for of_link in (slow, fast):
+        rows = [
+            [cell.strip() for cell in line.split("|")[1:-1]]
+            for line in of_link.splitlines()
+            if line.startswith("| ") and line[2].isdigit()
+        ]
+        assert [row[:2] for row in rows] == [["1", "4"], ["2", "2"], ["4", "1"]]
+        assert {row[-1] for row in rows} == {"yes"}
+        # Without a pipeline, all gradients cross; with one copy, none do.
+        assert float(rows[0][7]) > float(rows[1][7]) > float(rows[2][7]) == 0
+    # Exchanging gradients is as quick as the link.
+    assert "Fastest: --algorithm=features_replay" in slow
+    assert "Fastest: --algorithm=backprop --num_modules=1 --replicas=4" in fast
+
+    done = command("trainers.plan", *flags, "--device_memory=0.001")
+    assert done.stdout.endswith("Nothing fits.\n")
+    assert "--device_memory needs --num_devices" in complaint(
+        command("trainers.plan", "--device_memory=1")
+    )
+
+
 def test_heads_that_do_not_divide():
     done = command(
         "trainers.plan", "--model=transformer",

@@ -74,6 +74,37 @@ def test_memory(planner):
         )
 
 
+def test_replicas(planner):
+    """Half of the examples each; weights, and gradients sent, for all."""
+    found = planner.predict(4, replicas=2)
+    assert [times.forward for times in found.times] == [1.5, 1.5, 1.5, 2.0]
+    assert [times.backward for times in found.times] == [3.0, 3.0, 3.0, 4.0]
+    updates = [0.39, 0.39, 0.39, 0.52]
+    assert [t.update for t in found.times] == pytest.approx(updates)
+    assert found.sent == [TENSOR] * 3
+    assert found.exchanged == [3 * LAYER, 3 * LAYER, 3 * LAYER, 4 * LAYER]
+    assert found.seconds["features_replay"] == pytest.approx(6.52)
+    for k, (num_layers, memory) in enumerate(zip([3, 3, 3, 4], found.memory)):
+        of_examples = (
+            (3 - k) * TENSOR + TENSOR * (k < 3) + (num_layers + 1) * TENSOR
+            + num_layers * 100
+        )
+        assert memory == pytest.approx(
+            4 * num_layers * LAYER + of_examples / 2, abs=100
+        )
+
+
+def test_exchange_of_gradients(planner):
+    """Four copies: 2 · 3/4 of the gradients, in two steps."""
+    found = planner.predict(
+        1, bytes_per_second=LAYER / 2, latency=0.25, replicas=4
+    )
+    assert found.exchanged == [1.5 * DEPTH * LAYER]
+    assert found.seconds["backprop"] == pytest.approx(
+        DEPTH * 3 / 4 + DEPTH * 0.13 + 2 * 1.5 * DEPTH + 0.5
+    )
+
+
 def test_links(planner):
     found = planner.predict(4, bytes_per_second=TENSOR / 2, latency=0.5)
     assert found.sent == [2 * TENSOR] * 3

@@ -11,6 +11,9 @@ Replay, and of back-propagation, GPipe (4 micro-batches, recomputing) and DDG
 over the same modules; the memory of the fullest device; the data that crosses a
 boundary between devices, and whether the links can keep up. For devices you do
 not have, give their speed with --teraflops; then nothing is measured.
+
+With --num_devices=8 the table has all ways to use so many devices: K modules in
+r replicas, K r = 8; and names the fastest that fits into --device_memory.
 """
 
 import keras
@@ -40,6 +43,15 @@ flags.DEFINE_list(
     "numbers_of_modules", [str(k) for k in range(1, 17)],
     "Numbers of modules K; a K for which the network has too few split points "
     "is left out.",
+)
+flags.DEFINE_integer(
+    "num_devices", None,
+    "Plan for so many devices: all K modules × r replicas. Default: K devices.",
+    lower_bound=1, upper_bound=10_000,
+)
+flags.DEFINE_float(
+    "device_memory", None,
+    "(--num_devices) Memory of a device, in 10^9 bytes. Default: unlimited.",
 )
 flags.DEFINE_list(
     "gbits_per_second", ["100"],
@@ -78,6 +90,15 @@ flags.register_validator(
     "must be positive and finite numbers",
 )
 flags.register_validator(
+    "device_memory", lambda size: size is None or is_positive(size),
+    "must be positive and finite",
+)
+flags.register_multi_flags_validator(
+    ["num_devices", "device_memory"],
+    lambda values: values["num_devices"] or values["device_memory"] is None,
+    "--device_memory needs --num_devices",
+)
+flags.register_validator(
     "teraflops", lambda rate: rate is None or is_positive(rate),
     "must be positive and finite",
 )
@@ -111,6 +132,15 @@ def main():
         + f", update {whole.update * 1e3:.1f} ms" * (not FLAGS.teraflops)
         + "\n"
     )
+    if FLAGS.num_devices:
+        print("\n\n".join(
+            plan_tables.plan_of_devices(
+                layouts(planner, float(rate) * 1e9 / 8), FLAGS.batch_size,
+                rate, FLAGS.device_memory and FLAGS.device_memory * 1e9,
+            )
+            for rate in FLAGS.gbits_per_second
+        ))
+        return
     one = planner.predict(1)
     by_link = {
         rate: predictions(planner, float(rate) * 1e9 / 8)
@@ -121,6 +151,28 @@ def main():
         print(plan_tables.plan(found, one, FLAGS.batch_size))
     else:
         print(plan_tables.plan_of_links(by_link, one))
+
+
+def layouts(planner, bytes_per_second):
+    """Dict from `(K, r)` with K r devices, where possible, to `Prediction`."""
+    found = {}
+    for num_modules in range(1, FLAGS.num_devices + 1):
+        replicas, rest = divmod(FLAGS.num_devices, num_modules)
+        if rest or replicas > FLAGS.batch_size:
+            continue
+        try:
+            found[num_modules, replicas] = planner.predict(
+                num_modules, bytes_per_second, FLAGS.latency,
+                replicas=replicas,
+            )
+        except ValueError:
+            break  # There are too few places to split.
+    if not found:
+        raise errors.UsageError(
+            "--batch_size must be at least the number of pipelines, "
+            f"{FLAGS.num_devices} or fewer. Received: {FLAGS.batch_size}"
+        )
+    return found
 
 
 def predictions(planner, bytes_per_second):

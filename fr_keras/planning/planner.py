@@ -25,7 +25,7 @@ _TOLERANCES = (0.0, 0.03, 0.1, 0.3, 1.0)
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The predicted behaviour of K identical devices.
+    """The predicted behaviour of K identical devices, or of r times as many.
 
     Attributes:
         split_points: tuple of ints, for `fr_keras.cutting.partition.split`.
@@ -35,6 +35,8 @@ class Prediction:
             and activations of one backward pass.
         sent: list of K - 1 ints, bytes that cross each boundary per iteration,
             up and down together.
+        exchanged: list of K ints, bytes of gradients that each copy of a module
+            sends to the others per iteration.
         seconds: dict from the name of a schedule (`simulation.SCHEDULES`) to
             seconds per iteration.
     """
@@ -43,6 +45,7 @@ class Prediction:
     times: list
     memory: list
     sent: list
+    exchanged: list
     seconds: dict
 
 
@@ -117,9 +120,9 @@ class Planner:
 
     def predict(
         self, num_modules, bytes_per_second=math.inf, latency=0.0,
-        steps_per_execution=None,
+        steps_per_execution=None, replicas=1,
     ):
-        """Predicts the network on K devices.
+        """Predicts the network on K devices, or on r times as many.
 
         If links take time, a split that sends less may be better than the best
         balanced one; the fastest of several is chosen.
@@ -130,17 +133,21 @@ class Planner:
                 direction.
             latency: float, seconds until sent data begin to arrive.
             steps_per_execution: int, as for `compile`; `None` for unlimited.
+            replicas: int, r. The batch is divided among the pipelines, and work
+                is assumed to take time in proportion to the examples.
 
         Returns:
-            `Prediction`.
+            `Prediction`, for one of the pipelines.
 
         Raises:
             ValueError: if the network cannot be split into that many modules.
         """
 
+        link = bytes_per_second, latency
+
         def seconds(schedule, split_points):
             return simulation.seconds_per_step(
-                schedule, self._times(split_points, bytes_per_second, latency),
+                schedule, self._times(split_points, *link, replicas),
                 steps_per_execution,
             )
 
@@ -154,9 +161,10 @@ class Planner:
         )
         return Prediction(
             split_points,
-            self._times(split_points, bytes_per_second, latency),
-            self._memory(split_points),
-            [2 * size for size in self._crossing(split_points)],
+            self._times(split_points, *link, replicas),
+            self._memory(split_points, replicas),
+            [2 * int(size) for size in self._crossing(split_points, replicas)],
+            self._exchanged(split_points, replicas),
             {
                 schedule: seconds(schedule, split_points)
                 for schedule in ("backprop", "gpipe", "features_replay", "ddg")
@@ -167,43 +175,64 @@ class Planner:
         """Pairs of the first call of each module and the one past its last."""
         return zip([0, *split_points], [*split_points, len(self._calls)])
 
-    def _crossing(self, split_points):
+    def _crossing(self, split_points, replicas):
         """Bytes of the features at each boundary."""
         return [
-            sum(map(self._size, self._graph.crossing(i))) for i in split_points
+            sum(self._size(each, replicas) for each in self._graph.crossing(i))
+            for i in split_points
         ]
 
-    def _times(self, split_points, bytes_per_second, latency):
+    def _exchanged(self, split_points, replicas):
+        """Bytes that each copy of a module sends to the others."""
+        return [
+            2 * (replicas - 1) * self._parameter_bytes(*bounds) // replicas
+            for bounds in self._bounds(split_points)
+        ]
+
+    def _times(self, split_points, bytes_per_second, latency, replicas):
         """`ModuleTimes` of each module."""
         travel = [
             latency + size / bytes_per_second
-            for size in self._crossing(split_points)
+            for size in self._crossing(split_points, replicas)
+        ]
+        # Slices of gradients are sent, and then their sums.
+        exchange = [
+            2 * latency * (replicas > 1) + size / bytes_per_second
+            for size in self._exchanged(split_points, replicas)
         ]
         all_parameters = max(1, self._parameter_bytes(0, len(self._calls)))
         return [
             ModuleTimes(
-                *total(map(self._scaled, self._calls[start:stop])),
+                *(
+                    cost / replicas for cost in
+                    total(map(self._scaled, self._calls[start:stop]))
+                ),
                 self.whole.update * self._parameter_bytes(start, stop)
-                / all_parameters,
+                / all_parameters + exchanging,
                 send_up, send_down, latency,
             )
-            for (start, stop), send_up, send_down in zip(
-                self._bounds(split_points), [*travel, 0.0], [0.0, *travel]
+            for (start, stop), exchanging, send_up, send_down in zip(
+                self._bounds(split_points), exchange, [*travel, 0.0],
+                [0.0, *travel],
             )
         ]
 
-    def _memory(self, split_points):
+    def _memory(self, split_points, replicas):
         """Bytes on each device."""
         return [
             int(
                 self._parameter_bytes(start, stop)
                 * (2 + self._slots_per_parameter)
-                + (len(split_points) - k) * self._input_bytes(start, stop)
+                # With replicas, gradients are also in a buffer.
+                + self._parameter_bytes(start, stop) * (replicas > 1)
+                + (len(split_points) - k)
+                * self._input_bytes(start, stop, replicas)
                 + delta
-                + self._activation_bytes(start, stop)
+                + self._activation_bytes(start, stop) / replicas
             )
             for k, ((start, stop), delta) in enumerate(zip(
-                self._bounds(split_points), [*self._crossing(split_points), 0]
+                self._bounds(split_points),
+                [*self._crossing(split_points, replicas), 0],
             ))
         ]
 
@@ -224,13 +253,13 @@ class Planner:
             }
         return sum(map(variable_bytes, unique.values()))
 
-    def _size(self, value):
-        """Bytes of a crossing value: features of a batch, or weights."""
+    def _size(self, value, replicas):
+        """Bytes of a crossing value: features of a shard, or weights."""
         if isinstance(value, keras.Variable):
             return variable_bytes(value)
-        return self._sizes[id(value)]
+        return self._sizes[id(value)] / replicas
 
-    def _input_bytes(self, start, stop):
+    def _input_bytes(self, start, stop, replicas):
         """Bytes of the input that a module uses; the rest is not queued."""
         given = (
             keras.tree.flatten(self._graph.input) if start == 0
@@ -241,7 +270,9 @@ class Planner:
             id(variable) for i in range(start, stop)
             for variable in self._graph.sharing.borrowed(i)
         }
-        return sum(self._size(t) for t in given if id(t) in used | shared)
+        return sum(
+            self._size(t, replicas) for t in given if id(t) in used | shared
+        )
 
     def _activation_bytes(self, start, stop):
         calls = self._calls[start:stop]

@@ -38,6 +38,67 @@ def plan(predictions, one, batch_size):
     )
 
 
+def plan_of_devices(layouts, batch_size, rate, memory):
+    """Table of all ways to use a number of devices, and the fastest.
+
+    Args:
+        layouts: dict from `(K, r)` to `fr_keras.planning.planner.Prediction`.
+        batch_size: int, examples per iteration of all pipelines together.
+        rate: str, the bandwidth of the links in Gbit/s.
+        memory: float, bytes of a device, or `None` if unlimited.
+
+    Returns:
+        str.
+    """
+
+    def per_second(found, schedule):
+        return batch_size / found.seconds[schedule]
+
+    def fits(found):
+        return memory is None or max(found.memory) <= memory
+
+    lines = table(
+        (
+            "K", "r", "Features Replay, examples/s", "GPipe",
+            "back-propagation", "fullest device (MB)",
+            "crosses a boundary (MB)", "a copy sends gradients (MB)", "fits",
+        ),
+        [
+            (
+                str(num_modules), str(replicas),
+                *(
+                    _rate(per_second(found, schedule)) for schedule in
+                    ("features_replay", "gpipe", "backprop")
+                ),
+                f"{max(found.memory) / 1e6:.1f}",
+                f"{max(found.sent, default=0) / 1e6:.2f}",
+                f"{max(found.exchanged) / 1e6:.2f}",
+                "yes" if fits(found) else "no",
+            )
+            for (num_modules, replicas), found in layouts.items()
+        ],
+    )
+    possible = {key: found for key, found in layouts.items() if fits(found)}
+    if not possible:
+        return f"Links of {rate} Gbit/s:\n\n{lines}\n\nNothing fits."
+    parts = [f"Links of {rate} Gbit/s:", lines]
+    for what, names in (
+        ("Fastest", ("backprop", "features_replay")),
+        ("Fastest with exact gradients", ("backprop", "gpipe")),
+    ):
+        speed, name, (num_modules, replicas) = max(
+            (per_second(found, name), name, key)
+            for key, found in possible.items() for name in names
+        )
+        if num_modules == 1:
+            name = "backprop"  # All are the same without a pipeline.
+        parts.append(
+            f"{what}: --algorithm={name} --num_modules={num_modules} "
+            f"--replicas={replicas}, {_rate(speed)} examples/s."
+        )
+    return "\n\n".join(parts)
+
+
 def plan_of_links(by_link, one):
     """Table of predictions for several bandwidths.
 
@@ -73,6 +134,10 @@ def plan_of_links(by_link, one):
             for num_modules, found in by_link[slowest].items()
         ],
     )
+
+
+def _rate(per_second):
+    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
 
 
 def _speed_up(found, one, schedule):
