@@ -78,6 +78,22 @@ def test_resumed_with_another_number(tmp_path, replicas, caplog):
     assert_copies_are_equal(model)
 
 
+def test_one_pipeline_pays_nothing():
+    """Neither checksums nor another assignment of averages."""
+    model = made("FeaturesReplay", 2, 1, net(normalized=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "fr_keras.replicas.synchronization.Fingerprints", None
+        )
+        fit(model, *data(), epochs=1)
+    graph = model.training.graph
+    assert not [
+        op for op in graph.get_operations()
+        if op.type == "AssignVariableOp" and "moving" in op.inputs[0].name
+    ]
+    assert not [op for op in graph.get_operations() if op.type == "AddN"]
+
+
 def test_summary_and_devices(capsys):
     model = made("FeaturesReplay", 2, 3)
     assert model.devices == tuple(

@@ -29,6 +29,8 @@ class Synchronization:
         Call it between calls of the training function, when all is built.
         """
         originals, *others = (p.learners for p in self._pipelines)
+        if not others:
+            return
         if self._fingerprints is None:
             copies = [copy for row in others for copy in row]
             self._pairs = [copy.equal_variables() for copy in copies]
@@ -54,6 +56,8 @@ class Synchronization:
         not matter whether this is done after every iteration or, as here, once
         for several.
         """
+        if len(self._pipelines) == 1:
+            return
         for copies in zip(*(pipeline.modules for pipeline in self._pipelines)):
             averages = [copy.state.averages for copy in copies]
             for variables in zip(*averages):
