@@ -171,7 +171,10 @@ def test_modules_one_by_one():
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
     before = model.get_weights()
     x = np.ones([2, 3], "float32")
-    for factor, times in enumerate(measurement.measure_modules(model, x), 1):
+    found = measurement.measure_modules(
+        model.pipeline.modules, model.optimizer, x
+    )
+    for factor, times in enumerate(found, 1):
         assert times.forward == about(FORWARD * factor)
         assert times.backward == about(BACKWARD * factor)
         assert times.update == about(0)

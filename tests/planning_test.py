@@ -9,38 +9,14 @@ from fr_keras.cutting.costs import Cost
 from fr_keras.planning import planner as planner_module
 from fr_keras.planning.planner import Planner
 from fr_keras.profiling.measurement import Call
-from fr_keras.profiling.module_times import ModuleTimes
-
-BATCH, WIDTH, DEPTH = 8, 16, 13
-TENSOR = BATCH * WIDTH * 4
-LAYER = (WIDTH * WIDTH + WIDTH) * 4
+from tests import known_network
+from tests.known_network import DEPTH, LAYER, TENSOR
 
 
 @pytest.fixture
 def planner(monkeypatch):
-    """Each layer takes 1 forward and 2 backward; measured, it took half."""
-
-    def measure_calls(graph, x, device):
-        calls = []
-        for node in graph.nodes:
-            layer = node.operation
-            before, after = map(id, [*node.input_tensors, *node.output_tensors])
-            calls.append(Call(
-                layer.name, Cost(0.5, 1.0), own_bytes=100, kept={before, after},
-                sizes={before: TENSOR, after: TENSOR},
-            ))
-        return calls
-
-    monkeypatch.setattr(planner_module, "measure_calls", measure_calls)
-    monkeypatch.setattr(
-        planner_module, "measure_modules",
-        lambda model, x: [ModuleTimes(DEPTH, 2.0 * DEPTH, 0.13 * DEPTH)],
-    )
-    model = keras.Sequential(
-        [keras.Input((WIDTH,))]
-        + [keras.layers.Dense(WIDTH, "tanh") for _ in range(DEPTH)]
-    )
-    return Planner(model, np.zeros([BATCH, WIDTH], "float32"))
+    known_network.install(monkeypatch)
+    return Planner(known_network.model(), known_network.batch())
 
 
 def test_time(planner):

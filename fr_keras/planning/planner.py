@@ -8,14 +8,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fr_keras.algorithms.features_replay import FeaturesReplay
 from fr_keras.cutting.costs import Cost, total
 from fr_keras.cutting.graph import Graph, weights
 from fr_keras.cutting.partition import find_split_points
+from fr_keras.engine import placement
+from fr_keras.engine.module import Module
 from fr_keras.engine.optimizer_copies import copy_optimizer
+from fr_keras.engine.optimizers import ModuleOptimizers
 from fr_keras.planning import simulation
 from fr_keras.profiling.estimation import estimate_calls
-from fr_keras.profiling.measurement import measure_calls, measure_modules
+from fr_keras.profiling.measurement import (
+    copy_to_measure,
+    measure_calls,
+    measure_modules,
+)
 from fr_keras.profiling.module_times import ModuleTimes
 
 # By what share the slowest module of a split may be slower than in the best
@@ -67,6 +73,8 @@ class Planner:
             actually reaches, or `None` to measure.
 
     Attributes:
+        batch_size: int, examples in `x`.
+        costs: dict from layer name to `fr_keras.cutting.costs.Cost`, seconds.
         whole: `module_times.ModuleTimes` of the network on one device.
 
     Raises:
@@ -88,15 +96,15 @@ class Planner:
         self, model, x, device=None, optimizer=None, flops_per_second=None
     ):
         self._graph = Graph(model)
+        self.batch_size = len(keras.tree.flatten(x)[0])
         optimizer = optimizer or keras.optimizers.SGD(0.01, momentum=0.9)
         self._slots_per_parameter = _slots_per_parameter(optimizer)
         if flops_per_second is None:
             self._calls = measure_calls(self._graph, x, device)
             self.whole = _measure_whole(model, x, device, optimizer)
         else:
-            batch_size = len(keras.tree.flatten(x)[0])
             self._calls = estimate_calls(
-                self._graph, batch_size, flops_per_second
+                self._graph, self.batch_size, flops_per_second
             )
             self.whole = ModuleTimes(*total(c.cost for c in self._calls))
         self._sizes = {
@@ -113,14 +121,14 @@ class Planner:
         costs = collections.defaultdict(list)
         for call in self._calls:
             costs[call.name].append(self._scaled(call))
-        self._costs = {
-            name: tuple(np.mean(of_calls, 0))
+        self.costs = {
+            name: Cost(*map(float, np.mean(of_calls, 0)))
             for name, of_calls in costs.items()
         }
 
     def predict(
         self, num_modules, bytes_per_second=math.inf, latency=0.0,
-        steps_per_execution=None, replicas=1,
+        steps_per_execution=None, replicas=1, balanced=False,
     ):
         """Predicts the network on K devices, or on r times as many.
 
@@ -135,6 +143,8 @@ class Planner:
             steps_per_execution: int, as for `compile`; `None` for unlimited.
             replicas: int, r. The batch is divided among the pipelines, and work
                 is assumed to take time in proportion to the examples.
+            balanced: bool, whether to take the best balanced split, as an
+                algorithm does by itself, instead of the fastest.
 
         Returns:
             `Prediction`, for one of the pipelines.
@@ -152,9 +162,10 @@ class Planner:
             )
 
         links_count = latency or math.isfinite(bytes_per_second)
+        may_differ = links_count and not balanced
         candidates = dict.fromkeys(
-            find_split_points(self._graph, num_modules, self._costs, tolerance)
-            for tolerance in (_TOLERANCES if links_count else _TOLERANCES[:1])
+            find_split_points(self._graph, num_modules, self.costs, tolerance)
+            for tolerance in (_TOLERANCES if may_differ else _TOLERANCES[:1])
         )
         split_points = min(
             candidates, key=lambda points: seconds("features_replay", points)
@@ -288,9 +299,16 @@ def variable_bytes(variable):
 
 
 def _measure_whole(model, x, device, optimizer):
-    whole = FeaturesReplay(model, 1, device and [device])
-    whole.compile(copy_optimizer(optimizer), "mse")  # The original stays fresh.
-    (times,) = measure_modules(whole, x)
+    (device,) = placement.assign_devices(1, device and [device])
+    optimizer = copy_optimizer(optimizer)  # The original stays fresh.
+    if model.dtype_policy.name == "mixed_float16":  # As in `compile`.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    with copy_to_measure(model) as copy:
+        placement.move([copy], device)
+        module = Module(copy, device)
+        (times,) = measure_modules(
+            [module], ModuleOptimizers(optimizer, [[module]]), x
+        )
     return times
 
 

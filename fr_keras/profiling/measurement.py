@@ -130,28 +130,28 @@ def measure_calls(model, x=None, device=None):
     return calls
 
 
-def measure_modules(model, x):
-    """Measures the modules of an algorithm, each by itself.
+def measure_modules(modules, optimizer, x):
+    """Measures modules, each by itself.
 
     Measured are the forward pass (a play and, without the tape, a replay),
     backward pass and update of one module after the other, on its device, which
     should be otherwise idle. The loss and the metrics are left out. Weights and
-    state of the modules change as with learning rate zero, so pass a model
+    state of the modules change as with learning rate zero, so pass modules
     made for this.
 
     Args:
-        model: compiled algorithm, such as `fr_keras.FeaturesReplay`.
-        x: nest of tensors or arrays, a batch of data for `model`.
+        modules: list of K `fr_keras.engine.module.Module`.
+        optimizer: their `fr_keras.engine.optimizers.ModuleOptimizers`.
+        x: nest of tensors or arrays, a batch of data for the first.
 
     Returns:
         List of K `fr_keras.profiling.module_times.ModuleTimes`, in seconds.
     """
-    modules = model.pipeline.modules
     x = keras.tree.map_structure(tf.convert_to_tensor, x)
     chain.build(modules, x)
-    model.optimizer.build(model.trainable_variables)
+    optimizer.build(None)
     learning_rate = [
-        tf.zeros_like(rate) for rate in model.optimizer.next_learning_rate()
+        tf.zeros_like(rate) for rate in optimizer.next_learning_rate()
     ]
     features, times = modules[0].standardize(x), []
     for module in modules:
@@ -185,16 +185,28 @@ def num_bytes(tensor):
     return math.prod(tensor.shape) * tensor.dtype.size
 
 
-def _values_of(specs, x):
+def random_batch(inputs):
+    """Makes a batch for a model of which no data is given.
+
+    Args:
+        inputs: nest of `keras.KerasTensor`, the input of a model.
+
+    Returns:
+        Nest of tensors: normally distributed, or zeros for integers, with the
+        batch size of the input, or else 32; other unknown dimensions are 32
+        too.
+    """
+    return keras.tree.map_structure(
+        lambda spec: _random([d or _UNKNOWN for d in spec.shape], spec.dtype),
+        inputs,
+    )
+
+
+def _values_of(inputs, x):
     """Values of the model's inputs, by the id of the symbolic tensor."""
-    specs = keras.tree.flatten(specs)
-    if x is not None:
-        values = [tf.convert_to_tensor(v) for v in keras.tree.flatten(x)]
-    else:
-        values = [
-            _random([d or _UNKNOWN for d in spec.shape], spec.dtype)
-            for spec in specs
-        ]
+    specs = keras.tree.flatten(inputs)
+    x = random_batch(inputs) if x is None else x
+    values = [tf.convert_to_tensor(v) for v in keras.tree.flatten(x)]
     if len(values) != len(specs):
         raise ValueError(
             f"`x` must have one tensor for each of the {len(specs)} inputs of "

@@ -42,7 +42,9 @@ def measure(job, algorithms, variants, num_modules, rounds, show):
     there = cores.available()
     one, each = {there[0]}, {*there[:num_modules]}
     show("measuring the layers")
-    job = dataclasses.replace(job, costs=_once(one, prepare_costs, job))
+    job = dataclasses.replace(
+        job, costs=processes.once(one, prepare_costs, job)
+    )
     contestants = {
         "stock Keras, one core": (one, prepare_stock, job, 1),
         "stock Keras, all cores": (
@@ -76,9 +78,9 @@ def measure(job, algorithms, variants, num_modules, rounds, show):
         for process in started.values():
             process.close()
     show("predicting")
-    predicted = _once(one, prepare_plan, job, num_modules)
+    predicted = processes.once(one, prepare_plan, job, num_modules)
     show("recording a call")
-    events = _once(each, prepare_events, job, num_modules)
+    events = processes.once(each, prepare_events, job, num_modules)
     flat = measured.pop("modules")
     modules = [
         ModuleTimes(*flat[i : i + 3]) for i in range(0, len(flat), 3)
@@ -90,15 +92,6 @@ def measure(job, algorithms, variants, num_modules, rounds, show):
         if "features_replay" in name and "core each" in name:
             rows.append((f"{name}, without fit", bare))
     return rows, modules, predicted, events
-
-
-def _once(*of_process):
-    """Starts a process, calls it once and returns its answer."""
-    process = processes.Process(*of_process)
-    try:
-        return process()
-    finally:
-        process.close()
 
 
 def bounds(modules, rounds):
@@ -195,7 +188,9 @@ def prepare_modules(job, num_modules):
     def run():
         return [
             seconds
-            for times in measure_modules(model, x)
+            for times in measure_modules(
+                model.pipeline.modules, model.optimizer, x
+            )
             for seconds in (times.forward, times.backward, times.update)
         ]
 

@@ -66,6 +66,19 @@ class Process:
         return answer
 
 
+def once(*of_process):
+    """Starts a process, calls it once and returns its answer.
+
+    Args:
+        *of_process: arguments of `Process`.
+    """
+    process = Process(*of_process)
+    try:
+        return process()
+    finally:
+        process.close()
+
+
 def _serve(pipe, cores, make, args):
     # Ctrl-C reaches all processes; the parent ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
