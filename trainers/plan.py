@@ -20,6 +20,7 @@ import keras
 import tensorflow as tf
 from absl import flags
 
+from fr_keras.planning.layouts import predict_layouts
 from fr_keras.planning.planner import Planner
 from trainers.command import errors
 from trainers.command.validation import are_numbers, is_positive
@@ -155,18 +156,10 @@ def main():
 
 def layouts(planner, bytes_per_second):
     """Dict from `(K, r)` with K r devices, where possible, to `Prediction`."""
-    found = {}
-    for num_modules in range(1, FLAGS.num_devices + 1):
-        replicas, rest = divmod(FLAGS.num_devices, num_modules)
-        if rest or replicas > FLAGS.batch_size:
-            continue
-        try:
-            found[num_modules, replicas] = planner.predict(
-                num_modules, bytes_per_second, FLAGS.latency,
-                replicas=replicas,
-            )
-        except ValueError:
-            break  # There are too few places to split.
+    found = predict_layouts(
+        planner, FLAGS.num_devices, FLAGS.batch_size, bytes_per_second,
+        FLAGS.latency,
+    )
     if not found:
         raise errors.UsageError(
             "--batch_size must be at least the number of pipelines, "

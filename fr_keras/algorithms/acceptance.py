@@ -151,6 +151,33 @@ def check_replicas(replicas, pipeline_class):
         )
 
 
+def check_auto(replicas, costs, pipeline_class):
+    """Checks what is passed with `num_modules="auto"`.
+
+    Args:
+        replicas: int, r.
+        costs: as for `fr_keras.algorithms.base.Algorithm`.
+        pipeline_class: the class of the pipelines.
+
+    Raises:
+        ValueError: if `replicas` or `costs` is given, which are chosen too, or
+            the speed of the method cannot be predicted.
+    """
+    if replicas != 1 or costs not in (None, "measured"):
+        raise ValueError(
+            "`replicas` and `costs` must be left out with "
+            "`num_modules='auto'`, which chooses `replicas` and measures "
+            f"`costs`. Received: replicas={replicas}, costs={costs!r}"
+        )
+    if pipeline_class.schedule is None:
+        raise ValueError(
+            "`num_modules` can be 'auto' for back-propagation, Features "
+            "Replay, DDG and GPipe only, whose schedules can be simulated. "
+            "Pass a number. "
+            f"Received: num_modules='auto' for {pipeline_class.__name__}"
+        )
+
+
 def default_num_modules(devices, replicas):
     """Returns the number of modules with which every device has one.
 

@@ -15,6 +15,7 @@ class BackpropPipeline(Pipeline):
     """One pipeline trained by back-propagation."""
 
     replicates = True
+    schedule = "backprop"
 
     def make_functions(self):
         self._step = DeviceFunction(

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
 from fr_keras.algorithms.acceptance import (
+    check_auto,
     check_modules,
     check_network,
     check_overrides,
@@ -22,6 +23,7 @@ from fr_keras.cutting.partition import find_split_points, split
 from fr_keras.engine import placement
 from fr_keras.engine.chain import Chain
 from fr_keras.engine.user_warnings import warn
+from fr_keras.planning.layouts import choose_layout
 from fr_keras.profiling.measurement import measure_costs
 from fr_keras.replicas.replicate import replicate
 from fr_keras.visualization.summary import summary
@@ -41,7 +43,11 @@ class Algorithm(Fitting):
             modules' devices is trained, and `to_keras` returns the result.
             Ready-made modules are moved to their devices and trained
             themselves.
-        num_modules: int, K, or `None` for one module per device.
+        num_modules: int, K; `None` for one module per device; or `"auto"` to
+            measure the network and the links between the devices now, and to
+            take those K and r with K r devices that are predicted to be the
+            fastest (see `fr_keras.planning.layouts.choose_layout`). `costs`
+            are then the measured ones.
         devices: list of device names, first those of the K modules of the
             first pipeline, then those of the next. `None` uses the available
             GPUs or, without a GPU, the logical CPU devices (see
@@ -76,7 +82,8 @@ class Algorithm(Fitting):
 
     def __init__(
         self, model: keras.Model | Sequence[keras.layers.Layer],
-        num_modules: int | None = None, devices: Sequence[str] | None = None,
+        num_modules: int | Literal["auto"] | None = None,
+        devices: Sequence[str] | None = None,
         costs: Mapping[str, Any] | str | None = None, copy: bool = True,
         replicas: int = 1, **kwargs: Any,
     ) -> None:
@@ -97,7 +104,12 @@ class Algorithm(Fitting):
                 )
             network, cut = list(submodels), None
         else:
-            if num_modules is None:
+            if num_modules == "auto":
+                check_auto(replicas, costs, self.pipeline_class)
+                num_modules, replicas, costs = choose_layout(
+                    model, devices, self.pipeline_class.schedule
+                )
+            elif num_modules is None:
                 num_modules = default_num_modules(devices, replicas)
             if isinstance(costs, str) and costs == "measured":
                 first = devices[0] if devices else None

@@ -19,6 +19,7 @@ class DDGPipeline(FeaturesReplayPipeline):
 
     replicates = True
     replays = False
+    schedule = "ddg"
 
     def make_state(self):
         super().make_state()

@@ -22,6 +22,7 @@ class FeaturesReplayPipeline(DelayedPipeline):
 
     replicates = True
     replays = True
+    schedule = "features_replay"
 
     @property
     def queues(self):

@@ -21,6 +21,7 @@ class MicrobatchPipeline(Pipeline):
     """One pipeline of GPipe."""
 
     replicates = True
+    schedule = "gpipe"
 
     def check_data(self, x):
         for tensor in tf.nest.flatten(x):

@@ -14,8 +14,7 @@ class Pipeline:
     """K modules on K devices, with the state that a method keeps for them.
 
     A training method is a subclass that implements its iterations in
-    `make_functions` and `train_steps`. It does not update modules itself: an
-    update may need the gradients of several pipelines.
+    `make_functions` and `train_steps`, up to the gradients that updates need.
 
     Args:
         model: `fr_keras.algorithms.base.Algorithm`, which has the options of
@@ -24,9 +23,7 @@ class Pipeline:
         number: int, its number among the pipelines of the model, from 0.
 
     Attributes:
-        model: the argument.
-        modules: the argument.
-        number: the argument.
+        model, modules, number: the arguments.
         devices: list of K full device names.
         chain: `fr_keras.engine.chain.Chain`, the tensors at the boundaries of
             the modules, or `None` before they are built.
@@ -41,6 +38,9 @@ class Pipeline:
 
     # Whether losses are weighted by shares, as replicas need. Not inherited.
     replicates = False
+
+    # In `simulation.SCHEDULES`, for `num_modules="auto"`; `None` if in none.
+    schedule: str | None = None
 
     # Whether modules may share weights, which are then sent with the features.
     ties_weights = True
