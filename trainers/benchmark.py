@@ -46,8 +46,10 @@ from fr_keras.callbacks.diagnostics.busy_shares import shares
 from fr_keras.visualization.timeline import plot_timeline
 from trainers.benchmarks import (
     checkpoints,
+    cluster_tables,
     compute,
     diagnostics,
+    layouts,
     memory,
     on_workers,
     overhead,
@@ -67,7 +69,7 @@ flags.DEFINE_enum(
     "measure", None,
     [
         "schedule", "compute", "memory", "tracing", "overhead", "diagnostics",
-        "prediction", "checkpoints", "workers", "recovery",
+        "prediction", "checkpoints", "workers", "layouts", "recovery",
     ],
     "What to measure. Required.", required=True,
 )
@@ -136,7 +138,7 @@ def main():
     numbers = sweep.numbers_of_modules()
     num_cores = len(cores.available())
     most = num_cores if FLAGS.measure in (
-        "compute", "prediction", "checkpoints", "workers"
+        "compute", "prediction", "checkpoints", "workers", "layouts"
     ) else 100
     if max(numbers) > most:
         raise errors.UsageError(
@@ -160,6 +162,7 @@ def main():
         "prediction": measure_prediction,
         "checkpoints": measure_checkpoints,
         "workers": measure_workers,
+        "layouts": measure_layouts,
         "recovery": measure_recovery,
     }[FLAGS.measure]
     try:
@@ -262,15 +265,24 @@ def measure_workers(numbers, job):
             "--measure=workers counts bytes with the program ss, which was not "
             "found; install iproute2"
         )
-    return tables.on_workers(
+    return cluster_tables.on_workers(
         job, on_workers.measure(job, numbers, FLAGS.rounds, show)
+    )
+
+
+def measure_layouts(numbers, job):
+    return "\n\n".join(
+        cluster_tables.layouts(
+            job, n, layouts.measure(job, n, FLAGS.rounds, show)
+        )
+        for n in numbers
     )
 
 
 def measure_recovery(numbers, job):
     del job
     return "\n\n".join(
-        tables.recovery(k, recovery.measure(k, FLAGS.rounds, show))
+        cluster_tables.recovery(k, recovery.measure(k, FLAGS.rounds, show))
         for k in numbers
     )
 

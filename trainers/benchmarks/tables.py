@@ -269,50 +269,6 @@ def checkpoints(job, num_modules, found):
     )
 
 
-def on_workers(job, found):
-    """Tables that compare workers with one process.
-
-    Args:
-        job: `benchmarks.job.Job`.
-        found: as returned by `benchmarks.on_workers.measure`.
-
-    Returns:
-        str.
-    """
-    parts = [
-        f"Features Replay, ResNet-{job.depth}, {job.batch_size} images of "
-        f"32x32, {job.steps_per_execution} iterations per call, one core per "
-        "module:",
-        table(
-            ("K", "one process (images/s)", "K workers (images/s)",
-             "relative to one process"),
-            [
-                (
-                    str(k),
-                    f"{job.batch_size / of_k.here.median:.0f}",
-                    f"{job.batch_size / of_k.there.median:.0f}",
-                    of_k.there.ratio(of_k.here).text(),
-                )
-                for k, of_k in found.items()
-            ],
-        ),
-    ]
-    for k, of_k in found.items():
-        parts += [
-            f"K = {k}: data sent per iteration. Features that cross "
-            f"boundaries: {of_k.features / 1e6:.3f} MB, error gradients the "
-            "same.",
-            table(
-                ("from", "to", "MB per iteration"),
-                [
-                    (*pair, f"{samples.median / 1e6:.4f}")
-                    for pair, samples in of_k.sent.items()
-                ],
-            ),
-        ]
-    return "\n\n".join(parts)
-
-
 def memory(job, found):
     """Table of memory.
 
@@ -346,23 +302,4 @@ def memory(job, found):
              "theory, all modules at once", "peak over Backprop's"),
             lines,
         )
-    )
-
-
-def recovery(num_modules, seconds):
-    """Table of the downtime of a run.
-
-    Args:
-        num_modules: int, K.
-        seconds: as returned by `benchmarks.recovery.measure`.
-
-    Returns:
-        str.
-    """
-    return (
-        f"The digits on {num_modules} workers on loopback, one of which is "
-        "killed and restarted immediately:\n\n"
-    ) + table(
-        ("seconds after the kill", ""),
-        [(samples.text(1), what) for what, samples in seconds.items()],
     )

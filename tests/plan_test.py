@@ -1,0 +1,101 @@
+"""The command line that predicts."""
+
+import re
+
+import keras
+
+from tests.command_line import command, complaint
+
+
+def test_plan():
+    done = command(
+        "trainers.plan", "--batch_size=2", "--numbers_of_modules=1,2,3"
+    )
+    assert done.returncode == 0, done.stderr
+    first, *_ = done.stdout.splitlines()
+    assert first.startswith(
+        # Of which 1,376 are statistics of batch normalization.
+        "resnet20, 271,098 parameters, batches of 2, on one device: forward "
+    )
+    rows = [line for line in done.stdout.splitlines() if line[2:3].isdigit()]
+    assert [row.split("|")[1].strip() for row in rows] == ["1", "2", "3"]
+    assert rows[0].split("|")[3].strip() == "1.00"
+
+
+def test_plan_of_what_is_not_at_hand():
+    """12 · 256² multiply-adds per token in each block, and the rest."""
+    done = command(
+        "trainers.plan", "--model=transformer", "--depth=4",
+        '--model_args={"width": 256, "vocabulary_size": 1000, "length": 32}',
+        "--batch_size=2", "--teraflops=1", "--numbers_of_modules=2,4",
+        "--gbits_per_second=1,1000",
+    )
+    assert done.returncode == 0, done.stderr
+    forward = float(re.search(r"forward ([\d.]+) ms", done.stdout)[1])
+    blocks, head = 4 * 12 * 256**2, 256 * 1000
+    products = 2 * 64 * (blocks + head) / 1e12 * 1e3
+    assert products < forward < 1.5 * products
+    rows = [
+        re.findall(r"[\d.]+", line) for line in done.stdout.splitlines()
+        if line[2:3].isdigit()
+    ]
+    assert [row[0] for row in rows] == ["2", "4"]
+    for _, _, _, slow, _, fast, _ in rows:
+        assert float(slow) < float(fast) <= 3.5
+
+
+def test_plan_of_devices():
+    """All K x r = 4, of which the fastest that fits is named."""
+    flags = [
+        "--model=transformer", "--depth=4", "--batch_size=8", "--teraflops=1",
+        '--model_args={"width": 256, "vocabulary_size": 1000, "length": 32}',
+        "--num_devices=4",
+    ]
+    done = command("trainers.plan", *flags, "--gbits_per_second=1,10000")
+    assert done.returncode == 0, done.stderr
+    slow, fast = done.stdout.split("Links of ")[1:]
+    for of_link in (slow, fast):
+        rows = [
+            [cell.strip() for cell in line.split("|")[1:-1]]
+            for line in of_link.splitlines()
+            if line.startswith("| ") and line[2].isdigit()
+        ]
+        assert [row[:2] for row in rows] == [["1", "4"], ["2", "2"], ["4", "1"]]
+        assert {row[-1] for row in rows} == {"yes"}
+        # Without a pipeline, all gradients cross; with one copy, none do.
+        assert float(rows[0][7]) > float(rows[1][7]) > float(rows[2][7]) == 0
+    # Exchanging gradients is as quick as the link.
+    assert "Fastest: --algorithm=features_replay" in slow
+    assert "Fastest: --algorithm=backprop --num_modules=1 --replicas=4" in fast
+
+    done = command("trainers.plan", *flags, "--device_memory=0.001")
+    assert done.stdout.endswith("Nothing fits.\n")
+    assert "--device_memory needs --num_devices" in complaint(
+        command("trainers.plan", "--device_memory=1")
+    )
+
+
+def test_heads_that_do_not_divide():
+    done = command(
+        "trainers.plan", "--model=transformer",
+        '--model_args={"num_heads": 7}',
+    )
+    assert "divisible by `num_heads`" in complaint(done)
+
+
+def test_plan_of_a_file(tmp_path):
+    """A Sequential model, whose `input` Keras does not define."""
+    keras.Sequential([
+        keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dense(2),
+    ]).save(tmp_path / "mine.keras")
+    done = command(
+        "trainers.plan", f"--model={tmp_path / 'mine.keras'}",
+        "--numbers_of_modules=1,2",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "46 parameters" in done.stdout  # 8 · 4 + 4 and 4 · 2 + 2.
+
+
+def test_size_of_images_is_for_images():
+    done = command("trainers.plan", "--model=transformer", "--image_size=64")
+    assert "--image_size does not apply" in complaint(done)
