@@ -1,6 +1,7 @@
 """The command lines of a cluster: the same numbers, and what goes wrong."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -41,12 +42,20 @@ def finish(process):
     ]
 
 
+REPLICAS = ("--replicas=2",)
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, data_dir):
-    """The weights that one process ends with."""
-    workdir = tmp_path_factory.mktemp("unbroken") / "run"
-    assert finish(train(workdir, data_dir))[0] == 0
-    return weights(workdir)
+    """The weights that one process ends with, by its own flags."""
+
+    @functools.cache
+    def train_once(flags=()):
+        workdir = tmp_path_factory.mktemp("unbroken") / "run"
+        assert finish(train(workdir, data_dir, *flags))[0] == 0
+        return weights(workdir)
+
+    return train_once
 
 
 def weights(workdir):
@@ -89,7 +98,19 @@ def test_worker_dies_and_the_run_goes_on(unbroken, tmp_path, data_dir):
     assert status == 0, told
     assert "Resuming from" in out
     assert any("has died" in text for text in told)
-    assert_equal(weights(tmp_path / "run"), unbroken)
+    assert_equal(weights(tmp_path / "run"), unbroken())
+
+
+@pytest.mark.slow
+def test_worker_with_copies_is_lost_and_returns(unbroken, tmp_path, data_dir):
+    """Module 1 and its copy are on one worker, module 2 and its on another."""
+    status, out, told = killed(
+        r"Worker 1 at .* (is lost: no connection|was restarted); resuming",
+        "epoch   1/3", signal.SIGKILL, tmp_path, data_dir, *REPLICAS,
+    )
+    assert status == 0, told
+    assert "Resuming from" in out
+    assert_equal(weights(tmp_path / "run"), unbroken(REPLICAS))
 
 
 @pytest.mark.slow
@@ -116,11 +137,11 @@ def test_worker_hangs_while_a_checkpoint_is_read(after, tmp_path, data_dir):
     assert status == 3, told
 
 
-@pytest.mark.parametrize("how", [
-    signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)
-])
 @pytest.mark.slow
-def test_goes_on_with_the_others(how, unbroken, tmp_path, data_dir):
+@pytest.mark.parametrize("how, flags", [
+    (signal.SIGKILL, ()), (signal.SIGSTOP, ()), (signal.SIGKILL, REPLICAS),
+])
+def test_goes_on_with_the_others(how, flags, unbroken, tmp_path, data_dir):
     """Modules that share a device compute the same."""
     with contextlib.ExitStack() as stack:
         processes, addresses = zip(*(start_worker() for _ in range(2)))
@@ -130,7 +151,7 @@ def test_goes_on_with_the_others(how, unbroken, tmp_path, data_dir):
         run = train(
             tmp_path / "run", data_dir, f"--workers={','.join(addresses)}",
             "--on_lost_worker=shrink", "--wait_for_workers=2",
-            "--worker_patience=3",
+            "--worker_patience=3", *flags,
         )
         for line in run.stdout:
             if "epoch   1/3" in line:
@@ -147,7 +168,7 @@ def test_goes_on_with_the_others(how, unbroken, tmp_path, data_dir):
     assert results["devices"] == [
         "/job:worker/replica:0/task:0/device:CPU:0"
     ] * 2
-    assert_equal(weights(tmp_path / "run"), unbroken)
+    assert_equal(weights(tmp_path / "run"), unbroken(flags))
 
 
 @pytest.mark.slow
