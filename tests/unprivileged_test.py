@@ -32,7 +32,7 @@ def run(home, *selected):
             "no:cacheprovider", f"--basetemp={home / 'tests'}", *selected,
             *_FILES,
         ],
-        cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False,
     )
     assert done.returncode == 0, done.stdout[-5000:]
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 4
