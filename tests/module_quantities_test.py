@@ -1,11 +1,14 @@
 """Update ratios, delays and queues against numbers computed by hand."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
 
 import fr_keras
 from fr_keras import diagnostics
+from fr_keras.callbacks.diagnostics import throughput
 from tests.agreement import BATCH, data, dense_net, values
 
 
@@ -115,3 +118,49 @@ def test_throughput():
     assert logs["examples_per_second"][0] == pytest.approx(
         BATCH / logs["seconds_per_step"][0]
     )
+
+
+class SlowToTrace(keras.layers.Dense):
+    """Tracing it takes 100 seconds on a clock that calls advance by 1."""
+
+    def call(self, x):
+        CLOCK.now += 100
+        return super().call(x)
+
+
+CLOCK = types.SimpleNamespace(now=0)
+
+
+@pytest.mark.parametrize("batches, per_step, per_second", [
+    # Calls of 2, 2 and 1 iterations, the first and last of which are traced.
+    (5, 1 / 2, 5 * BATCH / (5 / 2)),
+    # Nothing but tracing: better than no figure.
+    (2, None, None),
+])
+def test_tracing_does_not_count(batches, per_step, per_second, monkeypatch):
+    monkeypatch.setattr(
+        throughput, "time",
+        types.SimpleNamespace(perf_counter=lambda: CLOCK.now),
+    )
+    tick = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: setattr(
+            CLOCK, "now", CLOCK.now + 1
+        )
+    )
+    model = fr_keras.Backprop(keras.Sequential([
+        keras.Input((3,)), keras.layers.Dense(4), SlowToTrace(2)
+    ]), 2)
+    model.compile("sgd", "mse", steps_per_execution=2)
+    logs = model.fit(
+        np.ones([batches * BATCH, 3]), np.ones([batches * BATCH, 2]),
+        batch_size=BATCH, epochs=2, verbose=0,
+        callbacks=[tick, diagnostics.Throughput(batches * BATCH)],
+    ).history
+    first, second = logs["seconds_per_step"]
+    if per_step is None:
+        assert first >= 101 / 2
+        assert second == 1 / 2
+    else:
+        assert first == per_step
+        assert logs["examples_per_second"][0] == pytest.approx(per_second)
+        assert second == pytest.approx(3 / 5)  # Three calls of five iterations.
