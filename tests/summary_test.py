@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fr_keras
+from fr_keras.visualization.summary import size_text
 
 
 def lines_of(modules, **kwargs):
@@ -37,21 +38,21 @@ def tiny():
 
 def test_table_of_a_tiny_model():
     assert lines_of(fr_keras.partition(tiny(), 2)) == [
-        "module  layers  parameters  trainable   cost      inputs kept",
-        "-------------------------------------------------------------",
-        "        input 4 float32, 0.000016 MB",
-        "     1       1          30         30  40.0%  2 x 0.000016 MB",
+        "module  layers  parameters  trainable   cost  inputs kept",
+        "---------------------------------------------------------",
+        "        input 4 float32, 16 B",
+        "     1       1          30         30  40.0%     2 x 16 B",
         "        a",
-        "        -> 6 float32, 0.000024 MB",
-        "     2       2          74         74  60.0%  1 x 0.000024 MB",
+        "        -> 6 float32, 24 B",
+        "     2       2          74         74  60.0%     1 x 24 B",
         "        b ... c",
-        "        output 2 float32, 0.000008 MB",
-        "-------------------------------------------------------------",
+        "        output 2 float32, 8 B",
+        "---------------------------------------------------------",
         "Balance: module 2 is slowest and takes 1.17 times as long as in "
         "perfect balance",
         "Speed-up over back-propagation: at most 1.50 (in perfect balance on "
         "K devices: 1.75)",
-        "Replay queues: 0.000056 MB per example. Module k keeps K-k+1 inputs, "
+        "Replay queues: 56 B per example. Module k keeps K-k+1 inputs, "
         "without passthrough tensors.",
         "Parameters: 104, of which 104 trainable",
     ]
@@ -110,18 +111,18 @@ def test_what_passes_is_told_and_not_kept():
 
     kept = [row["inputs kept"] for row in rows_of(lines)]
     assert kept == [
-        "3 x 0.000016 MB",  # x
-        "2 x 0.000024 MB",  # stem
-        "1 x 0.000068 MB",  # z, stem, and what `inner` made
+        "3 x 16 B",  # x
+        "2 x 24 B",  # stem
+        "1 x 68 B",  # z, stem, and what `inner` made
     ]
     text = "\n".join(lines)
-    assert text.count("3 float64, 0.000024 MB, from the input to 3") == 3
+    assert text.count("3 float64, 24 B, from the input to 3") == 3
     assert text.count(
-        "6 float32, 0.000024 MB, from 1 to 2 and 3 and the output"
+        "6 float32, 24 B, from 1 to 2 and 3 and the output"
     ) == 3
-    assert "        -> 3 tensors, 0.000068 MB" in lines
-    assert "           5 float32, 0.00002 MB" in lines
-    assert "Replay queues: 0.000164 MB" in text
+    assert "        -> 3 tensors, 68 B" in lines
+    assert "           5 float32, 20 B" in lines
+    assert "Replay queues: 164 B" in text
 
 
 def test_bytes_of_types_and_unknown_lengths():
@@ -136,8 +137,8 @@ def test_bytes_of_types_and_unknown_lengths():
         2,
     )
     text = "\n".join(lines_of(modules))
-    assert "input ? int32, 0.000004 MB" in text
-    assert "-> ?x4 bfloat16, 0.000008 MB" in text
+    assert "input ? int32, 4 B" in text
+    assert "-> ?x4 bfloat16, 8 B" in text
 
 
 def test_nested_sequential_costs_what_its_layers_do():
@@ -181,10 +182,10 @@ def test_modules_of_unknown_shape():
     assert [row["parameters"] for row in rows] == ["25", "?", "?"]
     assert [row["cost"] for row in rows] == ["?"] * 3
     assert [row["inputs kept"] for row in rows] == [
-        "3 x 0.000016 MB", "2 x 0.00002 MB", "1 x ?"
+        "3 x 16 B", "2 x 20 B", "1 x ?"
     ]
     assert "        within" in lines and "        last" in lines
-    assert "        -> 5 float32, 0.00002 MB" in lines
+    assert "        -> 5 float32, 20 B" in lines
     assert "        -> ?" in lines and "        output ?" in lines
     assert "Balance: ?, since the cost of module 2 and 3 is unknown" in lines
     assert lines[-1] == "Parameters: ?"
@@ -199,14 +200,14 @@ def test_modules_of_own_classes_are_known_once_they_were_called():
     assert [row["parameters"] for row in rows] == ["25", "18", "8"]
     # 4 * (4*5 + 8*5), 4 * (5*3 + 8*3) and 3 * (3*2 + 8*2).
     assert [row["cost"] for row in rows] == ["51.9%", "33.8%", "14.3%"]
-    assert "        -> 3 float32, 0.000012 MB" in lines
+    assert "        -> 3 float32, 12 B" in lines
 
 
 def test_unknown_shape_that_the_next_module_tells():
     second = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     lines = lines_of([Own(), second])
-    assert "        -> 3 float32, 0.000012 MB" in lines
-    assert rows_of(lines)[1]["inputs kept"] == "1 x 0.000012 MB"
+    assert "        -> 3 float32, 12 B" in lines
+    assert rows_of(lines)[1]["inputs kept"] == "1 x 12 B"
 
 
 def test_model_summary_has_devices():
@@ -289,3 +290,12 @@ def test_uncut_model_is_refused():
 def test_costs_need_an_entry_for_every_layer():
     with pytest.raises(ValueError, match="'b'.*Received: costs={'a': 1}"):
         fr_keras.summary(fr_keras.partition(tiny(), 2), costs={"a": 1})
+
+
+@pytest.mark.parametrize("num_bytes, text", [
+    (0, "0 B"), (999, "999 B"), (1000, "1 kB"), (65536, "65.5 kB"),
+    (999_499, "999 kB"), (999_500, "1 MB"), (1_048_576, "1.05 MB"),
+    (12_340_000_000, "12.3 GB"), (4_000_000_000_000, "4000 GB"),
+])
+def test_sizes(num_bytes, text):
+    assert size_text(num_bytes) == text

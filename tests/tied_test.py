@@ -187,7 +187,7 @@ def test_table_goes_past_the_modules_between():
     lines = []
     model.summary(print_fn=lines.append)
     text = "\n".join(lines)
-    assert "7x4 float32, 0.000112 MB of weights per iteration" in text
+    assert "7x4 float32, 112 B of weights per iteration" in text
     assert "from 1 to 3" in text
 
 

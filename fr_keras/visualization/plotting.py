@@ -9,7 +9,7 @@ from typing import Any
 
 from fr_keras.engine.placement import short_name
 from fr_keras.visualization.description import Description
-from fr_keras.visualization.summary import megabytes_text, shape_text
+from fr_keras.visualization.summary import shape_text, size_text
 
 # Inches, but for the resolution.
 _BOX_WIDTH = 0.9
@@ -34,10 +34,10 @@ def plot_modules(
     There is one box for each module, from the input down, with a height
     proportional to its share of the cost of a training iteration; beside it are
     its device, parameters and number of layers of each kind. Arrows show the
-    tensors that cross, with the shape of an example, dtype and megabytes (10^6
-    bytes) per example; tensors that skip modules are drawn around them. The
-    colours (those of viridis) can be distinguished with any colour vision, and
-    in print.
+    tensors that cross, with the shape of an example, dtype and size per example
+    (kB are 10^3 bytes, MB 10^6); tensors that skip modules are drawn around
+    them. The colours (those of viridis) can be distinguished with any colour
+    vision, and in print.
 
     Args:
         modules: list of `keras.Model`s or layers, as returned by
@@ -327,10 +327,10 @@ def _labels(crossings):
     """Lines of text on crossing tensors, summed up if there are many."""
     if len(crossings) > _MOST_LABELS:
         total = sum(crossing.num_bytes for crossing in crossings)
-        return [f"{len(crossings)} tensors, {megabytes_text(total)}"]
+        return [f"{len(crossings)} tensors, {size_text(total)}"]
     return [
         f"{shape_text(crossing, times='×')}, "
-        f"{megabytes_text(crossing.num_bytes)}"
+        f"{size_text(crossing.num_bytes)}"
         for crossing in crossings
     ]
 

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from fr_keras.engine.placement import short_name
 from fr_keras.visualization.description import Description
 
 _UNKNOWN = "?"
+_UNITS = ("B", "kB", "MB", "GB")
 _GAP = "  "
 _HEADER = (
     "module", "device", "layers", "parameters", "trainable", "cost",
@@ -76,8 +75,8 @@ def shape_text(crossing, times="x"):
     return f"{times.join(dimensions) or 'scalar'} {crossing.dtype}"
 
 
-def megabytes_text(num_bytes):
-    """Formats megabytes to three digits, such as `0.0655 MB`.
+def size_text(num_bytes):
+    """Formats a size to three digits, such as `16 B`, `65.5 kB` or `1.05 MB`.
 
     Args:
         num_bytes: int.
@@ -85,10 +84,12 @@ def megabytes_text(num_bytes):
     Returns:
         str.
     """
-    digits = np.format_float_positional(
-        num_bytes / 1e6, precision=3, fractional=False, trim="-"
-    )
-    return f"{digits} MB"
+    # Rounded first, so that 999,900 bytes are 1 MB and not 1000 kB.
+    rounded = float(f"{num_bytes:.3g}")
+    power = 0
+    while rounded >= 1000 ** (power + 1) and power < len(_UNITS) - 1:
+        power += 1
+    return f"{rounded / 1000 ** power:.4g} {_UNITS[power]}"
 
 
 def _table(description, line_length):
@@ -145,12 +146,12 @@ def _number(number):
 
 
 def _kept_text(module):
-    """Size of the kept inputs, such as `4 x 0.0123 MB`; empty without any."""
+    """Size of the kept inputs, such as `4 x 12.3 kB`; empty without any."""
     if not module.copies:
         return ""
     if module.kept is None:
         return f"{module.copies} x {_UNKNOWN}"
-    return f"{module.copies} x {megabytes_text(module.kept_bytes)}"
+    return f"{module.copies} x {size_text(module.kept_bytes)}"
 
 
 def _range_text(layers):
@@ -163,7 +164,7 @@ def _crossing_lines(head, crossings, k, num_modules):
     if crossings is None:
         return [f"{head} {_UNKNOWN}"]
     lines = [
-        f"{shape_text(tensor)}, {megabytes_text(tensor.num_bytes)}"
+        f"{shape_text(tensor)}, {size_text(tensor.num_bytes)}"
         + (" of weights per iteration" if tensor.is_weight else "")
         + _route_text(tensor, k, num_modules)
         for tensor in crossings
@@ -172,7 +173,7 @@ def _crossing_lines(head, crossings, k, num_modules):
         total = sum(
             tensor.num_bytes for tensor in crossings if not tensor.is_weight
         )
-        lines.insert(0, f"{len(lines)} tensors, {megabytes_text(total)}")
+        lines.insert(0, f"{len(lines)} tensors, {size_text(total)}")
     return [f"{head} {lines[0]}"] + [
         " " * len(head) + f" {line}" for line in lines[1:]
     ]
@@ -202,7 +203,7 @@ def _footer(description):
             module.kept_bytes and module.copies * module.kept_bytes
             for module in description.modules
         ]
-        total = _UNKNOWN if None in sizes else megabytes_text(sum(sizes))
+        total = _UNKNOWN if None in sizes else size_text(sum(sizes))
         lines.append(
             f"Replay queues: {total} per example. Module k keeps K-k+1 inputs, "
             "without passthrough tensors."
@@ -214,7 +215,7 @@ def _footer(description):
         if of_weights:
             lines.append(
                 "Tied weights in replay queues: "
-                f"{megabytes_text(of_weights)}, for any batch size."
+                f"{size_text(of_weights)}, for any batch size."
             )
     numbers = [
         (module.num_parameters, module.num_trainable)
