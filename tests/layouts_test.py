@@ -85,6 +85,15 @@ def test_what_cannot_be_chosen(method, options, expected):
         getattr(fr_keras, method)(known_network.model(), "auto", **options)
 
 
+def test_more_devices_than_layers_and_examples():
+    network = keras.Sequential([
+        keras.Input((3,), batch_size=1), keras.layers.Dense(2),
+        keras.layers.Dense(2),
+    ])
+    with pytest.raises(ValueError, match="Received: 3 devices, batches of 1$"):
+        fr_keras.Backprop(network, "auto", DEVICES[:3])
+
+
 def test_ready_made_modules_are_counted():
     with pytest.raises(ValueError, match="`num_modules` must be 2 or None"):
         fr_keras.Backprop([known_network.model() for _ in range(2)], "auto")

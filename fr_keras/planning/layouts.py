@@ -74,6 +74,9 @@ def choose_layout(model, devices, schedule):
 
     Returns:
         `Layout`.
+
+    Raises:
+        ValueError: if no layout uses all devices.
     """
     count = placement.default_num_modules(devices)
     names = tuple(dict.fromkeys(
@@ -84,6 +87,13 @@ def choose_layout(model, devices, schedule):
         planner, count, planner.batch_size, *measure_links(names),
         balanced=True,
     )
+    if not predictions:
+        raise ValueError(
+            "`num_modules` can be 'auto' only if the devices can be divided "
+            "into modules of at least a layer, in pipelines of at least an "
+            "example each. Pass fewer `devices`. Received: "
+            f"{count} devices, batches of {planner.batch_size}"
+        )
     num_modules, replicas = min(
         predictions, key=lambda layout: predictions[layout].seconds[schedule]
     )

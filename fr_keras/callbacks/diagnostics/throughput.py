@@ -27,10 +27,9 @@ class Throughput(keras.callbacks.Callback):
         self._clear()
 
     def _clear(self):
-        # Of the epoch so far: an epoch may resume in another process. The
-        # second number is that of calls with tracing.
-        self._seconds = [0.0, 0.0]
-        self._steps = [0, 0]
+        # Of the epoch so far: an epoch may resume in another process.
+        self._seconds, self._steps = 0.0, 0
+        self._traced_seconds, self._traced_steps = 0.0, 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self._step = self.model.optimizer.global_step
@@ -39,21 +38,23 @@ class Throughput(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         now, step = time.perf_counter(), self.model.optimizer.global_step
         graph = self.model.training.graph
-        was_traced = graph is not None and graph not in self._graphs
-        if was_traced:
+        if graph is None or graph in self._graphs:
+            self._seconds += now - self._start
+            self._steps += step - self._step
+        else:
             self._graphs.add(graph)
-        self._seconds[was_traced] += now - self._start
-        self._steps[was_traced] += step - self._step
+            self._traced_seconds += now - self._start
+            self._traced_steps += step - self._step
         self._start, self._step = now, step
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
-            counted = 0 if self._steps[0] else 1
-            per_step = max(self._seconds[counted], 1e-9) / max(
-                1, self._steps[counted]
-            )
+            seconds, steps = self._seconds, self._steps
+            if not steps:
+                seconds, steps = self._traced_seconds, self._traced_steps
+            per_step = max(seconds, 1e-9) / max(1, steps)
             logs["examples_per_second"] = self.examples_per_epoch / (
-                per_step * max(1, sum(self._steps))
+                per_step * max(1, self._steps + self._traced_steps)
             )
             logs["iterations"] = self.model.optimizer.global_step
             logs["seconds_per_step"] = per_step
