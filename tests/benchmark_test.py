@@ -1,5 +1,6 @@
 """The benchmark measures what it says; its command line."""
 
+import itertools
 import re
 
 import pytest
@@ -159,6 +160,28 @@ def test_layouts(tmp_path):
     # Workers do not get less to do, but send it.
     for here, there in zip(rows[1:3], rows[3:], strict=True):
         assert float(there[7]) > float(here[7])
+
+
+@pytest.mark.slow
+def test_exchange(tmp_path):
+    """All ways add the same numbers, so only bits might differ."""
+    done = command(
+        "trainers.benchmark", "--measure=exchange", "--numbers_of_modules=2",
+        "--num_steps=1", "--rounds=1", "--allow_root",
+        f"--workdir={tmp_path / 'new'}",
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in done.stdout.splitlines() if line.startswith("| ")
+    ]
+    assert [tuple(row[:3]) for row in rows[1:]] == [
+        *itertools.product(
+            ("one process", "workers"), ("1.1", "16.0", "46.8"),
+            ("slices", "one copy adds", "ring"),
+        )
+    ]
+    assert all(same == "yes" for *_, same in rows[1:])
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@ r"""Measures speed, memory and recovery of training on this machine.
     python -m trainers.benchmark --flagfile=configs/benchmark_schedule.cfg \
         --workdir=runs/benchmark_schedule
 
---measure selects one of ten measurements:
+--measure selects one of twelve measurements:
 
     schedule    modules that only sleep: the time of the schedule alone, for any
                 K on any machine, and a timeline picture
@@ -17,6 +17,10 @@ r"""Measures speed, memory and recovery of training on this machine.
     checkpoints ResNets: the cost of writing checkpoints continuously
     workers     ResNets: workers on loopback compared with one process, and the
                 bytes sent (Linux)
+    layouts     ResNets: a number of cores as K modules x r replicas, in one
+                process and on workers on loopback, beside the planner (Linux)
+    exchange    gradients alone: adding those of r copies, in one process and on
+                workers on loopback (Linux)
     recovery    the digits on workers on loopback: downtime of a run when one
                 of them is killed
 
@@ -49,6 +53,7 @@ from trainers.benchmarks import (
     cluster_tables,
     compute,
     diagnostics,
+    exchanges,
     layouts,
     memory,
     on_workers,
@@ -69,7 +74,8 @@ flags.DEFINE_enum(
     "measure", None,
     [
         "schedule", "compute", "memory", "tracing", "overhead", "diagnostics",
-        "prediction", "checkpoints", "workers", "layouts", "recovery",
+        "prediction", "checkpoints", "workers", "layouts", "exchange",
+        "recovery",
     ],
     "What to measure. Required.", required=True,
 )
@@ -90,7 +96,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer(
     "steps_per_execution", 8,
-    "(all but memory and recovery) Iterations per call of the graph.",
+    "(all but memory, exchange and recovery) Iterations per call of the graph.",
     lower_bound=1, upper_bound=1000,
 )
 flags.DEFINE_float(
@@ -98,12 +104,13 @@ flags.DEFINE_float(
 )
 flags.DEFINE_integer(
     "depth", 20,
-    "(all but schedule, overhead and recovery) Layers of the ResNet: "
+    "(all but schedule, overhead, exchange and recovery) Layers of the ResNet: "
     f"{', '.join(map(str, fr_keras.models.RESNET_DEPTHS))}.",
 )
 flags.DEFINE_integer(
     "batch_size", 128,
-    "(all but schedule, overhead and recovery) Examples per iteration.",
+    "(all but schedule, overhead, exchange and recovery) Examples per "
+    "iteration.",
     lower_bound=1, upper_bound=1_000_000,
 )
 
@@ -138,7 +145,8 @@ def main():
     numbers = sweep.numbers_of_modules()
     num_cores = len(cores.available())
     most = num_cores if FLAGS.measure in (
-        "compute", "prediction", "checkpoints", "workers", "layouts"
+        "compute", "prediction", "checkpoints", "workers", "layouts",
+        "exchange",
     ) else 100
     if max(numbers) > most:
         raise errors.UsageError(
@@ -163,6 +171,7 @@ def main():
         "checkpoints": measure_checkpoints,
         "workers": measure_workers,
         "layouts": measure_layouts,
+        "exchange": measure_exchange,
         "recovery": measure_recovery,
     }[FLAGS.measure]
     try:
@@ -276,6 +285,15 @@ def measure_layouts(numbers, job):
             job, n, layouts.measure(job, n, FLAGS.rounds, show)
         )
         for n in numbers
+    )
+
+
+def measure_exchange(numbers, job):
+    return "\n\n".join(
+        cluster_tables.exchanges(r, exchanges.measure(
+            r, job.num_steps, FLAGS.rounds, show
+        ))
+        for r in numbers
     )
 
 

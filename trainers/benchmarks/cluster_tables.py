@@ -86,6 +86,34 @@ def layouts(job, num_devices, found):
     )
 
 
+def exchanges(num_copies, found):
+    """Table of ways to add gradients.
+
+    Args:
+        num_copies: int, r.
+        found: as returned by `benchmarks.exchanges.measure`.
+
+    Returns:
+        str.
+    """
+    return (
+        f"The gradients of r = {num_copies} copies of a module, added:\n\n"
+    ) + table(
+        ("where", "gradients (MB)", "way", "ms", "relative to slices",
+         "same bits in all copies"),
+        [
+            (
+                place, f"{size * 4 / 1e6:.1f}", way,
+                type(seconds)([s * 1e3 for s in seconds.values]).text(1),
+                of_ways["slices"][0].ratio(seconds).text(),
+                "yes" if are_equal else "no",
+            )
+            for (place, size), of_ways in found.items()
+            for way, (seconds, are_equal) in of_ways.items()
+        ],
+    )
+
+
 def recovery(num_modules, seconds):
     """Table of the downtime of a run.
 

@@ -1,5 +1,6 @@
 """N devices as K modules × r replicas, in one process and on N workers."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 
@@ -38,7 +39,9 @@ def measure(job, num_devices, rounds, show):
     """Measures all layouts of a number of devices, a core each.
 
     With K = 1 the method is back-propagation, otherwise Features Replay.
-    Modules are balanced by the times of layers on one core.
+    Modules are balanced by the times of layers on one core. The planner
+    measures layers on every core while the others do the same, since cores
+    share caches and memory; the slowest counts.
 
     Args:
         job: `benchmarks.job.Job`.
@@ -62,7 +65,9 @@ def measure(job, num_devices, rounds, show):
             each, prepare_links, num_devices, _addresses(workers)
         )
     show("predicting")
-    predicted = processes.once(one, prepare_plans, job, num_devices, links)
+    predicted = _slowest(
+        there[:num_devices], prepare_plans, job, num_devices, links
+    )
     with contextlib.ExitStack() as stack:
         started = {}
 
@@ -89,6 +94,18 @@ def measure(job, num_devices, rounds, show):
         found = turns.take(started, rounds, show)
     by_fit = {key: samples[0] for key, samples in found.items()}
     return Found(by_fit.pop("one"), by_fit, predicted, links)
+
+
+def _slowest(numbers, *of_process):
+    """The largest values of dicts found on several cores at the same time."""
+    with contextlib.ExitStack() as stack:
+        started = []
+        for number in numbers:
+            started.append(processes.Process({number}, *of_process))
+            stack.callback(started[-1].close)
+        with concurrent.futures.ThreadPoolExecutor(len(started)) as pool:
+            answers = list(pool.map(lambda process: process(), started))
+    return {key: max(of[key] for of in answers) for key in answers[0]}
 
 
 def _addresses(workers):
