@@ -178,7 +178,7 @@ def test_exchange(tmp_path):
     assert [tuple(row[:3]) for row in rows[1:]] == [
         *itertools.product(
             ("one process", "workers"), ("1.1", "16.0", "46.8"),
-            ("slices", "one copy adds", "ring"),
+            ("slices", "whole gradients", "one copy adds", "ring"),
         )
     ]
     assert all(same == "yes" for *_, same in rows[1:])

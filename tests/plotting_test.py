@@ -2,10 +2,10 @@
 
 import keras
 import pytest
-from matplotlib import image, pyplot
+from matplotlib import colors, image, pyplot
 
 import fr_keras
-from fr_keras.visualization import plotting
+from fr_keras.visualization import palette, plotting
 from fr_keras.visualization.description import Description
 
 
@@ -107,6 +107,30 @@ def test_boxes_are_as_high_as_costs():
     assert heights[1] / heights[0] == pytest.approx(3)
     assert heights[2] / heights[0] == pytest.approx(3)  # 12 and 4 units.
     assert len({box.get_facecolor() for box in boxes}) == 3
+
+
+def test_long_names_lose_their_middle():
+    """What comes last in a name, and the last layer, tell most."""
+    model = keras.Sequential([
+        keras.Input((4,)),
+        keras.layers.Dense(1234, name="expanded_conv_2_project"),
+        keras.layers.Dense(3, name="expanded_conv_10_depthwise_batch"),
+    ])
+    texts, _ = drawn(fr_keras.partition(model, 1))
+    assert (
+        "9,875 parameters, expanded_conv_2_project … expanded…depthwise_batch"
+        in texts
+    )
+
+
+def test_lines_have_the_colours_of_boxes():
+    modules = fr_keras.partition(resnet(), 3)
+    _, (_, _, *boxes) = drawn(modules)
+    of_boxes = [colors.to_hex(box.get_facecolor()) for box in boxes]
+    names = ["sigma/module_1", "sigma/module_3", "sigma/total", "loss"]
+    first, third, *others = palette.log_colours(names)
+    assert [first, third] == [of_boxes[0], of_boxes[2]]
+    assert len({first, third, *others}) == 4
 
 
 def test_many_tensors_are_summed_up():

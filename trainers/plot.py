@@ -17,7 +17,6 @@ and drawn between epochs.
 """
 
 import csv
-import itertools
 import os
 
 import numpy as np
@@ -26,6 +25,7 @@ from absl import flags
 from matplotlib import figure
 from tensorboard.backend.event_processing import event_accumulator
 
+from fr_keras.visualization.palette import log_colours
 from trainers.command import errors, workdir
 
 FLAGS = flags.FLAGS
@@ -54,17 +54,12 @@ _PLOTS = {
         ("update-to-weight ratio", ["update_ratio/"], True),
     ],
     "bound.png": [
-        ("mean ‖∇f‖² and its bound", ["bound/left", "bound/right"], True),
+        ("‖∇f‖²", ["bound/left", "bound/right"], True),
     ],
 }
 
 # Reference values: for σ, 0 (below is uphill) and back-propagation's 1.
 _LEVELS = {"sufficient direction constant": (0, 1)}
-
-# Okabe and Ito's colours, distinguishable with any colour vision.
-_COLOURS = [
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
-]
 
 
 def main():
@@ -176,7 +171,7 @@ def draw(plots, curves):
     picture = figure.Figure((6.4, 0.6 + 2.6 * len(plots)), layout="constrained")
     all_axes = picture.subplots(len(plots), squeeze=False, sharex=True)[:, 0]
     for axes, (title, names, log) in zip(all_axes, plots):
-        for name, colour in zip(names, itertools.cycle(_COLOURS)):
+        for name, colour in zip(names, log_colours(names)):
             epochs, values = curves[name]
             axes.plot(
                 epochs, values, color=colour, linewidth=1.5, label=label(name),
@@ -213,8 +208,9 @@ def lines(starts, curves):
 def label(name):
     return {
         "loss": "training", "val_loss": "test", "accuracy": "training",
-        "val_accuracy": "test", "bound/left": "mean of γ‖∇f‖²",
-        "bound/right": "bound",
+        "val_accuracy": "test",
+        "bound/left": "mean so far, weighted by learning rates",
+        "bound/right": "upper bound of the mean",
     }.get(name, name.rpartition("/")[2].replace("_", " "))
 
 

@@ -6,6 +6,7 @@ import math
 import tensorflow as tf
 
 from fr_keras.engine.device_function import DeviceFunction
+from fr_keras.engine.placement import host
 
 
 class Exchange:
@@ -16,7 +17,8 @@ class Exchange:
     the sum to all. So each number is added once, in one place and in one order:
     all copies take the same step, bit for bit. A copy sends and receives
     2 (r - 1) / r times the size of its gradients, as in a ring, but in two
-    steps.
+    steps. Copies that share memory need not send: there, slices are whole
+    gradients, shared out among the copies, since cutting would only copy them.
 
     Only the copies of this module wait for each other.
 
@@ -27,10 +29,16 @@ class Exchange:
         stride: int, how much the numbers of two copies differ.
         run_eagerly: bool, whether to skip tracing.
         jit_compile: bool, whether to compile updates with XLA.
+        kind: class, how to cut gradients, `Slices` or `Whole`, or `None` for
+            what suits the devices.
     """
 
-    def __init__(self, learners, number, stride, run_eagerly, jit_compile):
-        self._gradients = _Slices(learners[0], len(learners))
+    def __init__(
+        self, learners, number, stride, run_eagerly, jit_compile, kind=None
+    ):
+        devices = [learner.device for learner in learners]
+        kind = kind or (Whole if share_memory(devices) else Slices)
+        self._gradients = kind(learners[0], len(learners))
         self._cut, self._add, self._update = (
             [
                 DeviceFunction(
@@ -72,7 +80,61 @@ class Exchange:
         learner.update(self._gradients.join(sums), learning_rate, is_due)
 
 
-class _Slices:
+def share_memory(devices):
+    """Whether devices are CPUs of the same process."""
+    return (
+        all("/device:CPU:" in device for device in devices)
+        and len({*map(host, devices)}) == 1
+    )
+
+
+class Whole:
+    """Gradients of variables, each of them in one of r slices.
+
+    Args:
+        learner: as for `Exchange`.
+        count: int, r.
+    """
+
+    def __init__(self, learner, count):
+        self._learner = learner
+        self._count = count
+
+    def adopt(self, gradients):
+        """Shares out the variables with a gradient, largest first.
+
+        Args:
+            gradients: list of tensors, `tf.IndexedSlices`, or `None`.
+        """
+        self._slices = [None] * len(gradients)
+        sizes = [
+            math.prod(variable.shape)
+            for variable in self._learner.trainable_variables
+        ]
+        loads = [0] * self._count
+        for j in sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True):
+            if gradients[j] is not None:
+                self._slices[j] = loads.index(min(loads))
+                loads[self._slices[j]] += sizes[j]
+
+    def cut(self, gradients):
+        """Returns r lists of dense gradients."""
+        return [
+            [
+                tf.convert_to_tensor(gradient)
+                for gradient, other in zip(gradients, self._slices)
+                if other == i
+            ]
+            for i in range(self._count)
+        ]
+
+    def join(self, slices):
+        """Returns dense gradients, given what `cut` returns."""
+        parts = [iter(of_copy) for of_copy in slices]
+        return [None if i is None else next(parts[i]) for i in self._slices]
+
+
+class Slices:
     """Gradients of variables as r slices of one buffer for each dtype.
 
     Args:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fr_keras.engine.placement import short_name
 from fr_keras.visualization.description import Description
+from fr_keras.visualization.palette import module_colours
 from fr_keras.visualization.summary import shape_text, size_text
 
 # Inches, but for the resolution.
@@ -132,7 +133,7 @@ class _Picture:
         return _LINE * max(2.2, 1.0 + num_labels)
 
     def draw(self, axes):
-        colours = _colours(self._num_modules)
+        colours = module_colours(self._num_modules)
         for k, text in enumerate(("input", "output")):
             self._draw_box(axes, k * (self._num_modules + 1), "#dddddd", text)
         for k in range(1, self._num_modules + 1):
@@ -302,15 +303,25 @@ def _module_text(k, module, share):
     title.append(
         "cost unknown" if share is None else f"{share:.1%} of the cost"
     )
+    known = module.num_parameters is not None
+    facts = f"{module.num_parameters:,} parameters, " if known else ""
     names = [layer.name for layer in module.layers]
-    facts = " … ".join(dict.fromkeys([*names[:1], *names[-1:]]))
-    if module.num_parameters is not None:
-        facts = f"{module.num_parameters:,} parameters, {facts}"
+    ends = [*dict.fromkeys([*names[:1], *names[-1:]])]
+    room = _CHARACTERS - len(facts) - 3 * (len(ends) - 1)
+    facts += " … ".join(_shortened(name, room // len(ends)) for name in ends)
     return [
         " · ".join(title),
-        textwrap.shorten(facts, _CHARACTERS, placeholder=" …"),
+        facts,
         *textwrap.wrap(_kinds_text(module.layers), _CHARACTERS),
     ]
+
+
+def _shortened(name, room):
+    """A name without its middle if it is too long; its end tells most."""
+    if len(name) <= room:
+        return name
+    head = room // 3
+    return f"{name[:head]}…{name[head + 1 - room:]}"
 
 
 def _kinds_text(layers):
@@ -332,17 +343,6 @@ def _labels(crossings):
         f"{shape_text(crossing, times='×')}, "
         f"{size_text(crossing.num_bytes)}"
         for crossing in crossings
-    ]
-
-
-def _colours(num_modules):
-    """A colour for each module, hexadecimal."""
-    from matplotlib import colormaps, colors
-
-    # The last tenth of the map is too light on white paper.
-    return [
-        colors.to_hex(colormaps["viridis"](0.9 * k / max(1, num_modules - 1)))
-        for k in range(num_modules)
     ]
 
 

@@ -6,14 +6,16 @@ import tensorflow as tf
 
 import fr_keras
 from fr_keras.engine import placement
-from fr_keras.replicas.exchange import Exchange
+from fr_keras.replicas import exchange
 from trainers.benchmarks import processes, turns
 from trainers.benchmarks.job import start
 from trainers.command import cores
 from trainers.workers import local_workers
 
-# Numbers in the gradients: of ResNet-20 and ResNet-18, and one in between.
+# Numbers in the gradients: of ResNet-20 and ResNet-18, and one in between, as
+# those of so many variables.
 SIZES = (269_722, 4_000_000, 11_689_512)
+_NUM_VARIABLES = 20
 HERE, THERE = "one process", "workers"
 
 
@@ -87,7 +89,9 @@ def prepare(num_copies, size, num_exchanges, addresses=None):
     devices = placement.assign_devices(num_copies)
     copies = [_Copy(device, size, seed) for seed, device in enumerate(devices)]
     ways = {
-        "slices": _Slices(copies), "one copy adds": _OneAdds(copies),
+        "slices": _Library(copies, exchange.Slices),
+        "whole gradients": _Library(copies, exchange.Whole),
+        "one copy adds": _OneAdds(copies),
         "ring": _Collective(copies, "ring"),
     }
     if "GPU" in devices[0]:
@@ -97,35 +101,36 @@ def prepare(num_copies, size, num_exchanges, addresses=None):
 
     def run():
         if not equal:
-            for exchange in functions.values():
-                exchange()
+            for add in functions.values():
+                add()
                 equal.append(_are_equal(copies))
             return list(ways), equal
         return [
-            _seconds(exchange, copies, num_exchanges)
-            for exchange in functions.values()
+            _seconds(add, copies, num_exchanges) for add in functions.values()
         ]
 
     return run
 
 
-def _seconds(exchange, copies, count):
+def _seconds(add, copies, count):
     """Seconds per exchange."""
     begun = time.perf_counter()
     for _ in range(count):
-        exchange()
+        add()
     for copy in copies:  # Wait for all.
-        copy.sum[0].numpy()
+        copy.sums[-1].numpy()
     return (time.perf_counter() - begun) / count
 
 
 def _are_equal(copies):
-    first, *others = (copy.sum.numpy().tobytes() for copy in copies)
+    first, *others = (
+        [total.numpy().tobytes() for total in copy.sums] for copy in copies
+    )
     return all(other == first for other in others)
 
 
 class _Copy:
-    """A copy of a module whose update only keeps the sum of the gradients.
+    """A copy of a module whose update only keeps the sums of the gradients.
 
     Args:
         device: full device name.
@@ -136,52 +141,66 @@ class _Copy:
     def __init__(self, device, size, seed):
         self.device = device
         with tf.device(device):
-            self.gradients = tf.Variable(
-                tf.random.stateless_normal([size], [seed, 0])
-            )
-            self.sum = tf.Variable(tf.zeros([size]))
-        self.trainable_variables = [self.sum]
+            self._gradients = [
+                tf.Variable(tf.random.stateless_normal([of_one], [seed, j]))
+                for j, of_one in enumerate(_sizes(size))
+            ]
+            self.sums = [tf.Variable(tf.zeros([n])) for n in _sizes(size)]
+        self.trainable_variables = self.sums
+
+    def gradients(self):
+        with tf.device(self.device):
+            return [gradient.read_value() for gradient in self._gradients]
 
     def update(self, gradients, learning_rate, is_due):
         del learning_rate, is_due
-        self.sum.assign(gradients[0])
+        for total, gradient in zip(self.sums, gradients, strict=True):
+            total.assign(gradient)
 
 
-class _Slices:
-    """The exchange of the library."""
+def _sizes(size):
+    smaller, larger = divmod(size, _NUM_VARIABLES)
+    return [smaller + (j < larger) for j in range(_NUM_VARIABLES)]
 
-    def __init__(self, copies):
+
+class _Library:
+    """The exchange of the library.
+
+    Args:
+        copies: list of `_Copy`.
+        kind: class of slices.
+    """
+
+    def __init__(self, copies, kind):
         self._copies = copies
-        self._exchange = Exchange(
-            copies, number=0, stride=1, run_eagerly=False, jit_compile=False
+        self._exchange = exchange.Exchange(
+            copies, number=0, stride=1, run_eagerly=False, jit_compile=False,
+            kind=kind,
         )
 
     def __call__(self):
-        gradients = []
-        for copy in self._copies:
-            with tf.device(copy.device):
-                gradients.append([copy.gradients.read_value()])
-        self._exchange(gradients, 0.1, True)
+        self._exchange(
+            [copy.gradients() for copy in self._copies], 0.1, True
+        )
 
 
 class _OneAdds:
-    """The first copy adds all gradients, and sends the sum to all."""
+    """The first copy adds all gradients, and sends the sums to all."""
 
     def __init__(self, copies):
         self._copies = copies
 
     def __call__(self):
+        gradients = [copy.gradients() for copy in self._copies]
         with tf.device(self._copies[0].device):
-            total = tf.add_n(
-                [copy.gradients.read_value() for copy in self._copies]
-            )
+            sums = [tf.add_n(of_one) for of_one in zip(*gradients)]
         for copy in self._copies:
             with tf.device(copy.device):
-                copy.update([total], 0.1, True)
+                copy.update(sums, 0.1, True)
 
 
 class _Collective:
-    """TensorFlow's collective operation.
+    """TensorFlow's collective operation, on one buffer for all gradients.
 
     Without tokens, a function would run the operations one after the other,
     and the first would wait for the second forever.
@@ -200,7 +219,7 @@ class _Collective:
         for copy, token in zip(self._copies, self._tokens):
             with tf.device(copy.device):
                 sums.append(tf.raw_ops.CollectiveReduceV2(
-                    input=copy.gradients.read_value(),
+                    input=tf.concat(copy.gradients(), 0),
                     group_size=len(self._copies), group_key=1, instance_key=1,
                     ordering_token=[token.handle], merge_op="Add",
                     final_op="Id", communication_hint=self._hint,
@@ -208,4 +227,6 @@ class _Collective:
                 ))
         for copy, total in zip(self._copies, sums):
             with tf.device(copy.device):
-                copy.update([total], 0.1, True)
+                copy.update(
+                    tf.split(total, [t.shape[0] for t in copy.sums]), 0.1, True
+                )

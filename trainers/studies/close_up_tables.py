@@ -2,10 +2,10 @@
 
 import os
 
-import matplotlib
 import matplotlib.figure
 import numpy as np
 
+from fr_keras.visualization.palette import module_colours
 from trainers.studies.methods import METHODS, is_exact
 from trainers.studies.tasks import TASKS
 
@@ -118,7 +118,7 @@ def directions(task, optimizer, cases):
 
 def _draw(ax, results, name):
     late = results["num_modules"] - 1
-    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, max(late, 1)))
+    colors = module_colours(results["num_modules"])
     for k in range(late):
         values = np.array(results[name][k], float)
         if name == "step":
