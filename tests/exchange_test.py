@@ -83,14 +83,14 @@ def test_sums_in_the_order_of_the_copies(num_copies, kind):
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "shared"),
+    ("first", "second", "kind"),
     [
-        ("task:0/device:CPU:0", "task:0/device:CPU:1", True),
-        ("task:0/device:CPU:0", "task:1/device:CPU:0", False),
-        ("task:0/device:GPU:0", "task:0/device:GPU:1", False),
-        ("task:0/device:CPU:0", "task:0/device:GPU:0", False),
+        ("task:0/device:CPU:0", "task:0/device:CPU:1", exchange.Whole),
+        ("task:0/device:CPU:0", "task:1/device:CPU:0", exchange.Whole),
+        ("task:0/device:GPU:0", "task:0/device:GPU:1", exchange.Slices),
+        ("task:0/device:CPU:0", "task:0/device:GPU:0", exchange.Slices),
     ],
 )
-def test_only_cpus_of_a_process_share_memory(first, second, shared):
+def test_only_on_cpus_gradients_stay_whole(first, second, kind):
     prefix = "/job:worker/replica:0/"
-    assert exchange.share_memory([prefix + first, prefix + second]) is shared
+    assert exchange.kind_for([prefix + first, prefix + second]) is kind

@@ -6,7 +6,6 @@ import math
 import tensorflow as tf
 
 from fr_keras.engine.device_function import DeviceFunction
-from fr_keras.engine.placement import host
 
 
 class Exchange:
@@ -17,8 +16,8 @@ class Exchange:
     the sum to all. So each number is added once, in one place and in one order:
     all copies take the same step, bit for bit. A copy sends and receives
     2 (r - 1) / r times the size of its gradients, as in a ring, but in two
-    steps. Copies that share memory need not send: there, slices are whole
-    gradients, shared out among the copies, since cutting would only copy them.
+    steps. On CPUs, a slice is some of the gradients, whole: nothing is cut, and
+    copies send about as much if no gradient is much larger than the others.
 
     Only the copies of this module wait for each other.
 
@@ -36,8 +35,7 @@ class Exchange:
     def __init__(
         self, learners, number, stride, run_eagerly, jit_compile, kind=None
     ):
-        devices = [learner.device for learner in learners]
-        kind = kind or (Whole if share_memory(devices) else Slices)
+        kind = kind or kind_for([learner.device for learner in learners])
         self._gradients = kind(learners[0], len(learners))
         self._cut, self._add, self._update = (
             [
@@ -80,12 +78,20 @@ class Exchange:
         learner.update(self._gradients.join(sums), learning_rate, is_due)
 
 
-def share_memory(devices):
-    """Whether devices are CPUs of the same process."""
-    return (
-        all("/device:CPU:" in device for device in devices)
-        and len({*map(host, devices)}) == 1
-    )
+def kind_for(devices):
+    """How to cut gradients on these devices.
+
+    On CPUs, copying gradients takes longer than sending them
+    (docs/parallelism.md), and many small transfers cost little.
+
+    Args:
+        devices: list of full device names.
+
+    Returns:
+        Class, `Slices` or `Whole`.
+    """
+    on_cpus = all("/device:CPU:" in device for device in devices)
+    return Whole if on_cpus else Slices
 
 
 class Whole:
