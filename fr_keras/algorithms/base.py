@@ -25,6 +25,7 @@ from fr_keras.engine.chain import Chain
 from fr_keras.engine.user_warnings import warn
 from fr_keras.planning.layouts import choose_layout
 from fr_keras.profiling.measurement import measure_costs
+from fr_keras.replicas.arrangement import arrange
 from fr_keras.replicas.replicate import replicate
 from fr_keras.visualization.summary import summary
 
@@ -50,8 +51,8 @@ class Algorithm(Fitting):
             are then the measured ones.
         devices: list of device names, first those of the K modules of the
             first pipeline, then those of the next. `None` uses the available
-            GPUs or, without a GPU, the logical CPU devices (see
-            `fr_keras.engine.placement.assign_devices`).
+            GPUs or else the logical CPU devices (`placement.assign_devices`),
+            arranged so that little is sent from machine to machine.
         costs: costs of the layers, by which `fr_keras.partition` balances the
             modules; or `"measured"` to measure them now on the first device
             with `fr_keras.measure_costs`.
@@ -112,8 +113,7 @@ class Algorithm(Fitting):
             elif num_modules is None:
                 num_modules = default_num_modules(devices, replicas)
             if isinstance(costs, str) and costs == "measured":
-                first = devices[0] if devices else None
-                costs = measure_costs(model, device=first)
+                costs = measure_costs(model, device=(devices or [None])[0])
             graph = Graph(model)
             cut = find_split_points(
                 graph, num_modules, costs,
@@ -128,6 +128,8 @@ class Algorithm(Fitting):
         placed_on = placement.assign_devices(
             len(submodels) * replicas, devices
         )
+        if devices is None and cut is not None and replicas > 1:
+            placed_on = arrange(placed_on, graph, cut, submodels)
         modules, copies = replicate(network, submodels, cut, placed_on)
         super().__init__(network, modules, copy, copies, **kwargs)
         self._given_devices = devices
