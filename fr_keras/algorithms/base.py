@@ -50,9 +50,8 @@ class Algorithm(Fitting):
             fastest (see `fr_keras.planning.layouts.choose_layout`). `costs`
             are then the measured ones.
         devices: list of device names, first those of the K modules of the
-            first pipeline, then those of the next. `None` uses the available
-            GPUs or else the logical CPU devices (`placement.assign_devices`),
-            arranged so that little is sent from machine to machine.
+            first pipeline, then those of the next. `None`: all GPUs, or else
+            all logical CPUs, so that little is sent from machine to machine.
         costs: costs of the layers, by which `fr_keras.partition` balances the
             modules; or `"measured"` to measure them now on the first device
             with `fr_keras.measure_costs`.
@@ -113,7 +112,8 @@ class Algorithm(Fitting):
             elif num_modules is None:
                 num_modules = default_num_modules(devices, replicas)
             if isinstance(costs, str) and costs == "measured":
-                costs = measure_costs(model, device=(devices or [None])[0])
+                first = devices[0] if devices else None
+                costs = measure_costs(model, device=first)
             graph = Graph(model)
             cut = find_split_points(
                 graph, num_modules, costs,
