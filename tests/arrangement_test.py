@@ -31,24 +31,30 @@ def two_machines(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("features", "gradients", "pipelines", "copies"),
+    ("sent", "exchanged", "pipelines", "copies"),
     [
-        # Of two pipelines of two modules, within machines: each of two copies
-        # of two modules sends half of its gradients to the other, twice.
-        ([0], [100, 10], 2 * 2 * (50 + 5), 0),
-        # With the copies within machines, half of the features cross in each
-        # pipeline, there and back.
-        ([1000], [0, 0], 0, 2 * 2 * 500),
+        # Two pipelines of two modules, each in a machine: each of two copies
+        # of two modules sends its gradients to the other machine.
+        ([0], [100, 10], 2 * (100 + 10), 0),
+        # With the copies in a machine, it is the features of both pipelines.
+        ([1000], [0, 0], 0, 2 * 1000),
         ([30], [100, 10], 220, 60),
     ],
 )
-def test_what_crosses(features, gradients, pipelines, copies):
+def test_what_crosses(sent, exchanged, pipelines, copies):
     a, b, c, d = MACHINES
     found = [
-        arrangement.bytes_between_machines(names, features, gradients)
+        arrangement.bytes_between_machines(names, sent, exchanged)
         for names in ((a, b, c, d), (a, c, b, d))
     ]
     assert found == [pipelines, copies]
+
+
+def test_copies_of_three_share_what_they_send():
+    """Each sends half to either of the others; here, one is elsewhere."""
+    devices = [f"{HERE}/device:GPU:{i}" for i in (0, 1)] + MACHINES[2:3]
+    # 1 -> 3, 2 -> 3, 3 -> 1 and 3 -> 2.
+    assert arrangement.bytes_between_machines(devices, [], [60]) == 4 * 30
 
 
 def network(inputs, hidden, outputs):
@@ -73,6 +79,30 @@ def test_the_larger_stays_within_machines(two_machines, sizes, order):
         module.device
         for pipeline in model.pipelines for module in pipeline.modules
     ] == [two_machines[i] for i in order]
+
+
+def test_shared_weights_cross_whole(two_machines):
+    """A table crosses in each pipeline; its gradient returns.
+
+    With the copies in a machine, 2 * 2 * (200 + 32 / 2) numbers would cross:
+    the table and the features of a shard. With the pipelines in a machine, the
+    gradients of two copies do: 2 * (200 + 21 + 40). A table divided among the
+    pipelines, as features are, would be 2 * 2 * (100 + 32 / 2).
+    """
+    inputs = keras.Input((1,), dtype="int32")
+    table = keras.layers.ReversibleEmbedding(10, 20)
+    x = keras.layers.Flatten()(table(inputs))
+    x = keras.layers.Dense(1, name="narrow")(x)
+    x = keras.layers.Dense(20, name="wide")(x)
+    network = keras.Model(inputs, table(x, reverse=True))
+    costs = dict.fromkeys((layer.name for layer in network.layers), 0.0)
+    model = fr_keras.Backprop(
+        network, num_modules=2, replicas=2,
+        costs=costs | {"narrow": 1.0, "wide": 1.0},
+    )
+    first, last = model.modules
+    assert first.get_layer("narrow") and last.get_layer("wide")
+    assert list(model.devices) == two_machines[:2]
 
 
 def test_given_devices_are_kept(two_machines):

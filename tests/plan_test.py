@@ -1,10 +1,21 @@
 """The command line that predicts."""
 
+import json
 import re
 
 import keras
+import pytest
 
 from tests.command_line import command, complaint
+
+
+def rows_of(table):
+    """The cells of a table's rows that begin with a number."""
+    return [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in table.splitlines()
+        if line.startswith("| ") and line[2].isdigit()
+    ]
 
 
 def test_plan():
@@ -55,11 +66,7 @@ def test_plan_of_devices():
     assert done.returncode == 0, done.stderr
     slow, fast = done.stdout.split("Links of ")[1:]
     for of_link in (slow, fast):
-        rows = [
-            [cell.strip() for cell in line.split("|")[1:-1]]
-            for line in of_link.splitlines()
-            if line.startswith("| ") and line[2].isdigit()
-        ]
+        rows = rows_of(of_link)
         assert [row[:2] for row in rows] == [["1", "4"], ["2", "2"], ["4", "1"]]
         assert {row[-1] for row in rows} == {"yes"}
         # Without a pipeline, all gradients cross; with one copy, none do.
@@ -73,6 +80,41 @@ def test_plan_of_devices():
     assert "--device_memory needs --num_devices" in complaint(
         command("trainers.plan", "--device_memory=1")
     )
+
+
+@pytest.mark.parametrize(
+    ("width", "batch_size", "stays", "crosses"),
+    [
+        # A cut between blocks sends 32 tokens of 16 floats for 32 examples,
+        # there and back, in each of two pipelines: 0.26 MB. Instead, each of
+        # two copies of all 8,704 parameters sends as many gradients.
+        (16, 64, "modules", 2 * 4 * 8_704),
+        # Gradients of 413,696 parameters stay. The residual crosses with what
+        # is to be added to it: 2 x 32 x 128 floats, there and back, twice.
+        (128, 2, "copies", 2 * 2 * 2 * 32 * 128 * 4),
+    ],
+)
+def test_plan_of_machines(width, batch_size, stays, crosses):
+    done = command(
+        "trainers.plan", "--model=transformer", "--depth=2",
+        "--model_args=" + json.dumps({
+            "width": width, "vocabulary_size": 50, "length": 32, "num_heads": 2
+        }),
+        f"--batch_size={batch_size}", "--teraflops=1", "--num_devices=4",
+        "--num_machines=2",
+    )
+    assert done.returncode == 0, done.stderr
+    between = {tuple(row[:2]): row[8:10] for row in rows_of(done.stdout)}
+    assert between["2", "2"] == [stays, f"{crosses / 1e6:.2f}"]
+    # There is no choice: a boundary is crossed, from one machine to the other.
+    assert between["4", "1"][0] == "modules"
+
+
+def test_devices_that_do_not_divide():
+    for flags in ([], ["--num_devices=3"]):
+        assert "--num_devices must be a multiple of --num_machines" in (
+            complaint(command("trainers.plan", "--num_machines=2", *flags))
+        )
 
 
 def test_heads_that_do_not_divide():

@@ -13,7 +13,8 @@ boundary between devices, and whether the links can keep up. For devices you do
 not have, give their speed with --teraflops; then nothing is measured.
 
 With --num_devices=8 the table has all ways to use so many devices: K modules in
-r replicas, K r = 8; and names the fastest that fits into --device_memory.
+r replicas, K r = 8; and names the fastest that fits into --device_memory. With
+--num_machines=2, it says which devices should be in one machine.
 """
 
 import keras
@@ -48,6 +49,13 @@ flags.DEFINE_list(
 flags.DEFINE_integer(
     "num_devices", None,
     "Plan for so many devices: all K modules × r replicas. Default: K devices.",
+    lower_bound=1, upper_bound=10_000,
+)
+flags.DEFINE_integer(
+    "num_machines", 1,
+    "(--num_devices) Machines that have the devices, as many each. What should "
+    "stay in one machine, modules of a pipeline or copies of a module, follows "
+    "from the bytes; all links have the same bandwidth.",
     lower_bound=1, upper_bound=10_000,
 )
 flags.DEFINE_float(
@@ -99,6 +107,15 @@ flags.register_multi_flags_validator(
     lambda values: values["num_devices"] or values["device_memory"] is None,
     "--device_memory needs --num_devices",
 )
+flags.register_multi_flags_validator(
+    ["num_devices", "num_machines"],
+    lambda values: (
+        values["num_machines"] == 1
+        or (values["num_devices"] or 0) > 0
+        and values["num_devices"] % values["num_machines"] == 0
+    ),
+    "--num_devices must be a multiple of --num_machines",
+)
 flags.register_validator(
     "teraflops", lambda rate: rate is None or is_positive(rate),
     "must be positive and finite",
@@ -138,6 +155,7 @@ def main():
             plan_tables.plan_of_devices(
                 layouts(planner, float(rate) * 1e9 / 8), FLAGS.batch_size,
                 rate, FLAGS.device_memory and FLAGS.device_memory * 1e9,
+                FLAGS.num_machines,
             )
             for rate in FLAGS.gbits_per_second
         ))

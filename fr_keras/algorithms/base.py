@@ -25,7 +25,7 @@ from fr_keras.engine.chain import Chain
 from fr_keras.engine.user_warnings import warn
 from fr_keras.planning.layouts import choose_layout
 from fr_keras.profiling.measurement import measure_costs
-from fr_keras.replicas.arrangement import arrange
+from fr_keras.replicas.arrangement import arrange_modules
 from fr_keras.replicas.replicate import replicate
 from fr_keras.visualization.summary import summary
 
@@ -129,7 +129,7 @@ class Algorithm(Fitting):
             len(submodels) * replicas, devices
         )
         if devices is None and cut is not None and replicas > 1:
-            placed_on = arrange(placed_on, graph, cut, submodels)
+            placed_on = arrange_modules(placed_on, graph, cut, submodels)
         modules, copies = replicate(network, submodels, cut, placed_on)
         super().__init__(network, modules, copy, copies, **kwargs)
         self._given_devices = devices

@@ -1,6 +1,9 @@
 """Tables of what a planner predicts."""
 
+from fr_keras.replicas.arrangement import arrange, bytes_between_machines
 from trainers.command.markdown import table
+
+_MACHINES = ("in one machine", "between machines (MB)")
 
 
 def plan(predictions, one, batch_size):
@@ -38,7 +41,7 @@ def plan(predictions, one, batch_size):
     )
 
 
-def plan_of_devices(layouts, batch_size, rate, memory):
+def plan_of_devices(layouts, batch_size, rate, memory, num_machines=1):
     """Table of all ways to use a number of devices, and the fastest.
 
     Args:
@@ -46,6 +49,7 @@ def plan_of_devices(layouts, batch_size, rate, memory):
         batch_size: int, examples per iteration of all pipelines together.
         rate: str, the bandwidth of the links in Gbit/s.
         memory: float, bytes of a device, or `None` if unlimited.
+        num_machines: int, machines that the devices are in, as many in each.
 
     Returns:
         str.
@@ -61,7 +65,8 @@ def plan_of_devices(layouts, batch_size, rate, memory):
         (
             "K", "r", "Features Replay, examples/s", "GPipe",
             "back-propagation", "fullest device (MB)",
-            "crosses a boundary (MB)", "a copy sends gradients (MB)", "fits",
+            "crosses a boundary (MB)", "a copy sends gradients (MB)",
+            *_MACHINES * (num_machines > 1), "fits",
         ),
         [
             (
@@ -73,6 +78,7 @@ def plan_of_devices(layouts, batch_size, rate, memory):
                 f"{max(found.memory) / 1e6:.1f}",
                 f"{max(found.sent, default=0) / 1e6:.2f}",
                 f"{max(found.exchanged) / 1e6:.2f}",
+                *_between_machines(found, replicas, num_machines),
                 "yes" if fits(found) else "no",
             )
             for (num_modules, replicas), found in layouts.items()
@@ -97,6 +103,23 @@ def plan_of_devices(layouts, batch_size, rate, memory):
             f"--replicas={replicas}, {_rate(speed)} examples/s."
         )
     return "\n\n".join(parts)
+
+
+def _between_machines(found, replicas, num_machines):
+    """What stays in a machine, and what crosses between them; cells."""
+    if num_machines == 1:
+        return ()
+    num_modules = len(found.exchanged)
+    per_machine = num_modules * replicas // num_machines
+    devices = tuple(
+        f"/job:worker/task:{machine}/device:CPU:{i}"
+        for machine in range(num_machines) for i in range(per_machine)
+    )
+    best = arrange(devices, found.sent, found.exchanged)
+    crossing = bytes_between_machines(best, found.sent, found.exchanged)
+    # With one module or one copy, both orders are the same.
+    copies = best != devices or num_modules == 1
+    return ("copies" if copies else "modules", f"{crossing / 1e6:.2f}")
 
 
 def plan_of_links(by_link, one):
