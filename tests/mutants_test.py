@@ -18,7 +18,7 @@ import pytest
 from keras import layers
 
 import fr_keras
-from fr_keras.callbacks.checkpoints import store
+from fr_keras.callbacks.checkpoints import callback_state, store
 
 X = np.random.default_rng(0).normal(size=(48, 8)).astype("float32")
 VALUES = [
@@ -101,14 +101,57 @@ def hang(*_):
     raise Hangs
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A directory with the checkpoints of a training that was killed."""
+    folder = tmp_path_factory.mktemp("kept")
+    with pytest.raises(Killed):
+        fit(build(), folder, Kill())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "complaint"),
+    [
+        (["model", "replicas"], float("nan"), "number of replicas"),
+        (["model", "replicas"], 0, "number of replicas"),
+        (["num_arrays"], -1, "number of arrays"),
+        (["callbacks", "EarlyStopping_0", "dict"], [["best", 10**30]],
+         "must match that of the callback, which has best="),
+    ],
+)
+def test_what_mutants_found(
+    kept, tmp_path, monkeypatch, where, value, complaint
+):
+    shutil.copytree(kept, tmp_path / "run")
+    read = store.read_manifest
+
+    def read_mutant(prefix):
+        manifest = here = read(prefix)
+        *parents, last = where
+        for key in parents:
+            here = here[key]
+        assert last in here
+        here[last] = value
+        return manifest
+
+    monkeypatch.setattr(store, "read_manifest", read_mutant)
+    with pytest.raises(fr_keras.CheckpointError, match=complaint):
+        fit(build(), tmp_path / "run")
+
+
+@pytest.mark.parametrize("index", [-1, 1, 0.0])
+def test_arrays_that_do_not_exist(index):
+    state = {"dict": [["best", {"array": index, "scalar": False}]]}
+    with pytest.raises(ValueError, match="state of callbacks is damaged"):
+        callback_state.decoded({"EarlyStopping_0": state}, [np.zeros(3)])
+
+
 @pytest.mark.parametrize("number", [
     15, pytest.param(500, marks=pytest.mark.slow)
 ])
-def test_no_manifest_breaks_a_training(number, tmp_path, monkeypatch):
+def test_no_manifest_breaks_a_training(number, kept, tmp_path, monkeypatch):
     model = build()
-    (tmp_path / "kept").mkdir()
-    with pytest.raises(Killed):
-        fit(model, tmp_path / "kept", Kill())
     read = store.read_manifest
     chance = random.Random(number)
     changed = []
@@ -125,7 +168,7 @@ def test_no_manifest_breaks_a_training(number, tmp_path, monkeypatch):
         for i in range(number):
             changed.clear()
             folder = tmp_path / str(i)
-            shutil.copytree(tmp_path / "kept", folder)
+            shutil.copytree(kept, folder)
             monkeypatch.setattr(store, "read_manifest", read_mutant)
             signal.alarm(60)
             try:

@@ -135,7 +135,7 @@ def _is_state_of(callback, key, value):
         )
     present = kept[key]
     numbers = (int, float, np.generic)
-    if not (
+    if _is_huge(value) and not _is_huge(present) or not (
         present is None or value is None or type(value) is type(present)
         or isinstance(value, numbers) and isinstance(present, numbers)
     ):
@@ -145,6 +145,11 @@ def _is_state_of(callback, key, value):
             f"Received: {key}={value!r:.60}"
         )
     return True
+
+
+def _is_huge(value):
+    """Whether Keras cannot compute with an integer."""
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def _arguments(callback):
@@ -229,6 +234,8 @@ def _decode(value, arrays):
     if not isinstance(value, dict):
         return value
     if "array" in value:
+        if value["array"] not in range(len(arrays)):  # Also not negative.
+            raise IndexError(f"there is no array {value['array']!r:.60}")
         array = arrays[value["array"]]
         return array[()] if value["scalar"] else array
     if "list" in value:

@@ -71,6 +71,11 @@ def check_format(manifest):
             f"versions={manifest.get('versions')!r:.100}"
         )
     _check_entries(manifest, _ENTRIES)
+    if manifest["num_arrays"] < 0:
+        raise ValueError(
+            "Its number of arrays must be at least 0. "
+            f"Received: num_arrays={manifest['num_arrays']}"
+        )
 
 
 def _check_entries(received, expected):

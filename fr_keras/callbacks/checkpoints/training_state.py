@@ -106,6 +106,12 @@ def check_model(model, described):
     Raises:
         ValueError: in one line, what differs.
     """
+    replicas = described.get("replicas", 1)  # 0.1.0 had none.
+    if not isinstance(replicas, int) or replicas < 1:
+        raise ValueError(
+            "Its number of replicas must be a positive integer. "
+            f"Received: {replicas!r:.60}"
+        )
     for what, mine in (
         ("algorithm", type(model).__name__), ("num_modules", model.num_modules)
     ):
