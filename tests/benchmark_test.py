@@ -7,7 +7,7 @@ import pytest
 
 from fr_keras.planning.simulation import seconds_per_step
 from fr_keras.profiling.module_times import ModuleTimes
-from tests.command_line import command, complaint
+from tests.command_line import command, complaint, finish, start
 from trainers.benchmarks import processes, turns
 
 
@@ -136,11 +136,11 @@ def test_overhead(tmp_path):
 
 @pytest.mark.slow
 def test_layouts(tmp_path):
-    done = command(
+    done = finish(start(
         "trainers.benchmark", "--measure=layouts", "--numbers_of_modules=2",
         "--batch_size=16", "--num_steps=4", "--steps_per_execution=4",
         "--rounds=1", "--allow_root", f"--workdir={tmp_path / 'new'}",
-    )
+    ), timeout=1500)
     assert done.returncode == 0, done.stderr
     rows = [
         [cell.strip().split(" (")[0] for cell in line.strip("|").split("|")]
@@ -165,11 +165,11 @@ def test_layouts(tmp_path):
 @pytest.mark.slow
 def test_exchange(tmp_path):
     """All ways add the same numbers, so only bits might differ."""
-    done = command(
+    done = finish(start(
         "trainers.benchmark", "--measure=exchange", "--numbers_of_modules=2",
         "--num_steps=1", "--rounds=1", "--allow_root",
         f"--workdir={tmp_path / 'new'}",
-    )
+    ), timeout=1500)
     assert done.returncode == 0, done.stderr
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]

@@ -88,6 +88,7 @@ def row(base, name, folder):
     said = re.sub(r"\w+\.py: ", "", said)
     said = re.sub(r"127\.0\.0\.1:\d+", "HOST:PORT", said)
     said = re.sub(r"after iteration \d+", "after iteration N", said)
+    said = re.sub(r"\(\d+ bytes\)", "(N bytes)", said)
     # Sizes and checksums, which depend on how long things took.
     said = re.sub(r"(\b|tempstate)\d{5,}\b", r"\1N", said)
     if done.returncode:
@@ -95,7 +96,7 @@ def row(base, name, folder):
     elif result(done) == base.said:
         ends = "ends as if unbroken"
     else:
-        ends = "goes on"
+        ends = "continues"
     text = " ".join(FAULTS[name].__doc__.split())
     return [text.rstrip("."), ends, str(done.returncode), _cell(said)]
 
