@@ -48,11 +48,11 @@ def nan_in_gradient():
             with tf.device(module.device):
                 count = tf.Variable(0)
 
-            def spoiled(gradients, learning_rate):
+            def spoiled(gradients, learning_rate, *is_due):
                 is_seventh = tf.equal(count.assign_add(1), 7)
                 return update([
                     tf.where(is_seventh, np.nan * g, g) for g in gradients
-                ], learning_rate)
+                ], learning_rate, *is_due)
 
             module.update = spoiled
 

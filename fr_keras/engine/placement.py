@@ -63,7 +63,9 @@ def _shared(names, num_modules):
     """Returns the warning that modules share devices by default."""
     devices = ", ".join(map(short_name, names))
     way_out = "use fewer modules"
-    if names[0].rpartition(":")[0].endswith("CPU"):
+    if not names[0].startswith("/job:localhost"):
+        way_out = "use fewer modules or more workers"
+    elif names[0].rpartition(":")[0].endswith("CPU"):
         way_out = (
             f"call fr_keras.use_cpu_devices({num_modules}) before anything "
             "else (useful if the CPU has as many cores)"

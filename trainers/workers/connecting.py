@@ -165,8 +165,7 @@ def _without_lost(workers):
     if lost:
         errors.tell(
             f"Not available after {FLAGS.wait_for_workers:g} s: "
-            f"{', '.join(lost)}; resuming with {', '.join(left)}, whose "
-            "devices the modules share"
+            f"{', '.join(lost)}; resuming with {', '.join(left)}"
         )
     return left
 
