@@ -17,6 +17,7 @@ from fr_keras.algorithms import (
     Backprop,
     FeaturesReplay,
     GPipe,
+    Pipeline,
 )
 from fr_keras.callbacks import diagnostics
 from fr_keras.callbacks.checkpoints import (
@@ -47,6 +48,7 @@ __all__ = [
     "GPipe",
     "NonFiniteError",
     "OnNaN",
+    "Pipeline",
     "cluster",
     "diagnostics",
     "layers",

@@ -66,12 +66,16 @@ def test_schedule_of_known_length(tmp_path):
         if "(" in cell
     }
     modules = [ModuleTimes(1.0, 2.0)] * 2
-    for name, schedule, steps in [
-        ("back-propagation", "backprop", 1),
-        ("Features Replay, 4 per call", "features_replay", 4),
-        ("DDG, 4 per call", "ddg", 4),
+    parts = {"num_microbatches": 4, "recompute": False}
+    for name, schedule, steps, options in [
+        ("back-propagation", "backprop", 1, {}),
+        ("Features Replay, 4 per call", "features_replay", 4, {}),
+        ("DDG, 4 per call", "ddg", 4, {}),
+        ("1f1b, 4 micro-batches, 4 per call", "1f1b", 4, parts),
+        ("zb-h1, 4 micro-batches, 4 per call", "zb-h1", 4, parts),
+        ("zb-h2, 4 micro-batches, 4 per call", "zb-h2", 4, parts),
     ]:
-        least = seconds_per_step(schedule, modules, steps)
+        least = seconds_per_step(schedule, modules, steps, **options)
         # (The machine may be busy with other tests.)
         assert 0.99 * least < measured[name] < 2 * least, name
     files = {path.name for path in (tmp_path / "new").iterdir()}

@@ -67,7 +67,7 @@ NONSENSE = [
     "--steps_per_execution=0", "--steps_per_execution=1000000000000",
     "--seed=-1", "--seed=4294967296",
     "--nesterov=perhaps", "--weight_prediction=2", "--drop_remainder=2",
-    "--recompute=x",
+    "--recompute=x", "--schedule=fast",
     "--deterministic=sometimes", "--exact_gradient=x", "--histograms=x",
     "--graph=x",
     "--balance=good", "--optimizer=magic",
@@ -180,13 +180,34 @@ def test_flags_of_algorithms():
         "--algorithm=gpipe", "--num_microbatches=7", "--norecompute"
     )
     assert (model.num_microbatches, model.recompute) == (7, False)
-    parse("--num_microbatches=4", "--recompute")
+    parse("--num_microbatches=4")
+    FLAGS.recompute = None
+    assert built("--algorithm=gpipe").recompute is True
+    model = built("--algorithm=pipeline")
+    assert (model.schedule, model.recompute) == ("1f1b", False)
+    model = built("--algorithm=pipeline", "--schedule=zb-h2", "--recompute")
+    assert (model.schedule, model.recompute) == ("zb-h2", True)
+    FLAGS.schedule = FLAGS.recompute = None
     model = built(
         "--algorithm=dni", "--synthesizer_width=5",
         "--synthesizer_learning_rate=0.25",
     )
     assert model.synthesizer_width == 5
     assert float(model.synthesizer_optimizer.learning_rate) == 0.25
+
+
+def test_flag_files_of_the_first_version(tmp_path):
+    """They hold --recompute for every algorithm; now its default is `None`."""
+    model = built("--algorithm=features_replay", "--recompute")
+    assert type(model) is fr_keras.FeaturesReplay
+    path = tmp_path / "flags.cfg"
+    flag_file.write(path)
+    assert "--recompute\n" in path.read_text()
+    FLAGS.recompute = None
+    flag_file.check(path)
+    path.write_text(path.read_text().replace("--recompute", "--norecompute"))
+    with pytest.raises(errors.UsageError, match="it was: --norecompute"):
+        flag_file.check(path)
 
 
 def test_measured_balance(monkeypatch):
@@ -218,6 +239,7 @@ def test_measured_balance(monkeypatch):
         ("features_replay", "--num_microbatches=2"),
         ("ddg", "--norecompute"),
         ("gpipe", "--synthesizer_width=3"),
+        ("gpipe", "--schedule=1f1b"),
     ],
 )
 def test_flag_of_another_algorithm(algorithm, flag):
@@ -233,6 +255,7 @@ def test_flag_of_another_algorithm(algorithm, flag):
         (["--algorithm=gpipe", "--batch_size=50"], None),
         (["--algorithm=gpipe", "--batch_size=64"], 100),
         (["--algorithm=gpipe", "--num_microbatches=8"], None),
+        (["--algorithm=pipeline", "--num_microbatches=8"], None),
         (["--algorithm=gpipe", "--batch_size=1000"], 100),
         (["--batch_size=101", "--drop_remainder"], None),
     ],

@@ -99,6 +99,31 @@ def test_same_numbers_as_one_pass(name):
     assert_close(result, gradient_of(delta))
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_backward_pass_in_two_parts(name):
+    """Of input and weights; much later, when the weights are others."""
+    network, shape = network_of(name)
+    module = built(network, (None, *shape[1:]))
+    both = ForwardBackward(module)
+    forward, of_input, of_weights = (
+        tf.function(function, autograph=False) for function in (
+            both.forward, both.backward_of_input, both.backward_of_weights
+        )
+    )
+    x = features(*shape)
+    expected, _, _, gradient_of = record(module, x)
+    delta = [features(*t.shape, seed=1).tensors[0] for t in expected.tensors]
+    gradients, sent = gradient_of(delta)
+
+    _, residuals, *_ = forward(x)
+    kept, own_sent = of_input(residuals, delta)
+    for variable in network.variables:
+        variable.assign(variable + 1.0)
+
+    assert_close(own_sent, sent)
+    assert_close(of_weights(kept), gradients)
+
+
 def test_gradient_at_the_weights_of_then():
     network, shape = network_of("dense")
     module = built(network, (None, *shape[1:]))
@@ -171,6 +196,32 @@ def test_nothing_is_computed_twice():
         for op in graph.get_operations():
             if op.type in ("Conv2D", "Conv2DBackpropFilter", "Relu"):
                 assert op.device.endswith("CPU:3")
+
+
+def test_nothing_is_computed_in_both_parts():
+    """The gradient of two layers' weights needs a part of that of the input."""
+    module = built(
+        keras.Sequential([
+            layers.Dense(5, activation="tanh"), layers.Dense(4),
+        ]),
+        (None, 3),
+    )
+    both = ForwardBackward(module)
+    made, residuals, *_ = tf.function(both.forward)(features(2, 3))
+    of_input = tf.function(both.backward_of_input)
+    of_weights = tf.function(both.backward_of_weights)
+    kept, _ = of_input(residuals, made.tensors)
+    graphs = [
+        of_input.get_concrete_function(residuals, made.tensors).graph,
+        of_weights.get_concrete_function(kept).graph,
+    ]
+    for kind, counts in {
+        "MatMul": [2, 2], "TanhGrad": [1, 0], "BiasAddGrad": [0, 2],
+    }.items():
+        assert counts == [
+            [op.type for op in graph.get_operations()].count(kind)
+            for graph in graphs
+        ], kind
 
 
 def test_of_a_shape_only_the_shape_is_kept():

@@ -78,7 +78,7 @@ def test_measures_a_real_network():
 @pytest.mark.parametrize("method, options, expected", [
     ("FeaturesReplay", {"replicas": 2}, r"Received: replicas=2, costs=None"),
     ("Backprop", {"costs": {"dense": 1.0}}, r"costs=\{'dense': 1.0\}"),
-    ("DNI", {}, r"Received: num_modules='auto' for SyntheticGradientPipeline"),
+    ("DNI", {}, r"Received: num_modules='auto' for DNI"),
 ])
 def test_what_cannot_be_chosen(method, options, expected):
     with pytest.raises(ValueError, match=expected):

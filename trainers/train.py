@@ -10,7 +10,8 @@ The experiments are in configs/. Later flags override earlier ones:
                     --steps_per_execution
     algorithms      --weight_prediction --gradient_shrink (features_replay,
                     ddg)
-                    --num_microbatches --recompute (gpipe)
+                    --num_microbatches --recompute (gpipe, pipeline)
+                    --schedule (pipeline)
                     --synthesizer_width --synthesizer_learning_rate (dni)
     the data        --dataset --data_dir --mean --std --crop_padding --flip
                     (images) --tokenizer --sequence_length (texts)

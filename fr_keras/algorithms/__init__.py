@@ -3,8 +3,8 @@
 from fr_keras.algorithms.backprop import Backprop
 from fr_keras.algorithms.ddg import DDG
 from fr_keras.algorithms.dni import DNI
+from fr_keras.algorithms.exact_pipeline import GPipe, Pipeline
 from fr_keras.algorithms.features_replay import FeaturesReplay
-from fr_keras.algorithms.gpipe import GPipe
 
 ALGORITHMS = {
     "backprop": Backprop,
@@ -12,4 +12,5 @@ ALGORITHMS = {
     "dni": DNI,
     "features_replay": FeaturesReplay,
     "gpipe": GPipe,
+    "pipeline": Pipeline,
 }

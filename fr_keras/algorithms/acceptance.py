@@ -129,7 +129,7 @@ def check_replicas(replicas, pipeline_class):
 
     Args:
         replicas: int, r.
-        pipeline_class: the class of the pipelines.
+        model: `fr_keras.algorithms.base.Algorithm`.
 
     Raises:
         ValueError: if it is not a positive integer, or above 1 for a method
@@ -151,7 +151,7 @@ def check_replicas(replicas, pipeline_class):
         )
 
 
-def check_auto(replicas, costs, pipeline_class):
+def check_auto(replicas, costs, model):
     """Checks what is passed with `num_modules="auto"`.
 
     Args:
@@ -169,12 +169,13 @@ def check_auto(replicas, costs, pipeline_class):
             "`num_modules='auto'`, which chooses `replicas` and measures "
             f"`costs`. Received: replicas={replicas}, costs={costs!r}"
         )
-    if pipeline_class.schedule is None:
+    if model.schedule is None:
         raise ValueError(
             "`num_modules` can be 'auto' for back-propagation, Features "
-            "Replay, DDG and GPipe only, whose schedules can be simulated. "
+            "Replay, DDG and exact pipelines only, whose schedules can be "
+            "simulated. "
             "Pass a number. "
-            f"Received: num_modules='auto' for {pipeline_class.__name__}"
+            f"Received: num_modules='auto' for {type(model).__name__}"
         )
 
 

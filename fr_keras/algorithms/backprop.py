@@ -5,17 +5,16 @@ import functools
 import keras
 
 from fr_keras.algorithms.base import Algorithm
-from fr_keras.algorithms.pipeline import Pipeline
+from fr_keras.algorithms.pipeline import BasePipeline
 from fr_keras.engine.boundaries import route_backward, route_forward
 from fr_keras.engine.device_function import DeviceFunction
 from fr_keras.engine.forward_backward import record
 
 
-class BackpropPipeline(Pipeline):
+class BackpropPipeline(BasePipeline):
     """One pipeline trained by back-propagation."""
 
     replicates = True
-    schedule = "backprop"
 
     def make_functions(self):
         self._step = DeviceFunction(
@@ -102,3 +101,4 @@ class Backprop(Algorithm):
     """
 
     pipeline_class = BackpropPipeline
+    schedule = "backprop"

@@ -34,7 +34,7 @@ class Algorithm(Fitting):
     """A network split into K modules on K devices, and a method to train it.
 
     Subclasses have the options of a method; its iterations are those of their
-    `pipeline_class`, a `fr_keras.algorithms.pipeline.Pipeline`.
+    `pipeline_class`, a `fr_keras.algorithms.pipeline.BasePipeline`.
 
     Args:
         model: Sequential or Functional `keras.Model` to split (see
@@ -105,9 +105,9 @@ class Algorithm(Fitting):
             network, cut = list(submodels), None
         else:
             if num_modules == "auto":
-                check_auto(replicas, costs, self.pipeline_class)
+                check_auto(replicas, costs, self)
                 num_modules, replicas, costs = choose_layout(
-                    model, devices, self.pipeline_class.schedule
+                    model, devices, self.schedule
                 )
             elif num_modules is None:
                 num_modules = default_num_modules(devices, replicas)

@@ -19,7 +19,6 @@ class DDGPipeline(FeaturesReplayPipeline):
 
     replicates = True
     replays = False
-    schedule = "ddg"
 
     def make_state(self):
         super().make_state()
@@ -125,6 +124,7 @@ class DDG(FeaturesReplay):
     """
 
     pipeline_class = DDGPipeline
+    schedule = "ddg"
 
     def __init__(
         self, model: keras.Model | Sequence[keras.layers.Layer],

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
-from fr_keras.algorithms.pipeline import Pipeline
+from fr_keras.algorithms.pipeline import BasePipeline
 from fr_keras.delays.delay_adjustment import adjust
 from fr_keras.delays.delay_policy import DelayPolicy
 from fr_keras.delays.delayed_rates import DelayedRates
@@ -110,7 +110,7 @@ class DelayedAlgorithm(Algorithm):
         return self.delay_policy or DelayPolicy()
 
 
-class DelayedPipeline(Pipeline):
+class DelayedPipeline(BasePipeline):
     """A pipeline in which module k's gradient is K - k iterations late."""
 
     @property

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
-from fr_keras.algorithms.pipeline import Pipeline
+from fr_keras.algorithms.pipeline import BasePipeline
 from fr_keras.engine.features import ErrorGradient, Features
 from fr_keras.engine.forward_backward import ForwardBackward
 from fr_keras.engine.guard import all_finite
@@ -17,7 +17,7 @@ from fr_keras.engine.tied import is_weight
 from fr_keras.models.synthesizer import synthesizer
 
 
-class SyntheticGradientPipeline(Pipeline):
+class SyntheticGradientPipeline(BasePipeline):
     """One pipeline of DNI, with a synthesizer at each boundary."""
 
     replicates = True

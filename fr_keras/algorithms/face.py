@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from fr_keras.algorithms.objective import Objective, check_sample_weight
 from fr_keras.algorithms.outside_training import warn_on_gradient
-from fr_keras.algorithms.pipeline import Pipeline
+from fr_keras.algorithms.pipeline import BasePipeline
 from fr_keras.algorithms.places import Places, check_no_strategy
 from fr_keras.batches import labels
 from fr_keras.batches.reading import Reading, reads
@@ -44,7 +44,7 @@ class Face(keras.Model):
         **kwargs: arguments of `keras.Model`.
 
     Attributes:
-        pipelines: list of `fr_keras.algorithms.pipeline.Pipeline`s, all of the
+        pipelines: list of `fr_keras.algorithms.pipeline.BasePipeline`s, of the
             same network.
         network_copies: tuple, the argument `copies`.
         objective: `fr_keras.algorithms.objective.Objective`.
@@ -62,8 +62,11 @@ class Face(keras.Model):
         "output_shape", "Shape of the network's output."
     )
 
-    # The `fr_keras.algorithms.pipeline.Pipeline` of the training method.
-    pipeline_class: type[Pipeline] = Pipeline
+    # The `fr_keras.algorithms.pipeline.BasePipeline` of the training method.
+    pipeline_class: type[BasePipeline] = BasePipeline
+
+    # In `simulation.SCHEDULES`, for `num_modules="auto"`; `None` if in none.
+    schedule: str | None = None
 
     evaluate = reads(keras.Model.evaluate)
     predict = reads(keras.Model.predict)

@@ -22,7 +22,6 @@ class FeaturesReplayPipeline(DelayedPipeline):
 
     replicates = True
     replays = True
-    schedule = "features_replay"
 
     @property
     def queues(self):
@@ -324,6 +323,7 @@ class FeaturesReplay(DelayedAlgorithm):
     """
 
     pipeline_class = FeaturesReplayPipeline
+    schedule = "features_replay"
 
     def drain(self) -> None:
         """Lets late modules learn from all mini-batches in their queues.

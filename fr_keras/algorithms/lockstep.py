@@ -37,7 +37,7 @@ class Lockstep:
 
         Args:
             batches: list of tuples `(x, y, sample_weight)`.
-            first_iteration: as for `Pipeline.train_steps`.
+            first_iteration: as for `BasePipeline.train_steps`.
 
         Returns:
             List with the `PlayRecord` of each iteration, that of the first

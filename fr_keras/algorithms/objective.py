@@ -155,8 +155,9 @@ _MISMATCHES = (
 def check_losses(model, y, y_pred):
     """Rejects losses that are not the mean over the examples of a mini-batch.
 
-    With replicas, every pipeline computes the loss of its own examples, and the
-    loss of the mini-batch must be their mean, weighted by their number.
+    With replicas, every pipeline computes the loss of its own examples, and in
+    most exact pipelines every micro-batch has its own: the loss of the
+    mini-batch must be their mean, weighted by their number.
 
     Args:
         model: compiled `keras.Model`.
@@ -166,18 +167,22 @@ def check_losses(model, y, y_pred):
     Raises:
         ValueError: if a loss is another function of them.
     """
+    parts, way_out = "With `replicas`", "use `replicas=1`"
+    if model.replicas == 1:
+        parts = f"With `schedule={model.schedule!r}`"
+        way_out = "use `schedule='gpipe'`"
     for path, loss in private.single_losses(model):
         if loss.reduction not in ("sum_over_batch_size", "mean"):
             raise ValueError(
-                "With `replicas`, losses must be means over the examples: "
+                f"{parts}, losses must be means over the examples: "
                 "`reduction='sum_over_batch_size'`, the default. "
                 f"Received: loss '{loss.name}' with "
                 f"reduction={loss.reduction!r}"
             )
         if not _is_of_examples(loss, path, y, y_pred):
             raise ValueError(
-                "With `replicas`, a loss must have a value for each example, "
-                "over which Keras takes the mean; use `replicas=1` for others. "
+                f"{parts}, a loss must have a value for each example, over "
+                f"which Keras takes the mean; {way_out} for others. "
                 f"Received: loss '{loss.name}', which is one number for a "
                 "whole mini-batch"
             )

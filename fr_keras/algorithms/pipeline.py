@@ -10,7 +10,7 @@ from fr_keras.engine.device_function import DeviceFunction
 from fr_keras.engine.xla import choose_xla
 
 
-class Pipeline:
+class BasePipeline:
     """K modules on K devices, with the state that a method keeps for them.
 
     A training method is a subclass that implements its iterations in
@@ -39,8 +39,8 @@ class Pipeline:
     # Whether losses are weighted by shares, as replicas need. Not inherited.
     replicates = False
 
-    # In `simulation.SCHEDULES`, for `num_modules="auto"`; `None` if in none.
-    schedule: str | None = None
+    # Whether the loss is computed from parts of a mini-batch.
+    divides_loss = False
 
     # Whether modules may share weights, which are then sent with the features.
     ties_weights = True
@@ -184,7 +184,7 @@ class Pipeline:
         """
         raise NotImplementedError(
             f"{type(self.model).__name__} must have a `pipeline_class`, a "
-            "subclass of Pipeline that implements `train_steps`. "
+            "subclass of BasePipeline that implements `train_steps`. "
             f"Received: pipeline_class={type(self).__name__}"
         )
 

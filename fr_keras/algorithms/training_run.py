@@ -170,7 +170,9 @@ class TrainingRun:
             outputs = self._pipelines[0].chain.outputs
             with tf.device(model.devices[-1]):
                 model.objective.check(y, outputs, sample_weight)
-                if len(self._pipelines) > 1:
+                if (
+                    len(self._pipelines) > 1 or self._pipelines[0].divides_loss
+                ):
                     check_losses(model, y, outputs)
                 with model.objective.explain_errors(y, outputs):
                     private.build_for(model, symbols)

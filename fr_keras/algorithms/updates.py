@@ -8,7 +8,7 @@ class Updates:
     """Updates what learns in pipelines, each by its own optimizer.
 
     Args:
-        pipelines: list of `fr_keras.algorithms.pipeline.Pipeline`s.
+        pipelines: list of `fr_keras.algorithms.pipeline.BasePipeline`s.
     """
 
     def __init__(self, pipelines):
@@ -47,8 +47,8 @@ class Updates:
         """Returns which learners an iteration updates.
 
         Args:
-            first_iteration: as for `Pipeline.has_gradient`.
-            i: as for `Pipeline.has_gradient`.
+            first_iteration: as for `BasePipeline.has_gradient`.
+            i: as for `BasePipeline.has_gradient`.
 
         Returns:
             List with a bool or scalar bool tensor for each.

@@ -135,6 +135,36 @@ class ForwardBackward:
             self._gradients, self._backward([*residuals, *delta])
         )
 
+    def backward_of_input(self, residuals, delta):
+        """Runs the part of the backward pass that the module below waits for.
+
+        Args:
+            residuals: as for `backward`.
+            delta: as for `backward`.
+
+        Returns:
+            Tuple `(kept, sent)`: what `backward_of_weights` needs, a list of
+            tensors; and the `ErrorGradient` of the used input.
+        """
+        if self._run_eagerly:
+            return residuals(delta)  # Both at once.
+        tensors = iter(self._halves()[0]([*residuals, *delta]))
+        sent = structures.pack(self._gradients[1], tensors)
+        return list(tensors), sent
+
+    def backward_of_weights(self, kept):
+        """Runs the rest of the backward pass; nothing is computed twice.
+
+        Args:
+            kept: as returned by `backward_of_input`.
+
+        Returns:
+            g_k, a list of tensors.
+        """
+        if self._run_eagerly:
+            return kept
+        return structures.pack(self._gradients[0], self._halves()[1](kept))
+
     def _record(self, x, state, share, *rates):
         ahead = (
             functools.partial(self._module.look_ahead.play, *rates)
@@ -191,16 +221,42 @@ class ForwardBackward:
         changing |= _dependents(t for op in changing for t in op.outputs)
         backward -= forward & changing
         captured = {tensor.op for tensor in graph.internal_captures}
-        residuals = {
-            tensor.ref(): tensor
-            for tensor in [t for op in backward for t in op.inputs] + gradients
-            if tensor.op not in backward | captured
-        }
-        residuals = sorted(residuals.values(), key=lambda tensor: tensor.name)
+        residuals = _entering(backward, captured, gradients)
         self._forward = _Part(graph, forward, x, [*outputs, *residuals])
         self._backward = _Part(
             graph, backward, [*residuals, *delta], gradients
         )
+        # Most methods need only the whole.
+        self._halves = functools.cache(functools.partial(
+            _halves, graph, backward, changing, captured,
+            [*residuals, *delta], *map(structures.flatten, self._gradients),
+        ))
+
+
+def _halves(graph, backward, changing, captured, inputs, of_weights, sent):
+    """Splits the backward part into those of input and weights.
+
+    Args:
+        graph: `tf.Graph`.
+        backward: set of the operations of the backward part.
+        changing: set of the operations that are not constant.
+        captured: set of the placeholders of captured tensors.
+        inputs: list of tensors, the inputs of the backward part.
+        of_weights: list of tensors, g_k.
+        sent: list of tensors, e_k.
+
+    Returns:
+        Tuple of two `_Part`s.
+    """
+    backward = backward - {tensor.op for tensor in inputs}
+    input_ops = _ancestors(tensor.op for tensor in sent) & backward
+    weight_ops = _ancestors(tensor.op for tensor in of_weights) & backward
+    weight_ops -= input_ops & changing
+    kept = _entering(weight_ops, captured, of_weights)
+    return (
+        _Part(graph, input_ops, inputs, [*sent, *kept]),
+        _Part(graph, weight_ops, kept, of_weights),
+    )
 
 
 class _Part:
@@ -266,6 +322,26 @@ class _Part:
         for output, tensor in zip(outputs, self._outputs):
             output.set_shape(tensor.shape)
         return outputs
+
+
+def _entering(ops, captured, results):
+    """Returns the tensors that operations and results need from others.
+
+    Args:
+        ops: set of operations.
+        captured: set of the placeholders of captured tensors, which need not
+            be passed.
+        results: list of tensors.
+
+    Returns:
+        List of tensors, sorted by name.
+    """
+    found = {
+        tensor.ref(): tensor
+        for tensor in [t for op in ops for t in op.inputs] + results
+        if tensor.op not in ops | captured
+    }
+    return sorted(found.values(), key=lambda tensor: tensor.name)
 
 
 def _ancestors(ops):

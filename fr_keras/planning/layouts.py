@@ -85,7 +85,7 @@ def choose_layout(model, devices, schedule):
     planner = Planner(model, random_batch(Graph(model).input), names[0])
     predictions = predict_layouts(
         planner, count, planner.batch_size, *measure_links(names),
-        balanced=True,
+        balanced=True, schedules=(schedule,),
     )
     if not predictions:
         raise ValueError(

@@ -129,6 +129,7 @@ class Planner:
     def predict(
         self, num_modules, bytes_per_second=math.inf, latency=0.0,
         steps_per_execution=None, replicas=1, balanced=False,
+        schedules=("backprop", "gpipe", "features_replay", "ddg"),
     ):
         """Predicts the network on K devices, or on r times as many.
 
@@ -145,6 +146,7 @@ class Planner:
                 is assumed to take time in proportion to the examples.
             balanced: bool, whether to take the best balanced split, as an
                 algorithm does by itself, instead of the fastest.
+            schedules: names in `simulation.SCHEDULES`, for `seconds`.
 
         Returns:
             `Prediction`, for one of the pipelines.
@@ -178,7 +180,7 @@ class Planner:
             self._exchanged(split_points, replicas),
             {
                 schedule: seconds(schedule, split_points)
-                for schedule in ("backprop", "gpipe", "features_replay", "ddg")
+                for schedule in schedules
             },
         )
 

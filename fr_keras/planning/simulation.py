@@ -1,11 +1,15 @@
 """Simulation: the timing of a schedule on devices, without the work."""
 
 import collections
+import functools
 import heapq
 import itertools
 import typing
 
-KINDS = ("play", "replay", "backward", "update")
+from fr_keras import schedules
+from fr_keras.schedules.work import BACKWARD, FORWARD, WEIGHTS, needed
+
+KINDS = ("play", "replay", "backward", "weights", "update")
 
 
 class Event(typing.NamedTuple):
@@ -13,9 +17,11 @@ class Event(typing.NamedTuple):
 
     Attributes:
         module: int, the number of the module, from 0.
-        kind: str, one of `KINDS`; a forward pass without replay is a play. In
-            real training a replay contains its backward pass, and `learn` is
-            the work of the last module: play, loss and backward pass.
+        kind: str, one of `KINDS`; a forward pass without replay is a play, and
+            gradients of weights are a part of the backward pass if they are not
+            computed separately. In real training a replay contains its backward
+            pass, and `learn` is the work of the last module: play, loss and
+            backward pass.
         start: float, seconds.
         stop: float, seconds.
     """
@@ -106,42 +112,43 @@ def _synchronous(num_modules, t):
         yield task._replace(after=[*task.after, *meet])
 
 
-def _gpipe(num_modules, t, num_microbatches=4, recompute=True):
-    """A pipeline of M micro-batches, filled and drained in each iteration.
-
-    module 1   1 2 3 4         4 4 3 3 2 2 1 1 U
-    module 2     1 2 3 4   4 4 3 3 2 2 1 1     U
-    module 3       1 2 3 4 4 3 3 2 2 1 1       U   (backward: two boxes)
-    """
-    K, M = num_modules, num_microbatches
-    for m in range(M):
-        for k in range(K):
-            yield _Task("play", k, t, m, 1 / M, [
-                ("play", k - 1, t, m), ("update", k, t - 1, 0)
-            ])
-    for m in reversed(range(M)):
-        for k in reversed(range(K)):
-            # The loss needs all micro-batches.
-            after = (
-                [("backward", k + 1, t, m)] if k < K - 1
-                else [("play", k, t, n) for n in range(M)]
-            )
-            if recompute:
-                yield _Task("replay", k, t, m, 1 / M, after)
-                after = [("replay", k, t, m)]
-            yield _Task("backward", k, t, m, 1 / M, after)
-    for k in range(K):
-        yield _Task("update", k, t, 0, 1, [
-            ("backward", k, t, m) for m in range(M)
-        ])
+def _exact(
+    order_of, num_modules, t, num_microbatches=4, recompute=False
+):
+    """Micro-batches in a fixed order on each device: `fr_keras.schedules`."""
+    M = num_microbatches
+    order = order_of(num_modules, M)
+    kinds = {FORWARD: "play", BACKWARD: "backward", WEIGHTS: "weights"}
+    is_split = any(work.kind == WEIGHTS for work in order[0])
+    for of_module in order:
+        before = None
+        for work in of_module:
+            after = [
+                (kinds[kind], k, t, m)
+                for kind, k, m in needed(work, num_modules)
+            ]
+            # (The update before the first work; then, one after the other.)
+            after.append(before or ("update", work.module, t - 1, 0))
+            if work.kind == BACKWARD and recompute:
+                replay = ("replay", work.module, t, work.microbatch)
+                yield _Task(*replay, 1 / M, after)
+                after = [replay]
+            # Both gradients are assumed to take half of a backward pass.
+            share = 1 / M / (1 + (is_split and work.kind != FORWARD))
+            before = (kinds[work.kind], work.module, t, work.microbatch)
+            yield _Task(*before, share, after)
+        yield _Task("update", of_module[0].module, t, 0, 1, [before])
 
 
 SCHEDULES = {
     "backprop": _backprop,
     "ddg": _ddg,
     "features_replay": _features_replay,
-    "gpipe": _gpipe,
     "synchronous": _synchronous,
+    **{
+        name: functools.partial(_exact, order_of, recompute=name == "gpipe")
+        for name, order_of in schedules.SCHEDULES.items()
+    },
 }
 
 
@@ -154,15 +161,15 @@ def simulate(schedule, times, num_steps, steps_per_execution=None, **options):
 
     Args:
         schedule: str, one of `SCHEDULES`: `"backprop"`, `"features_replay"`
-            and `"ddg"` past their warm-up, `"gpipe"`, and `"synchronous"`,
-            Features Replay as in the program of the paper, where all modules
-            synchronize after play and after backward.
+            and `"ddg"` past their warm-up; `"synchronous"`, Features Replay as
+            in the program of the paper, where all modules synchronize after
+            play and after backward; and those of `fr_keras.schedules`.
         times: list of `ModuleTimes`, from the first module up.
         num_steps: int, iterations.
         steps_per_execution: int, iterations after which all modules
             synchronize; `None` for never.
-        **options: for `"gpipe"`, `num_microbatches` (4) and `recompute`
-            (`True`).
+        **options: for those of `fr_keras.schedules`, `num_microbatches` (4) and
+            `recompute` (`False`, but for `"gpipe"`).
 
     Returns:
         List of `Event`s, sorted by start, then by module.
@@ -280,6 +287,7 @@ def _seconds(task, times):
         "play": of_module.forward,
         "replay": of_module.forward,
         "backward": of_module.backward,
+        "weights": of_module.backward,
         "update": of_module.update,
     }[task.kind]
     return seconds * task.share

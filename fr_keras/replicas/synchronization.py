@@ -14,7 +14,7 @@ class Synchronization:
     examples; and assignments from outside, such as restored weights.
 
     Args:
-        pipelines: list of `fr_keras.algorithms.pipeline.Pipeline`s. The
+        pipelines: list of `fr_keras.algorithms.pipeline.BasePipeline`s. The
             modules of all but the first are
             `fr_keras.replicas.module_copy.ModuleCopy`s.
     """

@@ -6,6 +6,7 @@ _COLOURS = {
     "play": "#56B4E9",
     "replay": "#F0E442",
     "backward": "#0072B2",
+    "weights": "#CC79A7",
     "learn": "#009E73",
     "update": "#D55E00",
 }

@@ -8,10 +8,14 @@ import tensorflow as tf
 import fr_keras
 from fr_keras.planning import simulation
 from fr_keras.profiling.module_times import ModuleTimes
+from fr_keras.schedules import SCHEDULES
 from fr_keras.visualization.timeline import plot_timeline
 from trainers.benchmarks import sleeping, turns
 
 _THREADS_PER_MODULE = 4  # A sleeping operation occupies a thread.
+
+# Of exact pipelines: a graph of more has many thousands of functions.
+_STEPS_OF_MICROBATCHES = 6
 
 
 def start(num_modules):
@@ -100,6 +104,21 @@ def measure(num_modules, tau, steps_per_execution, num_steps, rounds, show):
             functools.partial(fr_keras.ALGORITHMS[algorithm], **options),
             times, per_call, num_steps, options.get("replicas", 1),
         )
+    M = 2 * K
+    per_call = min(U, _STEPS_OF_MICROBATCHES)
+    exact = {
+        f"{name}, {M} micro-batches, {per_call} per call": name
+        for name in SCHEDULES
+    }
+    for name, order in exact.items():
+        show(f"K={K}: preparing {name}")
+        contestants[name] = _timed(
+            functools.partial(
+                fr_keras.Pipeline, num_microbatches=M, schedule=order
+            ),
+            # Every micro-batch sleeps.
+            equal(K, tau / M), per_call, num_steps, M, order.startswith("zb"),
+        )
     measured = turns.take(contestants, rounds, show)
     rows = [
         (
@@ -107,13 +126,19 @@ def measure(num_modules, tau, steps_per_execution, num_steps, rounds, show):
             simulation.seconds_per_step(algorithm, times, per_call),
         )
         for name, (algorithm, times, per_call, _) in cases.items()
+    ] + [
+        (name, measured[name], simulation.seconds_per_step(
+            order, same, per_call, num_microbatches=M, recompute=False
+        ))
+        for name, order in exact.items()
     ]
     simulated = {
         "Features Replay, synchronized after play and backward (the paper)": (
             "synchronous", {}
         ),
-        "GPipe, 4 micro-batches, recomputing": ("gpipe", {}),
-        "GPipe, 4 micro-batches": ("gpipe", {"recompute": False}),
+        f"gpipe, {M} micro-batches, recomputing": (
+            "gpipe", {"num_microbatches": M}
+        ),
     }
     return rows + [
         (name, None, simulation.seconds_per_step(schedule, same, **options))
@@ -146,11 +171,14 @@ def draw(path, num_modules, tau, num_steps=8):
     )
 
 
-def _timed(algorithm, times, steps_per_execution, num_steps, batch_size=1):
+def _timed(
+    algorithm, times, steps_per_execution, num_steps, batch_size=1,
+    splits=False,
+):
     """A contestant: seconds per iteration of a whole `fit`."""
     num_steps = -(-num_steps // steps_per_execution) * steps_per_execution
     run = sleeping.prepare(
-        algorithm, times, steps_per_execution, num_steps, batch_size
+        algorithm, times, steps_per_execution, num_steps, batch_size, splits
     )
 
     def seconds():

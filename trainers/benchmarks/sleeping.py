@@ -61,10 +61,13 @@ class SleepingLayer(keras.layers.Layer):
         module: int, the number of the module, from 0.
         times: `fr_keras.profiling.module_times.ModuleTimes`.
         recorder: `Recorder`.
+        splits: bool, whether the gradient of the weight takes half of the
+            backward pass, apart from that of the input.
     """
 
-    def __init__(self, module, times, recorder, **kwargs):
+    def __init__(self, module, times, recorder, splits=False, **kwargs):
         super().__init__(**kwargs)
+        self.splits = splits
         self.module = module
         self.times = times
         self.recorder = recorder
@@ -73,6 +76,7 @@ class SleepingLayer(keras.layers.Layer):
         return {
             **super().get_config(), "module": self.module,
             "times": self.times, "recorder": self.recorder,
+            "splits": self.splits,
         }
 
     def build(self, input_shape):
@@ -83,10 +87,14 @@ class SleepingLayer(keras.layers.Layer):
         )
 
     def _sleep(self, x, kind):
+        # The first module needs no gradient of its input, but its layers, if it
+        # had several, would need those between them.
+        half = self.times.backward / 2 * self.splits * (self.module > 0)
         seconds = {
             "play": self.times.forward,
             "replay": self.times.forward,
-            "backward": self.times.backward,
+            "backward": self.times.backward - half,
+            "weights": half or self.times.backward,
             "update": self.times.update,
         }[kind]
         return self.recorder.sleep(x, self.module, kind, seconds)
@@ -104,14 +112,21 @@ class SleepingLayer(keras.layers.Layer):
             def gradient(dy):
                 # Depends on the forward pass, like any backward pass.
                 dx = self._sleep(dy * weight + 0 * x, "backward")
-                return dx, tf.reduce_sum(dx * x)
+                if not self.splits:
+                    return dx, tf.reduce_sum(dx * x)
+                return dx, tf.reduce_sum(
+                    self._sleep(dy + 0 * x, "weights") * x
+                )
 
             return x * weight, gradient
 
         return multiply(x, tf.convert_to_tensor(self.weight))
 
 
-def prepare(algorithm, times, steps_per_execution, num_steps, batch_size=1):
+def prepare(
+    algorithm, times, steps_per_execution, num_steps, batch_size=1,
+    splits=False,
+):
     """Prepares sleeping modules for training.
 
     Args:
@@ -120,6 +135,7 @@ def prepare(algorithm, times, steps_per_execution, num_steps, batch_size=1):
         steps_per_execution: int.
         num_steps: int, iterations.
         batch_size: int.
+        splits: as for `SleepingLayer`.
 
     Returns:
         Callable without arguments that runs `num_steps` iterations of `fit`
@@ -128,7 +144,9 @@ def prepare(algorithm, times, steps_per_execution, num_steps, batch_size=1):
     """
     recorder = Recorder()
     model = algorithm([
-        keras.Sequential([keras.Input((1,)), SleepingLayer(k, mine, recorder)])
+        keras.Sequential([
+            keras.Input((1,)), SleepingLayer(k, mine, recorder, splits)
+        ])
         for k, mine in enumerate(times)
     ])
     model.compile(

@@ -12,7 +12,11 @@ from trainers.command import cores
 from trainers.command.errors import UsageError
 from trainers.data.text_data import TextData
 from trainers.experiment import networks
-from trainers.experiment.experiment_flags import ALGORITHM_FLAGS, MAX_EPOCHS
+from trainers.experiment.experiment_flags import (
+    ALGORITHM_FLAGS,
+    FORMER_DEFAULTS,
+    MAX_EPOCHS,
+)
 from trainers.experiment.learning_rate import learning_rate
 from trainers.experiment.optimizer import CoupledSGD
 from trainers.experiment.perplexity import Perplexity
@@ -108,7 +112,9 @@ def algorithm_arguments():
     """
     own = ALGORITHM_FLAGS[FLAGS.algorithm]
     for name in sorted({*sum(ALGORITHM_FLAGS.values(), ())} - {*own}):
-        if FLAGS[name].value != FLAGS[name].default:
+        if FLAGS[name].value not in (
+            FLAGS[name].default, FORMER_DEFAULTS.get(name)
+        ):
             raise UsageError(
                 f"--{name} does not apply to --algorithm={FLAGS.algorithm}. "
                 f"Received: {FLAGS[name].serialize()}"
@@ -132,7 +138,7 @@ def examples_per_epoch(num_train):
         num_train: int, size of the training set.
 
     Raises:
-        UsageError: if no batch is left, or GPipe cannot split a batch.
+        UsageError: if no batch is left, or a batch cannot be split.
     """
     remainder = num_train % FLAGS.batch_size
     sizes = {min(FLAGS.batch_size, num_train), remainder}
@@ -143,7 +149,7 @@ def examples_per_epoch(num_train):
                 f"examples with --drop_remainder. Received: {FLAGS.batch_size}"
             )
         sizes = {FLAGS.batch_size}
-    if FLAGS.algorithm == "gpipe":
+    if "num_microbatches" in ALGORITHM_FLAGS[FLAGS.algorithm]:
         divisor = f"--num_microbatches={FLAGS.num_microbatches}"
         if FLAGS.replicas > 1:
             divisor += f" times --replicas={FLAGS.replicas}"

@@ -5,6 +5,7 @@ import re
 from absl import flags
 
 import fr_keras
+from fr_keras.schedules import SCHEDULES
 from trainers.command.validation import is_positive
 from trainers.experiment import data_flags, network_flags
 
@@ -29,12 +30,18 @@ flags.DEFINE_bool(
 flags.DEFINE_integer(
     "num_microbatches", 4,
     "Number of micro-batches per batch, whose size must be divisible by it; "
-    "for gpipe.",
+    "for pipeline and gpipe.",
     lower_bound=1, upper_bound=_MANY,
 )
+flags.DEFINE_enum(
+    "schedule", None, list(SCHEDULES),
+    "In which order devices work on micro-batches; for pipeline. Default: "
+    "1f1b.",
+)
 flags.DEFINE_bool(
-    "recompute", True,
-    "Whether to recompute activations instead of keeping them; for gpipe.",
+    "recompute", None,
+    "Whether to recompute activations instead of keeping them; for gpipe "
+    "(default: yes) and pipeline (default: no).",
 )
 flags.DEFINE_integer(
     "synthesizer_width", None,
@@ -156,19 +163,23 @@ ALGORITHM_FLAGS = {
     "dni": ("synthesizer_width", "synthesizer_learning_rate"),
     "features_replay": ("gradient_shrink", "weight_prediction"),
     "gpipe": ("num_microbatches", "recompute"),
+    "pipeline": ("num_microbatches", "schedule", "recompute"),
 }
+
+# In flag files of fr_keras 0.1.0, where they meant what `None` means now.
+FORMER_DEFAULTS = {"recompute": True}
 
 EXPERIMENT_FLAGS = (
     "algorithm", "gradient_shrink", "weight_prediction", "num_microbatches",
-    "recompute", "synthesizer_width", "synthesizer_learning_rate", "model",
-    "model_args", "depth", "dropout", "dtype_policy", "num_modules", "replicas",
-    "devices", "balance", "dataset", "data_dir", "mean", "std", "crop_padding",
-    "flip", "tokenizer", "sequence_length", "batch_size", "drop_remainder",
-    "epochs", "finish_with", "learning_rate", "learning_rate_schedule",
-    "learning_rate_drops", "learning_rate_factor", "warmup_epochs",
-    "label_smoothing", "optimizer", "momentum", "nesterov", "weight_decay",
-    "global_clipnorm", "steps_per_execution", "seed", "deterministic",
-    "restore_weights_from",
+    "schedule", "recompute", "synthesizer_width", "synthesizer_learning_rate",
+    "model", "model_args", "depth", "dropout", "dtype_policy", "num_modules",
+    "replicas", "devices", "balance", "dataset", "data_dir", "mean", "std",
+    "crop_padding", "flip", "tokenizer", "sequence_length", "batch_size",
+    "drop_remainder", "epochs", "finish_with", "learning_rate",
+    "learning_rate_schedule", "learning_rate_drops", "learning_rate_factor",
+    "warmup_epochs", "label_smoothing", "optimizer", "momentum", "nesterov",
+    "weight_decay", "global_clipnorm", "steps_per_execution", "seed",
+    "deterministic", "restore_weights_from",
 )
 
 
@@ -226,8 +237,11 @@ _validate(
 )
 _validate(
     "finish_with",
-    lambda text: re.fullmatch("((backprop|gpipe):[1-9][0-9]{0,5})?", text),
-    "must be backprop or gpipe and a number of epochs, like backprop:10",
+    lambda text: re.fullmatch(
+        "((backprop|gpipe|pipeline):[1-9][0-9]{0,5})?", text
+    ),
+    "must be backprop, gpipe or pipeline and a number of epochs, like "
+    "backprop:10",
 )
 _validate(
     "learning_rate_factor",

@@ -97,6 +97,9 @@ def check(path, unknown=()):
             continue
         if name not in theirs and FLAGS[name].using_default_value:
             continue  # The run is older than the flag.
+        former = experiment_flags.FORMER_DEFAULTS.get(name)
+        if name not in mine and former and theirs[name] == f"--{name}":
+            continue
         if mine.get(name) != theirs.get(name):
             was = theirs.get(name) or f"without --{name}"
             now = mine.get(name) or f"without --{name}"

@@ -17,6 +17,7 @@ TITLES = {
     "dni": "DNI",
     "features_replay": "Features Replay",
     "gpipe": "GPipe",
+    "pipeline": "Pipeline",
 }
 
 

@@ -16,6 +16,7 @@ _STYLES = {
     "ddg": {"color": "#D55E00", "linestyle": "--", "marker": "^"},
     "dni": {"color": "#009E73", "linestyle": "-.", "marker": "v"},
     "gpipe": {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
+    "pipeline": {"color": "#D55E00", "linestyle": "--", "marker": "v"},
 }
 _ERROR_BARS = 8
 

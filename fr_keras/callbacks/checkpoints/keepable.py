@@ -2,7 +2,7 @@
 
 import logging
 
-from fr_keras.algorithms.pipeline import Pipeline
+from fr_keras.algorithms.pipeline import BasePipeline
 from fr_keras.engine.guard import NonFiniteVariables
 
 _logger = logging.getLogger("fr_keras")
@@ -40,7 +40,8 @@ def check_model(model):
 
 
 def _overrides(model, name):
-    return getattr(type(model.pipeline), name) is not getattr(Pipeline, name)
+    own = getattr(type(model.pipeline), name)
+    return own is not getattr(BasePipeline, name)
 
 
 class Weights:

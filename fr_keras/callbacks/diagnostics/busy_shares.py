@@ -26,6 +26,8 @@ _KINDS = {
     "replay": "replay",
     "backward": "backward",
     "_backward_microbatch": "backward",
+    "_input_of_microbatch": "backward",
+    "_weights_of_microbatch": "weights",
     "_learn_batch": "learn",
     "update": "update",
     "_update_copy": "update",

@@ -1,0 +1,179 @@
+"""Exact pipelines: back-propagation of micro-batches, in any schedule."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from fr_keras import schedules
+from fr_keras.algorithms.base import Algorithm
+from fr_keras.algorithms.microbatch_pipeline import MicrobatchPipeline
+
+
+@keras.saving.register_keras_serializable("fr_keras")
+class Pipeline(Algorithm):
+    """Trains K modules by back-propagation of M micro-batches in a pipeline.
+
+    Every mini-batch is split into M micro-batches of equal size, so that a
+    module can work on one while its neighbours work on others. Gradients are
+    summed over the micro-batches, and every module is updated once. The
+    schedule says in which order a device does its work; in units of τ, the
+    time of a module's forward pass of the whole batch (a backward pass takes
+    2τ, half of it for the gradients of weights), and micro-batches whose
+    activations module k, from 1, keeps at a time:
+
+    | `schedule` | time of an iteration | micro-batches kept |
+    |------------|----------------------|--------------------|
+    | `"gpipe"`  | 3τ + 3τ (K - 1) / M  | M                  |
+    | `"1f1b"`   | 3τ + 3τ (K - 1) / M  | K - k + 1          |
+    | `"zb-h1"`  | 3τ + τ (K - 1) / M   | K                  |
+    | `"zb-h2"`  | 3τ                   | 2 K - 1            |
+
+    The last two need M >= K and M >= 2 K - 1 for this. They compute gradients
+    of weights later than those of inputs, for which other modules wait, and
+    keep the activations until then.
+
+    The gradients are those of back-propagation, except that batch
+    normalization uses the statistics of a micro-batch. Its averages are updated
+    once per mini-batch, by the mean over the micro-batches. Losses of layers
+    (`add_loss`, activity regularizers) are averaged over micro-batches. With
+    other schedules than `"gpipe"`, the loss of `compile` is, too: it must be a
+    mean over the examples, and if Keras averages it over what is not masked,
+    it does so in each micro-batch.
+
+    Attributes and errors are those of `fr_keras.algorithms.base.Algorithm`.
+
+    Args:
+        model: Sequential or Functional `keras.Model` to split (a copy of it is
+            trained, and `model` is not changed), or a list of K modules.
+        num_modules: int, K, or `None` for one module per device.
+        devices: list of K device names. `None` uses the GPUs or, without a
+            GPU, the logical CPU devices.
+        num_microbatches: int, M, by which the size of every batch must be
+            divisible.
+        schedule: str, as in the table.
+        recompute: bool, whether to keep only the inputs of the modules, and to
+            recompute activations when the backward pass begins.
+        **kwargs: `costs`, by which `model` is split, `copy`, whether to train a
+            copy, and `replicas`, the number of pipelines (see
+            `fr_keras.algorithms.base.Algorithm`), and the arguments of
+            `keras.Model`.
+
+    Example:
+
+    ```python
+    model = fr_keras.Pipeline(
+        fr_keras.models.resnet(20, num_classes=10), num_modules=2,
+        num_microbatches=8, schedule="zb-h1",
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(x_train, y_train, batch_size=128)
+    ```
+
+    References: [PipeDream-Flush](https://arxiv.org/abs/2006.09503), which is
+    1F1B; [Zero Bubble Pipeline Parallelism](https://arxiv.org/abs/2401.10241);
+    and `GPipe`.
+    """
+
+    pipeline_class = MicrobatchPipeline
+
+    def __init__(
+        self, model: keras.Model | Sequence[keras.layers.Layer],
+        num_modules: int | None = None, devices: Sequence[str] | None = None,
+        num_microbatches: int = 4, schedule: str = "1f1b",
+        recompute: bool = False, **kwargs: Any,
+    ) -> None:
+        if not isinstance(num_microbatches, int) or num_microbatches < 1:
+            raise ValueError(
+                "`num_microbatches` must be an integer, at least 1. "
+                f"Received: {num_microbatches=}"
+            )
+        if schedule not in schedules.SCHEDULES:
+            raise ValueError(
+                f"`schedule` must be one of {', '.join(schedules.SCHEDULES)}. "
+                f"Received: {schedule=}"
+            )
+        # (Before the rest, which may plan by them.)
+        self.num_microbatches = num_microbatches
+        self.schedule = schedule
+        self.recompute = recompute
+        super().__init__(model, num_modules, devices, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_microbatches": self.num_microbatches,
+            "schedule": self.schedule,
+            "recompute": self.recompute,
+        }
+
+
+@keras.saving.register_keras_serializable("fr_keras")
+class GPipe(Pipeline):
+    """Trains K modules by back-propagation of M micro-batches in a pipeline.
+
+    Every mini-batch is split into M micro-batches, so that a module can work
+    on one while its neighbours work on others. After all forward passes, the
+    loss of the whole mini-batch is computed, and the backward passes follow;
+    gradients are summed, and every module is updated once. K = 3, M = 4, time
+    in forward passes (F: forward, R: recompute, B: backward, U: update):
+
+    ```
+    module 1   F F F F                   R B B R B B R B B R B B U
+    module 2     F F F F           R B B R B B R B B R B B U
+    module 3       F F F F R B B R B B R B B R B B U
+    ```
+
+    The gradients are those of back-propagation, except that batch
+    normalization uses the statistics of a micro-batch. Its averages are updated
+    once per mini-batch, by the mean over the micro-batches. Losses of layers
+    (`add_loss`, activity regularizers) are averaged over micro-batches.
+
+    Attributes and errors are those of `fr_keras.algorithms.base.Algorithm`.
+
+    Args:
+        model: Sequential or Functional `keras.Model` to split (a copy of it is
+            trained, and `model` is not changed), or a list of K modules.
+        num_modules: int, K, or `None` for one module per device.
+        devices: list of K device names. `None` uses the GPUs or, without a
+            GPU, the logical CPU devices.
+        num_microbatches: int, M, by which the size of every batch must be
+            divisible. More micro-batches reduce the share of time in which
+            devices wait, (K - 1) / (M + K - 1).
+        recompute: bool, whether to keep only the inputs of the modules and to
+            recompute activations in the backward pass; otherwise all
+            activations of all micro-batches are kept.
+        **kwargs: `costs`, by which `model` is split, `copy`, whether to train a
+            copy, and `replicas`, the number of pipelines (see
+            `fr_keras.algorithms.base.Algorithm`), and the arguments of
+            `keras.Model`.
+
+    Example:
+
+    ```python
+    model = fr_keras.GPipe(
+        fr_keras.models.resnet(20, num_classes=10), num_modules=2,
+        num_microbatches=8,
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(x_train, y_train, batch_size=128)
+    ```
+
+    Reference: [GPipe: Efficient Training of Giant Neural Networks using
+    Pipeline Parallelism](https://arxiv.org/abs/1811.06965).
+    """
+
+    def __init__(
+        self, model: keras.Model | Sequence[keras.layers.Layer],
+        num_modules: int | None = None, devices: Sequence[str] | None = None,
+        num_microbatches: int = 4, recompute: bool = True, **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            model, num_modules, devices, num_microbatches, "gpipe", recompute,
+            **kwargs,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["schedule"]
+        return config

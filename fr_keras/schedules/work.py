@@ -1,0 +1,99 @@
+"""Work on micro-batches, and orders of it.
+
+An order is a list with a list of `Work` for each module, in which its device
+does it. K and M are the numbers of modules and micro-batches, k and m one of
+them, from 0.
+"""
+
+import typing
+
+FORWARD, BACKWARD, WEIGHTS = KINDS = "forward", "backward", "weights"
+
+
+class Work(typing.NamedTuple):
+    """A module's work on one micro-batch.
+
+    Attributes:
+        kind: str, one of `KINDS`: the forward pass; the backward pass, or, in
+            an order with `"weights"`, only the gradient with respect to the
+            module's input; and the gradient with respect to its weights.
+        module: int, k.
+        microbatch: int, m.
+    """
+
+    kind: str
+    module: int
+    microbatch: int
+
+
+def needed(work, num_modules):
+    """Returns what must be done before, apart from the device's own order.
+
+    Args:
+        work: `Work`.
+        num_modules: int, K.
+
+    Returns:
+        List of `Work`.
+    """
+    kind, k, m = work
+    if kind == FORWARD:
+        return [Work(FORWARD, k - 1, m)] if k else []
+    if kind == WEIGHTS:
+        return [Work(BACKWARD, k, m)]
+    if k == num_modules - 1:
+        return [Work(FORWARD, k, m)]
+    return [Work(BACKWARD, k + 1, m)]
+
+
+def in_sequence(order):
+    """Puts the work of all modules in one sequence.
+
+    Args:
+        order: list of K lists of `Work`.
+
+    Returns:
+        List of `Work`, each after all that it needs.
+
+    Raises:
+        ValueError: if modules would wait for each other forever.
+    """
+    waiting = [list(reversed(of_module)) for of_module in order]
+    done, sequence = set(), []
+    while any(waiting):
+        begun = len(sequence)
+        for of_module in waiting:
+            while of_module and done.issuperset(
+                needed(of_module[-1], len(order))
+            ):
+                sequence.append(of_module.pop())
+                done.add(sequence[-1])
+        if len(sequence) == begun:
+            raise ValueError(
+                "An order must not make modules wait for each other forever. "
+                f"Received: after {sequence}, modules wait to do "
+                f"{[of_module[-1] for of_module in waiting if of_module]}"
+            )
+    return sequence
+
+
+def in_flight(order):
+    """Counts the micro-batches whose activations a module keeps at a time.
+
+    Args:
+        order: list of K lists of `Work`.
+
+    Returns:
+        List of K ints, the largest numbers of micro-batches between the forward
+        pass and the last work on them.
+    """
+    most = []
+    for of_module in order:
+        last = {work.microbatch: i for i, work in enumerate(of_module)}
+        kept = counts = 0
+        for i, work in enumerate(of_module):
+            kept += work.kind == FORWARD
+            counts = max(counts, kept)
+            kept -= last[work.microbatch] == i
+        most.append(counts)
+    return most
