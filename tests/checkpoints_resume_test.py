@@ -23,7 +23,9 @@ from tests.killed_trainings import (
     trained,
 )
 
-ALGORITHMS = ["FeaturesReplay", "DDG", "DNI", "GPipe", "Backprop"]
+ALGORITHMS = [
+    "FeaturesReplay", "DDG", "DNI", "GPipe", "Pipeline", "Backprop"
+]
 FAST = [
     *(("FeaturesReplay", data, 4) for data in ("arrays", "dataset")),
     ("DDG", "dataset", 4), ("Backprop", "dataset", 4),

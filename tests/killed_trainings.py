@@ -65,8 +65,10 @@ def network(activation="relu", rate=0.3, **options):
 
 def build(algorithm="FeaturesReplay", num_modules=3, steps=4, optimizer=None,
           net=network, **options):
-    if algorithm == "GPipe":
+    if algorithm in ("GPipe", "Pipeline"):
         options["num_microbatches"] = 2
+    if algorithm == "Pipeline":
+        options["schedule"] = "zb-h1"
     model = getattr(fr_keras, algorithm)(net(), num_modules, **options)
     model.compile(
         optimizer() if optimizer else keras.optimizers.Adam(0.01),

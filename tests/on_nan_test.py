@@ -52,7 +52,7 @@ def network(spoilt_module=None):
 
 
 def build(algorithm="FeaturesReplay", modules=None, steps=4, optimizer=None):
-    options = {"num_microbatches": 2} if algorithm == "GPipe" else {}
+    options = {"num_microbatches": 2} if "Pipe" in algorithm else {}
     model = getattr(fr_keras, algorithm)(modules or network(), **options)
     model.compile(
         optimizer or keras.optimizers.SGD(0.02, 0.9, nesterov=True), "mse",
@@ -105,7 +105,8 @@ def test_skipping_is_training_without_the_batch(algorithm, steps):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize(
-    "algorithm", ["FeaturesReplay", "DDG", "DNI", "GPipe", "Backprop"]
+    "algorithm",
+    ["FeaturesReplay", "DDG", "DNI", "GPipe", "Pipeline", "Backprop"],
 )
 @pytest.mark.quick_cases("FeaturesReplay-nan", "DDG-inf", "Backprop-inf")
 def test_weights_stay_finite(algorithm, value):
@@ -124,7 +125,7 @@ def test_weights_stay_finite(algorithm, value):
     "algorithm, steps",
     [
         ("FeaturesReplay", 1), ("FeaturesReplay", 5), ("DDG", 4), ("DNI", 1),
-        ("GPipe", 4), ("Backprop", 5),
+        ("GPipe", 4), ("Pipeline", 4), ("Backprop", 5),
         *(
             pytest.param(algorithm, steps, marks=pytest.mark.slow)
             for algorithm, steps in (

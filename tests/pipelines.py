@@ -6,6 +6,7 @@ import numpy as np
 import fr_keras
 
 BATCH = 6
+MICROBATCHED = ["GPipe", "Pipeline"]
 # The last of the five batches of an epoch has a single example.
 EXAMPLES = 4 * BATCH + 1
 
@@ -40,7 +41,7 @@ def sgd():
 
 def made(method, num_modules, replicas, network=None, optimizer=None, **more):
     """A compiled model whose modules all have a device of their own."""
-    if method == "GPipe":
+    if method in MICROBATCHED:
         more["num_microbatches"] = 2
     model = getattr(fr_keras, method)(
         net() if network is None else network, num_modules, replicas=replicas,

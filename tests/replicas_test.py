@@ -9,6 +9,7 @@ from tests import replicas_reference, tied_test
 from tests.pipelines import (
     BATCH,
     EXAMPLES,
+    MICROBATCHED,
     assert_alike,
     assert_copies_are_equal,
     data,
@@ -19,7 +20,7 @@ from tests.pipelines import (
     sgd,
 )
 
-METHODS = ["Backprop", "FeaturesReplay", "DDG", "GPipe"]
+METHODS = ["Backprop", "FeaturesReplay", "DDG", *MICROBATCHED]
 
 
 @pytest.mark.quick_cases("FeaturesReplay-3-2", "Backprop-1-3", "GPipe-2-3")
@@ -30,11 +31,11 @@ def test_numbers_are_those_of_one_pipeline(
     float64, method, num_modules, replicas
 ):
     """Loss, accuracy and weights, with batches that r does not divide."""
-    x, y = data(24 if method == "GPipe" else EXAMPLES)
-    if method == "GPipe":  # Every shard has micro-batches of the same size.
+    x, y = data(24 if method in MICROBATCHED else EXAMPLES)
+    if method in MICROBATCHED:  # Every shard has micro-batches of the same size.
         x, y = np.tile(x, (replicas, 1)), np.tile(y, replicas)
     one, several = (made(method, num_modules, r) for r in (1, replicas))
-    size = BATCH * (replicas if method == "GPipe" else 1) * 2
+    size = BATCH * (replicas if method in MICROBATCHED else 1) * 2
     logs = [
         model.fit(
             x, y, size, epochs=3, verbose=0, shuffle=False

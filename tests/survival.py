@@ -46,6 +46,9 @@ CONFIGURATIONS = {
     "ddg": ("--algorithm=ddg", *_ADAM),
     "dni": ("--algorithm=dni", *_ADAM),
     "gpipe": ("--algorithm=gpipe", "--drop_remainder", *_ADAM),
+    "pipeline": (
+        "--algorithm=pipeline", "--schedule=zb-h1", "--drop_remainder", *_ADAM
+    ),
     "backprop": ("--algorithm=backprop", *_ADAM),
     "replicas": (
         "--algorithm=features_replay", "--num_modules=2", "--replicas=2",

@@ -88,6 +88,23 @@ def test_gpipe(row):
     ))
 
 
+@pytest.mark.parametrize("schedule, recompute", [
+    ("1f1b", False), ("zb-h1", False), ("zb-h1", True), ("zb-h2", False),
+])
+@pytest.mark.parametrize(
+    # A masked loss is another one in micro-batches.
+    "row", [row for row in OF_SINGLE_EXAMPLES if "mask" not in row[1]], ids=ids
+)
+@pytest.mark.quick_cases("Dot normalize-zb-h1-False")
+def test_exact_pipelines(row, schedule, recompute):
+    check(layer_cases.case(
+        *row, num_modules=(2, 4), algorithm=functools.partial(
+            fr_keras.Pipeline, num_microbatches=2, schedule=schedule,
+            recompute=recompute,
+        ),
+    ))
+
+
 def squares(outputs, y):
     return tf.reduce_mean((outputs - y) ** 2)
 
