@@ -40,13 +40,40 @@ def test_one_device_is_what_was_measured(planner):
 def test_memory(planner):
     """Weights, gradients and momentum; queue; features; activations."""
     found = planner.predict(4)
-    for k, (num_layers, memory) in enumerate(zip([3, 3, 3, 4], found.memory)):
+    memories = found.memory["features_replay"]
+    for k, (num_layers, memory) in enumerate(zip([3, 3, 3, 4], memories)):
         queue = (3 - k) * TENSOR
         delta = TENSOR if k < 3 else 0
         activations = (num_layers + 1) * TENSOR + num_layers * 100
         # The optimizer counts its updates, too.
         assert memory == pytest.approx(
             3 * num_layers * LAYER + queue + delta + activations, abs=100
+        )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "kept"),
+    [
+        # Of activations a, weights w, features f, modules k from 0.
+        ("backprop", lambda a, w, f, k: a + f * (k < 3)),
+        ("ddg", lambda a, w, f, k: (4 - k) * a + (3 - k) * w + f * (k < 3)),
+        # Of eight micro-batches: the sum of gradients and an error gradient.
+        ("gpipe", lambda a, w, f, k: w + f * (k < 3) / 8 + f + a / 8),
+        ("1f1b", lambda a, w, f, k: w + f * (k < 3) / 8 + a * (4 - k) / 8),
+        ("zb-h1", lambda a, w, f, k: w + f * (k < 3) / 8 + a * 4 / 8),
+        ("zb-h2", lambda a, w, f, k: w + f * (k < 3) / 8 + a * 7 / 8),
+    ],
+)
+def test_memory_of_methods(planner, schedule, kept):
+    found = planner.predict(4, schedules=(schedule,), num_microbatches=8)
+    assert list(found.memory) == list(found.seconds) == [schedule]
+    for k, (num_layers, memory) in enumerate(
+        zip([3, 3, 3, 4], found.memory[schedule])
+    ):
+        weights = num_layers * LAYER
+        activations = (num_layers + 1) * TENSOR + num_layers * 100
+        assert memory == pytest.approx(
+            3 * weights + kept(activations, weights, TENSOR, k), abs=100
         )
 
 
@@ -60,7 +87,8 @@ def test_replicas(planner):
     assert found.sent == [TENSOR] * 3
     assert found.exchanged == [3 * LAYER, 3 * LAYER, 3 * LAYER, 4 * LAYER]
     assert found.seconds["features_replay"] == pytest.approx(6.52)
-    for k, (num_layers, memory) in enumerate(zip([3, 3, 3, 4], found.memory)):
+    memories = found.memory["features_replay"]
+    for k, (num_layers, memory) in enumerate(zip([3, 3, 3, 4], memories)):
         of_examples = (
             (3 - k) * TENSOR + TENSOR * (k < 3) + (num_layers + 1) * TENSOR
             + num_layers * 100
@@ -113,7 +141,7 @@ def test_what_passes_is_not_queued(monkeypatch):
     planner = Planner(
         model, [np.ones([2, 3], "float32"), np.ones([2, 500], "float32")]
     )
-    first, second = planner.predict(2).memory
+    first, second = planner.predict(2).memory["features_replay"]
     assert first < 2 * 500 * 4 + 500 < 2 * (500 * 4 * 4) < second
 
 

@@ -7,10 +7,13 @@ r"""Predicts how fast a network would train on K identical devices.
 
 Measures the layers of a network on one device, finds the best split for every
 number of devices, and simulates the schedule: iterations per second of Features
-Replay, and of back-propagation, GPipe (4 micro-batches, recomputing) and DDG
-over the same modules; the memory of the fullest device; the data that crosses a
+Replay, and of DDG, exact pipelines of --num_microbatches (GPipe, which
+recomputes; 1F1B; zero bubble) and back-propagation over the same modules; the
+memory that Features Replay needs on the fullest device; the data that crosses a
 boundary between devices, and whether the links can keep up. For devices you do
 not have, give their speed with --teraflops; then nothing is measured.
+
+Gradients of weights are assumed to take half of a backward pass.
 
 With --num_devices=8 the table has all ways to use so many devices: K modules in
 r replicas, K r = 8; and names the fastest that fits into --device_memory. With
@@ -45,6 +48,11 @@ flags.DEFINE_list(
     "numbers_of_modules", [str(k) for k in range(1, 17)],
     "Numbers of modules K; a K for which the network has too few split points "
     "is left out.",
+)
+flags.DEFINE_integer(
+    "num_microbatches", 8,
+    "M, of the exact pipelines; left out where a batch cannot be divided so.",
+    lower_bound=1, upper_bound=10_000,
 )
 flags.DEFINE_integer(
     "num_devices", None,
@@ -155,7 +163,7 @@ def main():
             plan_tables.plan_of_devices(
                 layouts(planner, float(rate) * 1e9 / 8), FLAGS.batch_size,
                 rate, FLAGS.device_memory and FLAGS.device_memory * 1e9,
-                FLAGS.num_machines,
+                FLAGS.num_microbatches, FLAGS.num_machines,
             )
             for rate in FLAGS.gbits_per_second
         ))
@@ -167,16 +175,20 @@ def main():
     }
     if len(by_link) == 1:
         (found,) = by_link.values()
-        print(plan_tables.plan(found, one, FLAGS.batch_size))
+        print(plan_tables.plan(
+            found, one, FLAGS.batch_size, FLAGS.num_microbatches
+        ))
     else:
-        print(plan_tables.plan_of_links(by_link, one))
+        print(plan_tables.plan_of_links(
+            by_link, one, FLAGS.batch_size, FLAGS.num_microbatches
+        ))
 
 
 def layouts(planner, bytes_per_second):
     """Dict from `(K, r)` with K r devices, where possible, to `Prediction`."""
     found = predict_layouts(
         planner, FLAGS.num_devices, FLAGS.batch_size, bytes_per_second,
-        FLAGS.latency,
+        FLAGS.latency, **_options(),
     )
     if not found:
         raise errors.UsageError(
@@ -186,13 +198,21 @@ def layouts(planner, bytes_per_second):
     return found
 
 
+def _options():
+    """What is predicted, keyword arguments of `Planner.predict`."""
+    return {
+        "schedules": tuple(plan_tables.METHODS),
+        "num_microbatches": FLAGS.num_microbatches,
+    }
+
+
 def predictions(planner, bytes_per_second):
     """Dict from K, as far as the network can be split, to `Prediction`."""
     found = {}
     for num_modules in map(int, FLAGS.numbers_of_modules):
         try:
             found[num_modules] = planner.predict(
-                num_modules, bytes_per_second, FLAGS.latency
+                num_modules, bytes_per_second, FLAGS.latency, **_options()
             )
         except ValueError as error:
             # There are too few places to split.

@@ -15,7 +15,7 @@ from fr_keras.engine import placement
 from fr_keras.engine.module import Module
 from fr_keras.engine.optimizer_copies import copy_optimizer
 from fr_keras.engine.optimizers import ModuleOptimizers
-from fr_keras.planning import simulation
+from fr_keras.planning import memory, simulation
 from fr_keras.profiling.estimation import estimate_calls
 from fr_keras.profiling.measurement import (
     copy_to_measure,
@@ -23,6 +23,7 @@ from fr_keras.profiling.measurement import (
     measure_modules,
 )
 from fr_keras.profiling.module_times import ModuleTimes
+from fr_keras.schedules import SCHEDULES as EXACT_PIPELINES
 
 # By what share the slowest module of a split may be slower than in the best
 # balanced one, where that may pay off.
@@ -36,9 +37,8 @@ class Prediction:
     Attributes:
         split_points: tuple of ints, for `fr_keras.cutting.partition.split`.
         times: list of K `fr_keras.profiling.module_times.ModuleTimes`.
-        memory: list of K ints, bytes on each device in Features Replay:
-            weights, gradients and optimizer, replay queue and error gradient,
-            and activations of one backward pass.
+        memory: dict from the name of a schedule to a list of K ints, bytes on
+            each device (see `fr_keras.planning.memory`).
         sent: list of K - 1 ints, bytes that cross each boundary per iteration,
             up and down together.
         exchanged: list of K ints, bytes of gradients that each copy of a module
@@ -49,7 +49,7 @@ class Prediction:
 
     split_points: tuple
     times: list
-    memory: list
+    memory: dict
     sent: list
     exchanged: list
     seconds: dict
@@ -130,6 +130,7 @@ class Planner:
         self, num_modules, bytes_per_second=math.inf, latency=0.0,
         steps_per_execution=None, replicas=1, balanced=False,
         schedules=("backprop", "gpipe", "features_replay", "ddg"),
+        num_microbatches=4,
     ):
         """Predicts the network on K devices, or on r times as many.
 
@@ -146,7 +147,9 @@ class Planner:
                 is assumed to take time in proportion to the examples.
             balanced: bool, whether to take the best balanced split, as an
                 algorithm does by itself, instead of the fastest.
-            schedules: names in `simulation.SCHEDULES`, for `seconds`.
+            schedules: names in `simulation.SCHEDULES`, for `seconds` and
+                `memory`.
+            num_microbatches: int, M, of exact pipelines.
 
         Returns:
             `Prediction`, for one of the pipelines.
@@ -158,9 +161,12 @@ class Planner:
         link = bytes_per_second, latency
 
         def seconds(schedule, split_points):
+            options = {}
+            if schedule in EXACT_PIPELINES:
+                options["num_microbatches"] = num_microbatches
             return simulation.seconds_per_step(
                 schedule, self._times(split_points, *link, replicas),
-                steps_per_execution,
+                steps_per_execution, **options,
             )
 
         links_count = latency or math.isfinite(bytes_per_second)
@@ -175,7 +181,13 @@ class Planner:
         return Prediction(
             split_points,
             self._times(split_points, *link, replicas),
-            self._memory(split_points, replicas),
+            {
+                schedule: memory.of_modules(
+                    schedule, self._sizes_of_modules(split_points, replicas),
+                    num_microbatches,
+                )
+                for schedule in schedules
+            },
             [2 * int(size) for size in self._crossing(split_points, replicas)],
             self._exchanged(split_points, replicas),
             {
@@ -230,23 +242,24 @@ class Planner:
             )
         ]
 
-    def _memory(self, split_points, replicas):
-        """Bytes on each device."""
+    def _sizes_of_modules(self, split_points, replicas):
+        """List of the modules' `memory.Sizes`."""
         return [
-            int(
-                self._parameter_bytes(start, stop)
-                * (2 + self._slots_per_parameter)
-                # With replicas, gradients are also in a buffer.
-                + self._parameter_bytes(start, stop) * (replicas > 1)
-                + (len(split_points) - k)
-                * self._input_bytes(start, stop, replicas)
-                + delta
-                + self._activation_bytes(start, stop) / replicas
+            memory.Sizes(
+                parameters=self._parameter_bytes(start, stop),
+                # Besides weights and gradients; with replicas, gradients are
+                # also in a buffer.
+                updates=self._parameter_bytes(start, stop) * (
+                    self._slots_per_parameter + (replicas > 1)
+                ),
+                inputs=self._input_bytes(start, stop, replicas),
+                activations=self._activation_bytes(start, stop) / replicas,
+                delta=delta,
             )
-            for k, ((start, stop), delta) in enumerate(zip(
+            for (start, stop), delta in zip(
                 self._bounds(split_points),
                 [*self._crossing(split_points, replicas), 0],
-            ))
+            )
         ]
 
     def _scaled(self, call):

@@ -215,8 +215,10 @@ def seconds_per_step(schedule, times, steps_per_execution=None, **options):
     Returns:
         float.
     """
-    # Without synchronization, the first iterations fill the devices.
-    few = steps_per_execution or 4 * len(times)
+    # Without synchronization, the first iterations fill the devices. Exact
+    # pipelines are filled in each.
+    is_exact = schedule in schedules.SCHEDULES
+    few = steps_per_execution or (4 if is_exact else 4 * len(times))
     fewer, more = (
         simulate(schedule, times, count, steps_per_execution, **options)
         for count in (few, 2 * few)

@@ -1,47 +1,84 @@
 """Tables of what a planner predicts."""
 
+import typing
+
 from fr_keras.replicas.arrangement import arrange, bytes_between_machines
+from fr_keras.schedules import SCHEDULES
 from trainers.command.markdown import table
 
+
+class Method(typing.NamedTuple):
+    """A way to train, as the tables have it.
+
+    Attributes:
+        title: str.
+        flags: str, of `trainers.train`.
+        is_exact: bool, whether its gradients are those of back-propagation.
+    """
+
+    title: str
+    flags: str
+    is_exact: bool = True
+
+
+# By the names of `fr_keras.planning.simulation.SCHEDULES`.
+METHODS = {
+    "features_replay": Method(
+        "Features Replay", "--algorithm=features_replay", False
+    ),
+    "ddg": Method("DDG", "--algorithm=ddg", False),
+    "gpipe": Method("GPipe", "--algorithm=gpipe"),
+    "1f1b": Method("1F1B", "--algorithm=pipeline --schedule=1f1b"),
+    "zb-h1": Method("ZB-H1", "--algorithm=pipeline --schedule=zb-h1"),
+    "zb-h2": Method("ZB-H2", "--algorithm=pipeline --schedule=zb-h2"),
+    "backprop": Method("back-propagation", "--algorithm=backprop"),
+}
 _MACHINES = ("in one machine", "between machines (MB)")
 
 
-def plan(predictions, one, batch_size):
+def plan(predictions, one, batch_size, num_microbatches):
     """Table of predictions.
 
     Args:
         predictions: dict from K to `fr_keras.planning.planner.Prediction`.
         one: `Prediction` for one device.
         batch_size: int.
+        num_microbatches: int, M, of exact pipelines.
 
     Returns:
         str.
     """
     lines = []
+    others = [name for name in METHODS if name != "features_replay"]
     for num_modules, found in predictions.items():
         seconds = found.seconds["features_replay"]
         busy = max(max(t.send_up, t.send_down) for t in found.times) / seconds
         lines.append((
             str(num_modules),
             f"{batch_size / seconds:.4g}",
-            *(f"{_speed_up(found, one, name):.2f}" for name in (
-                "features_replay", "gpipe", "ddg", "backprop"
-            )),
-            f"{max(found.memory) / 1e6:.1f}",
+            f"{_speed_up(found, one, 'features_replay'):.2f}",
+            *(
+                f"{_speed_up(found, one, name):.2f}"
+                if _divides(name, batch_size, 1, num_microbatches) else "-"
+                for name in others
+            ),
+            f"{max(found.memory['features_replay']) / 1e6:.1f}",
             f"{max(found.sent, default=0) / 1e6:.2f}",
             f"{busy:.1%}",
         ))
     return table(
         (
-            "K", "examples/s", "speed-up", "GPipe's", "DDG's",
-            "back-propagation's", "fullest device (MB)",
-            "crosses a boundary (MB)", "busiest link",
+            "K", "examples/s", "speed-up",
+            *(f"{METHODS[name].title}'s" for name in others),
+            "fullest device (MB)", "crosses a boundary (MB)", "busiest link",
         ),
         lines,
     )
 
 
-def plan_of_devices(layouts, batch_size, rate, memory, num_machines=1):
+def plan_of_devices(
+    layouts, batch_size, rate, memory, num_microbatches, num_machines=1
+):
     """Table of all ways to use a number of devices, and the fastest.
 
     Args:
@@ -49,60 +86,72 @@ def plan_of_devices(layouts, batch_size, rate, memory, num_machines=1):
         batch_size: int, examples per iteration of all pipelines together.
         rate: str, the bandwidth of the links in Gbit/s.
         memory: float, bytes of a device, or `None` if unlimited.
+        num_microbatches: int, M, of exact pipelines.
         num_machines: int, machines that the devices are in, as many in each.
 
     Returns:
         str.
     """
-
-    def per_second(found, schedule):
-        return batch_size / found.seconds[schedule]
-
-    def fits(found):
-        return memory is None or max(found.memory) <= memory
-
-    lines = table(
+    # What can be trained at all, and fits.
+    possible, rows = [], []
+    for (num_modules, replicas), found in layouts.items():
+        cells = []
+        for name in METHODS:
+            if not _divides(name, batch_size, replicas, num_microbatches):
+                cells.append("-")
+                continue
+            speed = batch_size / found.seconds[name]
+            fits = memory is None or max(found.memory[name]) <= memory
+            cells.append(_rate(speed) if fits else f"({_rate(speed)})")
+            if fits:
+                possible.append((speed, name, num_modules, replicas))
+        rows.append((
+            str(num_modules), str(replicas), *cells,
+            f"{max(found.memory['features_replay']) / 1e6:.1f}",
+            f"{max(found.sent, default=0) / 1e6:.2f}",
+            f"{max(found.exchanged) / 1e6:.2f}",
+            *_between_machines(found, replicas, num_machines),
+        ))
+    parts = [f"Links of {rate} Gbit/s, examples/s:", table(
         (
-            "K", "r", "Features Replay, examples/s", "GPipe",
-            "back-propagation", "fullest device (MB)",
-            "crosses a boundary (MB)", "a copy sends gradients (MB)",
-            *_MACHINES * (num_machines > 1), "fits",
+            "K", "r", *(method.title for method in METHODS.values()),
+            "fullest device (MB)", "crosses a boundary (MB)",
+            "a copy sends gradients (MB)", *_MACHINES * (num_machines > 1),
         ),
-        [
-            (
-                str(num_modules), str(replicas),
-                *(
-                    _rate(per_second(found, schedule)) for schedule in
-                    ("features_replay", "gpipe", "backprop")
-                ),
-                f"{max(found.memory) / 1e6:.1f}",
-                f"{max(found.sent, default=0) / 1e6:.2f}",
-                f"{max(found.exchanged) / 1e6:.2f}",
-                *_between_machines(found, replicas, num_machines),
-                "yes" if fits(found) else "no",
-            )
-            for (num_modules, replicas), found in layouts.items()
-        ],
-    )
-    possible = {key: found for key, found in layouts.items() if fits(found)}
+        rows,
+    )]
+    if memory is not None:
+        parts.append(f"In brackets: needs more than {memory / 1e9:g} GB.")
     if not possible:
-        return f"Links of {rate} Gbit/s:\n\n{lines}\n\nNothing fits."
-    parts = [f"Links of {rate} Gbit/s:", lines]
-    for what, names in (
-        ("Fastest", ("backprop", "features_replay")),
-        ("Fastest with exact gradients", ("backprop", "gpipe")),
+        return "\n\n".join([*parts, "Nothing fits."])
+    exact = [each for each in possible if METHODS[each[1]].is_exact]
+    for what, ways in (
+        ("Fastest", possible), ("Fastest with exact gradients", exact)
     ):
-        speed, name, (num_modules, replicas) = max(
-            (per_second(found, name), name, key)
-            for key, found in possible.items() for name in names
-        )
-        if num_modules == 1:
-            name = "backprop"  # All are the same without a pipeline.
-        parts.append(
-            f"{what}: --algorithm={name} --num_modules={num_modules} "
-            f"--replicas={replicas}, {_rate(speed)} examples/s."
-        )
+        if ways:
+            parts.append(f"{what}: {_flags(max(ways), num_microbatches)}.")
     return "\n\n".join(parts)
+
+
+def _flags(way, num_microbatches):
+    """Flags of `trainers.train`, and the speed."""
+    speed, name, num_modules, replicas = way
+    if num_modules == 1:
+        name = "backprop"  # All are the same without a pipeline.
+    flags = [METHODS[name].flags]
+    if name in SCHEDULES:
+        flags.append(f"--num_microbatches={num_microbatches}")
+    return (
+        f"{' '.join(flags)} --num_modules={num_modules} "
+        f"--replicas={replicas}, {_rate(speed)} examples/s"
+    )
+
+
+def _divides(name, batch_size, replicas, num_microbatches):
+    """Whether batches can be divided as a method needs it."""
+    return name not in SCHEDULES or (
+        batch_size % (num_microbatches * replicas) == 0
+    )
 
 
 def _between_machines(found, replicas, num_machines):
@@ -122,34 +171,42 @@ def _between_machines(found, replicas, num_machines):
     return ("copies" if copies else "modules", f"{crossing / 1e6:.2f}")
 
 
-def plan_of_links(by_link, one):
+def plan_of_links(by_link, one, batch_size, num_microbatches):
     """Table of predictions for several bandwidths.
 
     Args:
         by_link: dict from bandwidths, str in Gbit/s, to predictions as for
             `plan`.
         one: `fr_keras.planning.planner.Prediction` for one device.
+        batch_size: int.
+        num_microbatches: int, M, of exact pipelines.
 
     Returns:
         str.
     """
     # Each has its own splits.
     slowest = min(by_link, key=float)
+    exact = "zb-h1" if _divides(
+        "zb-h1", batch_size, 1, num_microbatches
+    ) else "backprop"
     return table(
         (
             "K", f"fullest device at {slowest} Gbit/s (MB)",
             f"crosses a boundary at {slowest} Gbit/s (MB)",
-            *(f"speed-up at {rate} Gbit/s (GPipe's)" for rate in by_link),
+            *(
+                f"speed-up at {rate} Gbit/s ({METHODS[exact].title}'s)"
+                for rate in by_link
+            ),
         ),
         [
             (
                 str(num_modules),
-                f"{max(found.memory) / 1e6:.0f}",
+                f"{max(found.memory['features_replay']) / 1e6:.0f}",
                 f"{max(found.sent, default=0) / 1e6:.1f}",
                 *(
                     "{:.2f} ({:.2f})".format(*(
                         _speed_up(of_link[num_modules], one, schedule)
-                        for schedule in ("features_replay", "gpipe")
+                        for schedule in ("features_replay", exact)
                     ))
                     for of_link in by_link.values()
                 ),
