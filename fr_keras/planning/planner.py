@@ -157,7 +157,6 @@ class Planner:
         Raises:
             ValueError: if the network cannot be split into that many modules.
         """
-
         link = bytes_per_second, latency
 
         def seconds(schedule, split_points):
