@@ -32,7 +32,7 @@ def test_numbers_are_those_of_one_pipeline(
 ):
     """Loss, accuracy and weights, with batches that r does not divide."""
     x, y = data(24 if method in MICROBATCHED else EXAMPLES)
-    if method in MICROBATCHED:  # Every shard has micro-batches of the same size.
+    if method in MICROBATCHED:  # All micro-batches have the same size.
         x, y = np.tile(x, (replicas, 1)), np.tile(y, replicas)
     one, several = (made(method, num_modules, r) for r in (1, replicas))
     size = BATCH * (replicas if method in MICROBATCHED else 1) * 2
