@@ -244,6 +244,22 @@ def test_what_is_refused():
         model.fit(x, y, 6, verbose=0)
 
 
+def test_masked_outputs_are_refused():
+    """Keras averages over unmasked steps, of which batches have their own."""
+    network = keras.Sequential([
+        keras.Input((5,), dtype="int32"),
+        layers.Embedding(4, 3, mask_zero=True), layers.Dense(3),
+    ])
+    model = fr_keras.Pipeline(network, 2, num_microbatches=2)
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    x = np.arange(20).reshape((4, 5)) % 4
+    with pytest.raises(ValueError, match="Use `schedule='gpipe'`"):
+        model.fit(x, np.ones((4, 5, 3)), verbose=0)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_configuration_is_saved(tmp_path):
     model = fr_keras.Pipeline(
         plain_net(), 2, num_microbatches=2, schedule="zb-h2", recompute=True

@@ -38,8 +38,7 @@ class Pipeline(Algorithm):
     once per mini-batch, by the mean over the micro-batches. Losses of layers
     (`add_loss`, activity regularizers) are averaged over micro-batches. With
     other schedules than `"gpipe"`, the loss of `compile` is, too: it must be a
-    mean over the examples, and if Keras averages it over what is not masked,
-    it does so in each micro-batch.
+    mean over the examples, and outputs with masks are refused.
 
     Attributes and errors are those of `fr_keras.algorithms.base.Algorithm`.
 

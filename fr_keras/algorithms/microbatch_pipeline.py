@@ -212,6 +212,7 @@ class MicrobatchPipeline(BasePipeline):
         with tf.GradientTape() as tape, contextlib.ExitStack() as stack:
             tape.watch(sources)
             if self.divides_loss:
+                check_not_masked(output, self.model.schedule)
                 # The losses of single outputs are counted for the whole batch.
                 stack.enter_context(keras.StatelessScope())
             loss = self.model.compute_loss(
@@ -352,6 +353,17 @@ class Iteration:
                 self._features, batch.y, batch.sample_weight, batch.share
             )
             self._deltas = dict(enumerate(deltas))
+
+
+def check_not_masked(output, schedule):
+    """Rejects masks, over which Keras would average in every micro-batch."""
+    if any(mask is not None for mask in output.masks):
+        raise ValueError(
+            f"With `schedule={schedule!r}`, outputs must have no mask: Keras "
+            "averages the loss over what is not masked, which is unknown for "
+            "the batch when the first micro-batch is differentiated. Use "
+            "`schedule='gpipe'`. Received: a masked output"
+        )
 
 
 def merged(outputs):
