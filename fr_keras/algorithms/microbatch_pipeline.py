@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from fr_keras import schedules
-from fr_keras.algorithms.objective import all_losses
+from fr_keras.algorithms.objective import all_losses, check_not_masked
 from fr_keras.algorithms.pipeline import BasePipeline
 from fr_keras.engine import replayable, structures
 from fr_keras.engine.device_function import DeviceFunction
@@ -353,17 +353,6 @@ class Iteration:
                 self._features, batch.y, batch.sample_weight, batch.share
             )
             self._deltas = dict(enumerate(deltas))
-
-
-def check_not_masked(output, schedule):
-    """Rejects masks, over which Keras would average in every micro-batch."""
-    if any(mask is not None for mask in output.masks):
-        raise ValueError(
-            f"With `schedule={schedule!r}`, outputs must have no mask: Keras "
-            "averages the loss over what is not masked, which is unknown for "
-            "the batch when the first micro-batch is differentiated. Use "
-            "`schedule='gpipe'`. Received: a masked output"
-        )
 
 
 def merged(outputs):

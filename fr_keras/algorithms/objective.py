@@ -188,6 +188,17 @@ def check_losses(model, y, y_pred):
             )
 
 
+def check_not_masked(output, schedule):
+    """Rejects masks, over which Keras would average in every micro-batch."""
+    if any(mask is not None for mask in output.masks):
+        raise ValueError(
+            f"With `schedule={schedule!r}`, outputs must have no mask: Keras "
+            "averages the loss over what is not masked, which is unknown for "
+            "the batch when the first micro-batch is differentiated. Use "
+            "`schedule='gpipe'`. Received: a masked output"
+        )
+
+
 def _is_of_examples(loss, path, y, y_pred):
     """Whether a loss has a value for each example, as far as is known."""
     if type(loss).__call__ is not keras.losses.Loss.__call__:
