@@ -10,7 +10,7 @@ from fr_keras.callbacks.diagnostics.busy_shares import shares
 from fr_keras.planning.simulation import Event
 from fr_keras.profiling.module_times import ModuleTimes
 from tests import small_net
-from trainers.benchmarks.sleeping import Recorder, SleepingLayer
+from trainers.benchmarks.sleeping import SleepingLayer
 
 
 def test_shares():
@@ -29,10 +29,9 @@ def test_of_sleeping_modules(tmp_path):
     With forward τ and backward 2τ, module 1 works 4τ of 4τ, since its replay
     and backward pass take as long as play and backward pass of module 2.
     """
-    recorder = Recorder()
     times = ModuleTimes(0.05, 0.1)
     model = fr_keras.FeaturesReplay([
-        keras.Sequential([keras.Input((1,)), SleepingLayer(k, times, recorder)])
+        keras.Sequential([keras.Input((1,)), SleepingLayer(k, times)])
         for k in range(2)
     ])
     model.compile("sgd", "mse")

@@ -44,6 +44,7 @@ NONSENSE = [
     "--model_args=depth", "--model_args=[1]", "--dtype_policy=int8",
     "--depth=21", "--depth=",
     "--num_modules=0", "--num_modules=100000000000", "--replicas=0",
+    "--link_dtype=float16",
     "--mean=a", "--mean=,,", "--mean=nan", "--mean=1e300",
     "--std=0", "--std=-1", "--std=inf", "--std=1e-50",
     "--crop_padding=-1",

@@ -118,9 +118,21 @@ def test_a_link_sends_one_thing_after_the_other():
             "gpipe", modules, num_microbatches=num_microbatches
         )
         assert seconds == pytest.approx(2.0, abs=1e-3)
+    # Gradients of inputs are sent as a whole, without those of weights.
+    for schedule in ("1f1b", "zb-h1", "zb-h2"):
+        seconds = simulation.seconds_per_step(
+            schedule, modules, num_microbatches=1
+        )
+        assert seconds == pytest.approx(2.0, abs=1e-3)
     # Up and down at once, and a batch needs both within K = 2 iterations.
     found = simulation.seconds_per_step("features_replay", modules)
     assert found == pytest.approx(1.0, abs=1e-3)
+    # A call ends when the last error gradient has arrived.
+    for schedule in ("features_replay", "ddg"):
+        for num_steps, seconds in ((1, 2.0), (4, 5 / 4)):
+            assert simulation.seconds_per_step(
+                schedule, modules, num_steps
+            ) == pytest.approx(seconds, abs=1e-3)
 
 
 def test_latency_is_not_shared_by_micro_batches():

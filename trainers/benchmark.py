@@ -3,7 +3,7 @@ r"""Measures speed, memory and recovery of training on this machine.
     python -m trainers.benchmark --flagfile=configs/benchmark_schedule.cfg \
         --workdir=runs/benchmark_schedule
 
---measure selects one of twelve measurements:
+--measure selects one of thirteen measurements:
 
     schedule    modules that only sleep: the time of the schedule alone, for any
                 K on any machine, and a timeline picture
@@ -19,6 +19,8 @@ r"""Measures speed, memory and recovery of training on this machine.
                 bytes sent (Linux)
     layouts     ResNets: a number of cores as K modules x r replicas, in one
                 process and on workers on loopback, beside the planner (Linux)
+    links       modules that only sleep, and (K=2) a ResNet, on workers whose
+                links the kernel limits (root, Linux), beside the simulation
     exchange    gradients alone: adding those of r copies, in one process and on
                 workers on loopback (Linux)
     recovery    the digits on workers on loopback: downtime of a run when one
@@ -30,8 +32,11 @@ with min-max in brackets. The working directory gets:
     table.md        the tables, with machine, versions and command
     timeline.png    (schedule) timeline of the modules' work
     timeline_K.png  (compute) the same for Features Replay with K modules
+    timeline_K_RATE.png  (links) the same at a rate in Mbit/s
 """
 
+import functools
+import math
 import os
 import platform
 import re
@@ -55,6 +60,7 @@ from trainers.benchmarks import (
     diagnostics,
     exchanges,
     layouts,
+    links,
     memory,
     on_workers,
     overhead,
@@ -67,6 +73,7 @@ from trainers.benchmarks import (
 )
 from trainers.benchmarks.job import Job
 from trainers.command import cores, errors, sweep, workdir
+from trainers.workers import linked_workers
 
 FLAGS = flags.FLAGS
 
@@ -74,8 +81,8 @@ flags.DEFINE_enum(
     "measure", None,
     [
         "schedule", "compute", "memory", "tracing", "overhead", "diagnostics",
-        "prediction", "checkpoints", "workers", "layouts", "exchange",
-        "recovery",
+        "prediction", "checkpoints", "workers", "layouts", "links",
+        "exchange", "recovery",
     ],
     "What to measure. Required.", required=True,
 )
@@ -100,7 +107,8 @@ flags.DEFINE_integer(
     lower_bound=1, upper_bound=1000,
 )
 flags.DEFINE_float(
-    "tau", 0.02, "(schedule) Duration of a module's forward pass, in seconds."
+    "tau", 0.02,
+    "(schedule and links) Duration of a module's forward pass, in seconds."
 )
 flags.DEFINE_integer(
     "depth", 20,
@@ -154,6 +162,8 @@ def main():
             f"{', so that each module has a core' * (most < 100)}. "
             f"Received: {max(numbers)}"
         )
+    if FLAGS.measure == "links":
+        linked_workers.check()
     FLAGS.workdir = workdir.make(FLAGS.workdir)
     calls = -(-FLAGS.num_steps // FLAGS.steps_per_execution)
     job = Job(
@@ -171,6 +181,7 @@ def main():
         "checkpoints": measure_checkpoints,
         "workers": measure_workers,
         "layouts": measure_layouts,
+        "links": measure_links,
         "exchange": measure_exchange,
         "recovery": measure_recovery,
     }[FLAGS.measure]
@@ -286,6 +297,43 @@ def measure_layouts(numbers, job):
         )
         for n in numbers
     )
+
+
+def measure_links(numbers, job):
+    if any(links.EXAMPLES % (2 * k) for k in numbers):
+        raise errors.UsageError(
+            "--measure=links splits batches of "
+            f"{links.EXAMPLES} examples into 2 K micro-batches, so "
+            "--numbers_of_modules must be powers of 2. "
+            f"Received: {','.join(map(str, numbers))}"
+        )
+    parts = []
+    for num_modules in numbers:
+        found = links.measure_sleeping(
+            num_modules, FLAGS.tau, FLAGS.steps_per_execution, FLAGS.rounds,
+            show, functools.partial(draw_links, num_modules),
+        )
+        parts.append(cluster_tables.links(
+            f"K = {num_modules}, modules that only sleep, forward τ = "
+            f"{FLAGS.tau * 1e3:g} ms, backward 2τ; {links.BYTES / 1e6:.1f} MB "
+            "of features at each boundary", found,
+        ))
+    if 2 in numbers and len(cores.available()) > 1:
+        parts.append(cluster_tables.links(
+            f"K = 2, ResNet-{job.depth}, {job.batch_size} images of 32x32, a "
+            "core each",
+            links.measure_network(job, 2, FLAGS.rounds, show),
+        ))
+    return "\n\n".join(parts)
+
+
+def draw_links(num_modules, rate, events):
+    """Draws the work in a call of Features Replay."""
+    name = f"{rate / 1e6:.0f}" if math.isfinite(rate) else "unlimited"
+    with workdir.whole_file(os.path.join(
+        FLAGS.workdir, f"timeline_{num_modules}_{name}.png"
+    )) as path:
+        plot_timeline(events, path, f"Features Replay, links: {name} Mbit/s")
 
 
 def measure_exchange(numbers, job):

@@ -6,8 +6,8 @@ r"""Trains a network that is split into modules.
 The experiments are in configs/. Later flags override earlier ones:
 
     the network     --model --model_args --depth --dropout --dtype_policy
-    its modules     --algorithm --num_modules --replicas --devices --balance
-                    --steps_per_execution
+    its modules     --algorithm --num_modules --replicas --link_dtype --devices
+                    --balance --steps_per_execution
     algorithms      --weight_prediction --gradient_shrink (features_replay,
                     ddg)
                     --num_microbatches --recompute (gpipe, pipeline)

@@ -16,15 +16,12 @@ prints its port in one line when it is ready.
 """
 
 import os
-import threading
 
 import tensorflow as tf
 from absl import flags
 
-import fr_keras.cluster
-from fr_keras.versions import VERSION
 from trainers.command import errors
-from trainers.workers import connecting, root
+from trainers.workers import connecting, serving
 
 FLAGS = flags.FLAGS
 
@@ -79,28 +76,7 @@ def main():
     wanted = FLAGS.port
     if wanted is None:
         wanted = connecting.port_of_worker()
-    try:
-        port = fr_keras.cluster.start_worker(
-            wanted, None if FLAGS.interface == "all" else FLAGS.interface,
-            allow_root=root.is_allowed(),
-        )
-    except fr_keras.cluster.WorkerError as error:
-        raise errors.UsageError(str(error)) from error
-    print(
-        f"Worker of fr_keras {VERSION}, port {port}, interface "
-        f"{FLAGS.interface}: ready",
-        flush=True,
-    )
-    if FLAGS.end_with_input:
-        end_with_input()
-    threading.Event().wait()
-
-
-def end_with_input():
-    """Exits when no process can write to its standard input any more."""
-    while os.read(0, 1024):
-        pass
-    os._exit(0)
+    serving.serve(wanted, FLAGS.interface, FLAGS.end_with_input)
 
 
 if __name__ == "__main__":

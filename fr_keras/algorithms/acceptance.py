@@ -5,7 +5,7 @@ import numbers
 import keras
 
 from fr_keras.cutting import copying, sameness
-from fr_keras.engine import placement
+from fr_keras.engine import casts, placement
 from fr_keras.engine.nested import overrides
 from fr_keras.engine.user_warnings import warn
 
@@ -148,6 +148,22 @@ def check_replicas(replicas, pipeline_class):
             f"{pipeline_class.__name__} does not declare that it can be used "
             "with replicas, by `replicates = True` (see "
             f"docs/new_algorithm.md). Received: replicas={replicas}"
+        )
+
+
+def check_link_dtype(dtype):
+    """Checks the dtype in which features and error gradients are sent.
+
+    Args:
+        dtype: as for `fr_keras.algorithms.base.Algorithm`.
+
+    Raises:
+        ValueError: if it is neither `None` nor supported.
+    """
+    if dtype is not None and dtype not in casts.DTYPES:
+        raise ValueError(
+            f"`link_dtype` must be None or {' or '.join(casts.DTYPES)}. "
+            f"Received: link_dtype={dtype!r}"
         )
 
 

@@ -87,6 +87,8 @@ class Backprop(Algorithm):
         copy: bool. `False` trains the layers of `model` themselves.
         replicas: int, r, the number of pipelines, each of which trains on its
             share of every batch. With K = 1 this is data parallelism.
+        link_dtype: `"bfloat16"` sends floating-point features and error
+            gradients in this dtype from module to module.
         **kwargs: arguments of `keras.Model`.
 
     Example:

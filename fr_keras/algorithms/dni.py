@@ -331,7 +331,7 @@ class DNI(Algorithm):
             configuration; each synthesizer gets a copy. `None` for Adam at
             learning rate 1e-4.
         **kwargs: `costs`, by which `model` is split, `copy`, whether to train a
-            copy, and `replicas`, the number of pipelines (see
+            copy, `replicas`, the number of pipelines, and `link_dtype` (see
             `fr_keras.algorithms.base.Algorithm`), and the arguments of
             `keras.Model`.
 

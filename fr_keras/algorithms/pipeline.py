@@ -194,7 +194,7 @@ class BasePipeline:
         Args:
             x: nest of `keras.KerasTensor` or tensors, the input of the first.
         """
-        self.chain = chain.build(self.modules, x)
+        self.chain = chain.build(self.modules, x, self.model.link_dtype)
 
     def make_learning_functions(self):
         """Creates the functions that all methods share."""

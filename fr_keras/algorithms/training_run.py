@@ -214,7 +214,9 @@ class TrainingRun:
             return  # Errors show at once.
         x, y, sample_weight = spec.symbols()
         self.batch_spec = None  # Modules are rebuilt for this kind.
-        outputs = chain.build(self._pipelines[0].modules, x).outputs
+        outputs = chain.build(
+            self._pipelines[0].modules, x, self._model.link_dtype
+        ).outputs
         self._model.objective.check(y, outputs, sample_weight)
 
     def _make_trace(self, num_steps, selections):

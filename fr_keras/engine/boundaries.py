@@ -6,6 +6,8 @@ pass-through tensors around the module, so that these are neither copied to its
 device nor waited for, and rescale error gradients to the module's loss scale.
 """
 
+import tensorflow as tf
+
 
 def route_forward(module, function, features, *args):
     """Runs a forward pass on all of h_{k-1}.
@@ -77,8 +79,14 @@ class ForwardFunction:
             and the `tf.Graph`.
         """
         def function(used, *args):
-            outputs, graph = self._function.trace(used, *args)
-            return *outputs, graph
+            (computed, *rest), graph = self._function.trace(used, *args)
+            # (Tensors of that graph could not be cast in this one.)
+            specs = computed._replace(tensors=[
+                tf.TensorSpec.from_tensor(tensor)
+                if isinstance(tensor, tf.Tensor) else tensor
+                for tensor in computed.tensors
+            ])
+            return specs, *rest, graph
 
         *outputs, graph = route_forward(self._module, function, features, *args)
         return outputs, graph

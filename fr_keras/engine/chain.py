@@ -6,6 +6,7 @@ import re
 import keras
 
 from fr_keras.engine import layer_variables
+from fr_keras.engine.casts import LinkCasts, NoCasts
 
 
 @dataclasses.dataclass
@@ -29,12 +30,14 @@ class Chain:
     differentiable: list | None = None
 
 
-def build(modules, x):
+def build(modules, x, link_dtype=None):
     """Builds modules in order, unless they are built already.
 
     Args:
         modules: list of `fr_keras.engine.module.Module`.
         x: nest of `keras.KerasTensor` or tensors, the input of the first.
+        link_dtype: str, the dtype in which features and error gradients cross
+            boundaries, or `None` for their own.
 
     Returns:
         `Chain`.
@@ -45,6 +48,7 @@ def build(modules, x):
     """
     outputs, differentiable = x, [False] * len(keras.tree.flatten(x))
     features, differentiable_by_module = [], []
+    arriving = [None] * len(differentiable)
     module_of, state_owners = {}, {}
     for k, module in enumerate(modules, start=1):
         inputs = outputs
@@ -60,6 +64,12 @@ def build(modules, x):
                 f"({one_line(error)}). "
                 f"Received: inputs of shape {shapes(inputs)}"
             ) from error
+        module.casts = NoCasts()
+        if link_dtype is not None:
+            module.casts = LinkCasts(
+                module, link_dtype, arriving, outputs, k == len(modules)
+            )
+            arriving = module.casts.outputs
         if not module.submodel.weights:
             raise ValueError(
                 "Every module must have weights. Merge a module without "

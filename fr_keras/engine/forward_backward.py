@@ -1,6 +1,8 @@
 """Separate forward and backward passes of a module, linked by residuals."""
 
+import collections
 import functools
+import types
 
 import tensorflow as tf
 
@@ -199,7 +201,7 @@ class ForwardBackward:
         x = graph.inputs[: len(structures.flatten(spec))]
         outputs = structures.flatten(self._results)
         gradients = structures.flatten(self._gradients)
-        late = _dependents(delta)
+        late = _dependents(delta, _followers(graph))
         # Assertions and prints in layers, on which no output depends.
         effects = [
             op for op in graph.get_operations()
@@ -351,13 +353,32 @@ def _ancestors(ops):
     )
 
 
-def _dependents(tensors):
-    """Returns the set of operations that depend on given tensors."""
+def _dependents(tensors, followers=types.MappingProxyType({})):
+    """Returns the set of operations that depend on given tensors.
 
-    def consumers(tensors):
-        return [op for tensor in tensors for op in tensor.consumers()]
+    Args:
+        tensors: iterable of tensors.
+        followers: dict from operations to lists of those that depend on them by
+            control edges that are to count, too.
+    """
 
-    return _reachable(consumers(tensors), lambda op: consumers(op.outputs))
+    def next_to(op, outputs):
+        consumers = [to for tensor in outputs for to in tensor.consumers()]
+        return [*consumers, *followers.get(op, ())]
+
+    return _reachable(
+        [to for tensor in tensors for to in next_to(tensor.op, [tensor])],
+        lambda op: next_to(op, op.outputs),
+    )
+
+
+def _followers(graph):
+    """The control edges of a graph, as for `_dependents`."""
+    found = collections.defaultdict(list)
+    for op in graph.get_operations():
+        for before in op.control_inputs:
+            found[before].append(op)
+    return found
 
 
 def _reachable(ops, neighbours):

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from fr_keras.engine import placement, private
 from fr_keras.engine.calling import call_quietly, outputs_for
+from fr_keras.engine.casts import NoCasts
 from fr_keras.engine.features import ErrorGradient, Features
 from fr_keras.engine.wiring import Wiring
 
@@ -22,12 +23,16 @@ class WiredSubmodel:
 
     Attributes:
         learns: bool, whether the submodel needs a backward pass.
+        wiring: `fr_keras.engine.wiring.Wiring`, when built.
+        casts: `fr_keras.engine.casts.LinkCasts` or `NoCasts`.
     """
 
     def __init__(self, submodel, device):
         self.submodel = submodel
         self.device = device
         self.learns = True
+        self.wiring = None
+        self.casts = NoCasts()
         self._trainable_variables = None
         self._trained = None
 
@@ -76,13 +81,13 @@ class WiredSubmodel:
         with tf.device(self.device):
             outputs = outputs_for(self.submodel, inputs)
         flat_outputs = keras.tree.flatten(outputs)
-        self._wiring = Wiring(
+        self.wiring = Wiring(
             self.submodel, len(differentiable), len(flat_outputs), is_last
         )
-        used, computed = self._wiring.used, self._wiring.computed
+        used, computed = self.wiring.used, self.wiring.computed
         self._input_structure = keras.tree.map_structure(
             lambda _: None,
-            [None] * len(used) if self._wiring.passthrough else inputs,
+            [None] * len(used) if self.wiring.passthrough else inputs,
         )
         self._output_structure = keras.tree.map_structure(
             lambda _: None, outputs
@@ -90,7 +95,7 @@ class WiredSubmodel:
         self._num_inputs = len(differentiable)
         self._watched = [i for i, j in enumerate(used) if differentiable[j]]
         self.learns = bool(self.trainable_variables or self._watched)
-        depends_on_weights = self._wiring.output(
+        depends_on_weights = self.wiring.output(
             differentiable, [self.learns] * len(computed)
         )
         differentiable = [
@@ -113,7 +118,7 @@ class WiredSubmodel:
         """
         inputs = keras.tree.pack_sequence_as(self._input_structure, _masked(x))
         outputs = keras.tree.flatten(
-            call_quietly(self._wiring.core, inputs, training=True)
+            call_quietly(self.wiring.core, inputs, training=True)
         )
         return Features(outputs, list(map(private.mask_of, outputs)))
 
@@ -132,7 +137,7 @@ class WiredSubmodel:
         Returns:
             `Features`.
         """
-        if self._wiring.passthrough:
+        if self.wiring.passthrough:
             # In host memory, where the data is: other modules use some of it.
             with tf.device(placement.host(self.device)):
                 # As in Keras: dicts by name, dtypes, missing dimensions.
@@ -143,9 +148,10 @@ class WiredSubmodel:
 
     def used(self, features):
         """Returns the part of the input that the submodel uses, `Features`."""
+        used = self.wiring.used
         return Features(
-            [features.tensors[j] for j in self._wiring.used],
-            [features.masks[j] for j in self._wiring.used],
+            self.casts.arrived([features.tensors[j] for j in used], used),
+            [features.masks[j] for j in used],
         )
 
     def open_spec(self, spec):
@@ -166,7 +172,7 @@ class WiredSubmodel:
             if isinstance(tensor, tf.TensorSpec)
             and tensor.shape.rank == len(inputs[j].shape)
             else tensor
-            for j, tensor in zip(self._wiring.used, spec.tensors)
+            for j, tensor in zip(self.wiring.used, spec.tensors)
         ])
 
     def output(self, features, computed):
@@ -176,16 +182,17 @@ class WiredSubmodel:
             features: `Features`, the whole input.
             computed: `Features`, computed by `forward` from the used part.
         """
+        leaving = self.casts.leaving(computed.tensors, self.wiring.computed)
         return Features(
-            self._wiring.output(features.tensors, computed.tensors),
-            self._wiring.output(features.masks, computed.masks),
+            self.wiring.output(features.tensors, leaving),
+            self.wiring.output(features.masks, computed.masks),
         )
 
     def computed(self, output):
         """Returns the computed part of the whole output, `Features`."""
         return Features(
-            [output.tensors[i] for i in self._wiring.computed],
-            [output.masks[i] for i in self._wiring.computed],
+            [output.tensors[i] for i in self.wiring.computed],
+            [output.masks[i] for i in self.wiring.computed],
         )
 
     def packed(self, outputs):
@@ -214,8 +221,10 @@ class WiredSubmodel:
         Returns:
             List of tensors, for `backward`.
         """
-        of_computed = [delta.tensors[j] for j in self._wiring.computed]
-        return [of_computed[i] for i in self._differentiated]
+        outputs = [self.wiring.computed[i] for i in self._differentiated]
+        return self.casts.error_arrived(
+            [delta.tensors[i] for i in outputs], outputs
+        )
 
     def spread(self, gradients):
         """Expands gradients to `ErrorGradient.tensors` of the whole output.
@@ -223,7 +232,7 @@ class WiredSubmodel:
         Args:
             gradients: list of tensors, as `received` returns it.
         """
-        wiring = self._wiring
+        wiring = self.wiring
         tensors = [None] * (len(wiring.computed) + len(wiring.passthrough))
         for i, gradient in zip(self._differentiated, gradients):
             tensors[wiring.computed[i]] = gradient
@@ -241,10 +250,12 @@ class WiredSubmodel:
             `ErrorGradient`.
         """
         tensors = [None] * self._num_inputs
-        for i, gradient in zip(self._watched, gradients.tensors):
-            tensors[self._wiring.used[i]] = gradient
+        inputs = [self.wiring.used[i] for i in self._watched]
+        own = self.casts.error_leaving(gradients.tensors, inputs)
+        for j, gradient in zip(inputs, own):
+            tensors[j] = gradient
         with tf.device(self.device):
-            for i, j in self._wiring.passthrough.items():
+            for i, j in self.wiring.passthrough.items():
                 if delta.tensors[i] is not None:
                     tensors[j] = (
                         delta.tensors[i] if tensors[j] is None

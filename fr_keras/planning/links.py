@@ -53,7 +53,9 @@ def _there_and_back(source, target, size):
 
     def there_and_back():
         x = held[source]
-        for device in (target, source) * _TURNS:
+        # (Computed at the source first: what stays the same would be sent once
+        # for all of several calls.)
+        for device in (source, *(target, source) * _TURNS):
             with tf.device(device):
                 # An operation that no optimizer of graphs can merge with the
                 # next one, as it could additions of constants.

@@ -33,7 +33,10 @@ class Event(typing.NamedTuple):
 
 
 class _Task(typing.NamedTuple):
-    """A piece of work: identity, share of a mini-batch, dependencies."""
+    """A piece of work: identity, share of a mini-batch, dependencies.
+
+    It takes a portion of the time that its kind takes for that share.
+    """
 
     kind: str
     module: int
@@ -41,6 +44,7 @@ class _Task(typing.NamedTuple):
     part: int
     share: float
     after: list  # Identities: (kind, module, step, part).
+    portion: float = 1.0
 
 
 # A schedule lists the work of an iteration in the order of priority on a
@@ -134,9 +138,9 @@ def _exact(
                 yield _Task(*replay, 1 / M, after)
                 after = [replay]
             # Both gradients are assumed to take half of a backward pass.
-            share = 1 / M / (1 + (is_split and work.kind != FORWARD))
+            portion = 1 / (1 + (is_split and work.kind != FORWARD))
             before = (kinds[work.kind], work.module, t, work.microbatch)
-            yield _Task(*before, share, after)
+            yield _Task(*before, 1 / M, after, portion)
         yield _Task("update", of_module[0].module, t, 0, 1, [before])
 
 
@@ -191,15 +195,15 @@ def simulate(schedule, times, num_steps, steps_per_execution=None, **options):
             f"Received: {schedule=}"
         )
     per_call = steps_per_execution or num_steps
-    events = []
+    events, begin = [], 0.0
     for first in range(0, num_steps, per_call):
         tasks = [
             task
             for t in range(first, min(first + per_call, num_steps))
             for task in SCHEDULES[schedule](len(times), t, **options)
         ]
-        begin = max((event.stop for event in events), default=0.0)
-        events += _run(tasks, times, begin)
+        of_call, begin = _run(tasks, times, begin)
+        events += of_call
     return sorted(events, key=lambda event: (event.start, event.module))
 
 
@@ -228,7 +232,12 @@ def seconds_per_step(schedule, times, steps_per_execution=None, **options):
 
 
 def _run(tasks, times, begin):
-    """Runs tasks on devices, greedily; returns the events."""
+    """Runs tasks on devices, greedily.
+
+    Returns:
+        Tuple of the list of `Event`s, and when the last has ended and all error
+        gradients have arrived, also those for later iterations.
+    """
     numbers = {task[:4]: i for i, task in enumerate(tasks)}
     missing = []
     followers = collections.defaultdict(list)
@@ -245,6 +254,7 @@ def _run(tasks, times, begin):
     busy = set()
     links = _Links(times)
     latest = collections.defaultdict(float)
+    end = begin
     order = itertools.count()
     # Upcoming events: a task can begin on its device, or has ended there.
     agenda = [
@@ -261,9 +271,14 @@ def _run(tasks, times, begin):
                 heapq.heappush(ready[device], i)
                 continue
             busy.discard(device)
+            arrivals = {
+                to: links.arrival(tasks[i], to, now)
+                for to in _receivers(tasks[i], tasks, followers[i])
+            }
+            end = max(end, now, *arrivals.values())
             for follower in followers[i]:
                 missing[follower] -= 1
-                arrives = links.arrival(tasks[i], tasks[follower], now)
+                arrives = arrivals[tasks[follower].module]
                 # The last of several dependencies may come by a shorter way
                 # than one before.
                 latest[follower] = max(latest[follower], arrives)
@@ -280,7 +295,15 @@ def _run(tasks, times, begin):
                 events.append(Event(task.module, task.kind, now, stop))
                 busy.add(device)
                 heapq.heappush(agenda, (stop, next(order), i, True))
-    return events
+    return events, end
+
+
+def _receivers(task, tasks, followers):
+    """The modules that need the result of a task, now or later."""
+    modules = {tasks[i].module for i in followers}
+    if task.kind == "backward" and task.module:
+        modules.add(task.module - 1)
+    return sorted(modules)
 
 
 def _seconds(task, times):
@@ -292,7 +315,7 @@ def _seconds(task, times):
         "weights": of_module.backward,
         "update": of_module.update,
     }[task.kind]
-    return seconds * task.share
+    return seconds * task.share * task.portion
 
 
 class _Links:
@@ -306,19 +329,19 @@ class _Links:
         self._times = times
         self._free = collections.defaultdict(float)
 
-    def arrival(self, task, follower, now):
-        """Returns when the result of a task arrives where another needs it.
+    def arrival(self, task, receiver, now):
+        """Returns when the result of a task arrives at a module.
 
         Args:
             task: `_Task` that has ended.
-            follower: `_Task`, the only one on another module.
+            receiver: int, the number of the module.
             now: float, seconds.
 
         Returns:
             float, seconds.
         """
         of_module = self._times[task.module]
-        step = follower.module - task.module
+        step = receiver - task.module
         if (task.kind, step) == ("play", 1):
             seconds = of_module.send_up
         elif (task.kind, step) == ("backward", -1):

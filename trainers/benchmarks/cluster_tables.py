@@ -1,5 +1,7 @@
 """Tables of measurements of clusters, in Markdown."""
 
+import math
+
 from trainers.command.markdown import table
 
 
@@ -110,6 +112,38 @@ def exchanges(num_copies, found):
             )
             for (place, size), of_ways in found.items()
             for way, (seconds, are_equal) in of_ways.items()
+        ],
+    )
+
+
+def links(what, found):
+    """Table of methods on links of several rates.
+
+    Args:
+        what: str, what is trained.
+        found: as returned by `benchmarks.links.measure_network`.
+
+    Returns:
+        str.
+    """
+    per_second, latency = found.link
+    return (
+        f"{what}; links without limits: {per_second * 8 / 1e9:.1f} Gbit/s and "
+        f"{latency * 1e3:.2f} ms:\n\n"
+    ) + table(
+        ("links (Mbit/s)", "method", "seconds per iteration", "predicted",
+         "predicted / measured", "times as long as Features Replay",
+         "MB over the busiest link"),
+        [
+            (
+                f"{rate / 1e6:.0f}" if math.isfinite(rate) else "unlimited",
+                method, seconds.text(3), f"{found.predicted[key]:.3f}",
+                f"{found.predicted[key] / seconds.median:.2f}",
+                found.measured[rate, "features_replay"].ratio(seconds).text(),
+                f"{found.sent[key].median / 1e6:.2f}",
+            )
+            for key, seconds in found.measured.items()
+            for rate, method in [key]
         ],
     )
 

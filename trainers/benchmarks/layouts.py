@@ -1,6 +1,5 @@
 """N devices as K modules × r replicas, in one process and on N workers."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 
@@ -65,7 +64,7 @@ def measure(job, num_devices, rounds, show):
             each, prepare_links, num_devices, _addresses(workers)
         )
     show("predicting")
-    predicted = _slowest(
+    predicted = processes.slowest(
         there[:num_devices], prepare_plans, job, num_devices, links
     )
     with contextlib.ExitStack() as stack:
@@ -94,18 +93,6 @@ def measure(job, num_devices, rounds, show):
         found = turns.take(started, rounds, show)
     by_fit = {key: samples[0] for key, samples in found.items()}
     return Found(by_fit.pop("one"), by_fit, predicted, links)
-
-
-def _slowest(numbers, *of_process):
-    """The largest values of dicts found on several cores at the same time."""
-    with contextlib.ExitStack() as stack:
-        started = []
-        for number in numbers:
-            started.append(processes.Process({number}, *of_process))
-            stack.callback(started[-1].close)
-        with concurrent.futures.ThreadPoolExecutor(len(started)) as pool:
-            answers = list(pool.map(lambda process: process(), started))
-    return {key: max(of[key] for of in answers) for key in answers[0]}
 
 
 def _addresses(workers):

@@ -1,5 +1,7 @@
 """Contestants, each in its own process on its own cores."""
 
+import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -17,8 +19,7 @@ class Process:
     Args:
         cores: set of ints, the cores that the process may use, or `None` for
             all (Linux).
-        make: module-level callable that prepares and returns a callable
-            without arguments.
+        make: module-level callable that prepares and returns a callable.
         *args: arguments for `make`.
 
     Raises:
@@ -36,9 +37,9 @@ class Process:
         other_end.close()
         self._answer()
 
-    def __call__(self):
+    def __call__(self, *args):
         """Calls the prepared callable and returns its result."""
-        self._pipe.send("run")
+        self._pipe.send(args)
         return self._answer()
 
     @property
@@ -79,6 +80,27 @@ def once(*of_process):
         process.close()
 
 
+def slowest(numbers, *of_process):
+    """Returns the largest values that are found on several cores at a time.
+
+    Args:
+        numbers: list of ints, the numbers of the cores.
+        *of_process: arguments of `Process` but for the first; its callable
+            returns a dict.
+
+    Returns:
+        Dict with the same keys.
+    """
+    with contextlib.ExitStack() as stack:
+        started = []
+        for number in numbers:
+            started.append(Process({number}, *of_process))
+            stack.callback(started[-1].close)
+        with concurrent.futures.ThreadPoolExecutor(len(started)) as pool:
+            answers = list(pool.map(lambda process: process(), started))
+    return {key: max(of[key] for of in answers) for key in answers[0]}
+
+
 def _serve(pipe, cores, make, args):
     # Ctrl-C reaches all processes; the parent ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -89,8 +111,7 @@ def _serve(pipe, cores, make, args):
         run = make(*args)
         pipe.send((True, None))
         while True:
-            pipe.recv()
-            pipe.send((True, run()))
+            pipe.send((True, run(*pipe.recv())))
     except EOFError:
         pass
     except Exception as error:

@@ -14,8 +14,8 @@ from trainers.benchmarks import sleeping, turns
 
 _THREADS_PER_MODULE = 4  # A sleeping operation occupies a thread.
 
-# Of exact pipelines: a graph of more has many thousands of functions.
-_STEPS_OF_MICROBATCHES = 6
+# Of exact pipelines, whose graphs have many more functions.
+_STEPS_OF_MICROBATCHES = 4
 
 
 def start(num_modules):

@@ -207,7 +207,7 @@ def build_algorithm(network, steps_per_epoch, costs=None, data=None):
     with _told():
         model = fr_keras.ALGORITHMS[FLAGS.algorithm](
             network, FLAGS.num_modules, FLAGS.devices or None,
-            costs=costs, replicas=FLAGS.replicas,
+            costs=costs, replicas=FLAGS.replicas, link_dtype=FLAGS.link_dtype,
             **algorithm_arguments(),
         )
     rate = learning_rate(

@@ -5,6 +5,7 @@ import re
 from absl import flags
 
 import fr_keras
+from fr_keras.engine.casts import DTYPES as LINK_DTYPES
 from fr_keras.schedules import SCHEDULES
 from trainers.command.validation import is_positive
 from trainers.experiment import data_flags, network_flags
@@ -63,6 +64,11 @@ flags.DEFINE_integer(
     "r, the number of pipelines of K modules, each of which trains on its "
     "share of every batch.",
     lower_bound=1, upper_bound=1000,
+)
+flags.DEFINE_enum(
+    "link_dtype", None, list(LINK_DTYPES),
+    "Dtype in which features and error gradients are sent from module to "
+    "module. Default: their own.",
 )
 flags.DEFINE_list(
     "devices", None,
@@ -173,9 +179,9 @@ EXPERIMENT_FLAGS = (
     "algorithm", "gradient_shrink", "weight_prediction", "num_microbatches",
     "schedule", "recompute", "synthesizer_width", "synthesizer_learning_rate",
     "model", "model_args", "depth", "dropout", "dtype_policy", "num_modules",
-    "replicas", "devices", "balance", "dataset", "data_dir", "mean", "std",
-    "crop_padding", "flip", "tokenizer", "sequence_length", "batch_size",
-    "drop_remainder", "epochs", "finish_with", "learning_rate",
+    "replicas", "link_dtype", "devices", "balance", "dataset", "data_dir",
+    "mean", "std", "crop_padding", "flip", "tokenizer", "sequence_length",
+    "batch_size", "drop_remainder", "epochs", "finish_with", "learning_rate",
     "learning_rate_schedule", "learning_rate_drops", "learning_rate_factor",
     "warmup_epochs", "label_smoothing", "optimizer", "momentum", "nesterov",
     "weight_decay", "global_clipnorm", "steps_per_execution", "seed",

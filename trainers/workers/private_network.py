@@ -65,6 +65,18 @@ def is_entered():
         return False
 
 
+def within(command):
+    """Returns a command that runs another one in a private network.
+
+    Args:
+        command: list of str.
+
+    Returns:
+        List of str.
+    """
+    return [*_ALONE, *command]
+
+
 def begin_again():
     """Replaces this process by the same command in a private network.
 
@@ -72,13 +84,13 @@ def begin_again():
         str, why that failed; it does not return otherwise.
     """
     tried = subprocess.run(
-        [*_ALONE, sys.executable, "-c", ""], stderr=subprocess.PIPE, text=True,
+        within([sys.executable, "-c", ""]), stderr=subprocess.PIPE, text=True,
         check=False,
     )
     if tried.returncode:
         return tried.stderr.strip().rpartition("\n")[2]
     sys.stdout.flush()
-    os.execv(sys.executable, [*_ALONE, sys.executable, *sys.orig_argv[1:]])
+    os.execv(sys.executable, within([sys.executable, *sys.orig_argv[1:]]))
 
 
 def main():
@@ -86,7 +98,7 @@ def main():
     if not sys.argv[1:]:
         sys.exit(f"{name}: expected a command. Received: nothing")
     if __spec__ is not None:
-        os.execv(sys.executable, [*_ALONE, *sys.argv[1:]])
+        os.execv(sys.executable, within(sys.argv[1:]))
     try:
         enter()
     except OSError as error:

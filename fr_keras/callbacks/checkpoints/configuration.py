@@ -188,10 +188,11 @@ def _first_difference(mine, theirs, all_keys, where=""):
 
 
 def _settings(model):
-    """The arguments specific to an algorithm."""
+    """The arguments specific to an algorithm, and what crosses links."""
     names = inspect.signature(type(model).__init__).parameters.keys()
     common = inspect.signature(Algorithm.__init__).parameters.keys()
     return {
         name: plain(getattr(model, name))
-        for name in sorted(names - common) if hasattr(model, name)
+        for name in sorted({*(names - common), "link_dtype"})
+        if hasattr(model, name)
     }
