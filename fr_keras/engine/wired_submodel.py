@@ -23,8 +23,7 @@ class WiredSubmodel:
 
     Attributes:
         learns: bool, whether the submodel needs a backward pass.
-        wiring: `fr_keras.engine.wiring.Wiring`, when built.
-        casts: `fr_keras.engine.casts.LinkCasts` or `NoCasts`.
+        wiring, casts: `Wiring`, when built, and `NoCasts` or `LinkCasts`.
     """
 
     def __init__(self, submodel, device):
@@ -149,10 +148,8 @@ class WiredSubmodel:
     def used(self, features):
         """Returns the part of the input that the submodel uses, `Features`."""
         used = self.wiring.used
-        return Features(
-            self.casts.arrived([features.tensors[j] for j in used], used),
-            [features.masks[j] for j in used],
-        )
+        tensors = self.casts.arrived([features.tensors[j] for j in used], used)
+        return Features(tensors, [features.masks[j] for j in used])
 
     def open_spec(self, spec):
         """Relaxes dimensions that the submodel leaves unspecified in its input.
@@ -232,10 +229,10 @@ class WiredSubmodel:
         Args:
             gradients: list of tensors, as `received` returns it.
         """
-        wiring = self.wiring
-        tensors = [None] * (len(wiring.computed) + len(wiring.passthrough))
+        computed, passthrough = self.wiring.computed, self.wiring.passthrough
+        tensors = [None] * (len(computed) + len(passthrough))
         for i, gradient in zip(self._differentiated, gradients):
-            tensors[wiring.computed[i]] = gradient
+            tensors[computed[i]] = gradient
         return tensors
 
     def sent(self, gradients, delta=None):
