@@ -74,8 +74,15 @@ def test_schedule_of_known_length(tmp_path):
         ("1f1b, 4 micro-batches, 4 per call", "1f1b", 4, parts),
         ("zb-h1, 4 micro-batches, 4 per call", "zb-h1", 4, parts),
         ("zb-h2, 4 micro-batches, 4 per call", "zb-h2", 4, parts),
+        (
+            "interleaved-1f1b, 4 micro-batches, 4 per call",
+            "interleaved-1f1b", 4, parts,
+        ),
     ]:
-        least = seconds_per_step(schedule, modules, steps, **options)
+        times = modules
+        if schedule.startswith("interleaved"):
+            times = [ModuleTimes(0.5, 1.0, device=k % 2) for k in range(4)]
+        least = seconds_per_step(schedule, times, steps, **options)
         # (The machine may be busy with other tests.)
         assert 0.99 * least < measured[name] < 2 * least, name
     files = {path.name for path in (tmp_path / "new").iterdir()}

@@ -61,12 +61,27 @@ def trained(
     return [v.numpy() for v in model.weights], history
 
 
+def in_turns(num_modules, num_microbatches, replicas=1):
+    """Modules in turns on two devices of each pipeline, or on one."""
+    count = 1 if num_modules % 2 or num_microbatches % 2 else 2
+    return [
+        f"CPU:{count * copy + k % count}"
+        for copy in range(replicas) for k in range(num_modules)
+    ]
+
+
 def check_same_as_backprop(make, x, y, schedule, **options):
     own = {
         name: options.pop(name)
         for name in ("num_modules", "num_microbatches", "recompute", "replicas")
         if name in options
     }
+    if schedule == schedules.INTERLEAVED:
+        own = {"num_modules": 4, "num_microbatches": 4} | own
+        own["devices"] = in_turns(
+            own["num_modules"], own["num_microbatches"],
+            own.get("replicas", 1),
+        )
     expected, logs = trained(
         fr_keras.Backprop, make, x, y, num_modules=2, **options
     )
@@ -85,7 +100,9 @@ def sizes():
     for schedule, K, M in itertools.product(
         SCHEDULES, [1, 2, 3, 4], [1, 2, 4, 8]
     ):
-        fast = (K, M) == (3, 8) and schedule != "gpipe"
+        fast = schedule != "gpipe" and (K, M) == (
+            (4, 4) if schedule == schedules.INTERLEAVED else (3, 8)
+        )
         yield pytest.param(
             schedule, K, M, marks=[pytest.mark.slow] * (not fast)
         )
@@ -169,10 +186,13 @@ def test_nothing_to_learn_below(float64):
 @pytest.mark.quick_cases("zb-h1")
 def test_batch_normalization(float64, schedule):
     """Statistics are those of a micro-batch, against the plain reference."""
+    K, options = 3, {}
+    if schedule == schedules.INTERLEAVED:
+        K, options = 4, {"devices": in_turns(4, 4)}
     agreement.check(
-        fr_keras.Pipeline, plain_gpipe(4), 3, agreement.convolutional_net,
+        fr_keras.Pipeline, plain_gpipe(4), K, agreement.convolutional_net,
         "nesterov", steps=3, examples=48, num_microbatches=4,
-        schedule=schedule,
+        schedule=schedule, **options,
     )
 
 
@@ -208,25 +228,28 @@ def test_dropout_of_backward_pass_and_weights_is_that_of_forward_pass():
 
 def test_devices_keep_the_order():
     """The graph makes each piece of work wait for the one before."""
-    K, M = 3, 6
-    for schedule in ("1f1b", "zb-h1"):
+    for schedule, K, M, D in (
+        ("1f1b", 3, 6, 3), ("zb-h1", 3, 6, 3), ("interleaved-1f1b", 4, 4, 2)
+    ):
         run = sleeping.prepare(
             functools.partial(
-                fr_keras.Pipeline, num_microbatches=M, schedule=schedule
+                fr_keras.Pipeline, num_microbatches=M, schedule=schedule,
+                devices=[f"CPU:{k % D}" for k in range(K)],
             ),
             [ModuleTimes(forward=0.02, backward=0.04)] * K,
             steps_per_execution=1, num_steps=1, batch_size=M,
         )
         events = run()
-        order = schedules.SCHEDULES[schedule](K, M)
-        for k, of_module in enumerate(order):
+        for of_one in schedules.order(schedule, K, M, D):
+            modules = {work.module for work in of_one}
             mine = sorted(
-                (event.start, event.kind) for event in events
-                if event.module == k and event.kind in ("play", "backward")
+                (event.start, event.kind, event.module) for event in events
+                if event.module in modules
+                and event.kind in ("play", "backward")
             )
-            assert [kind for _, kind in mine] == [
-                {"forward": "play"}.get(work.kind, work.kind)
-                for work in of_module if work.kind != "weights"
+            assert [of_event[1:] for of_event in mine] == [
+                ({"forward": "play"}.get(work.kind, work.kind), work.module)
+                for work in of_one if work.kind != "weights"
             ]
 
 
@@ -235,6 +258,17 @@ def test_what_is_refused():
         fr_keras.Pipeline(plain_net(), 2, schedule="2f2b")
     with pytest.raises(ValueError, match="`num_microbatches` must be"):
         fr_keras.Pipeline(plain_net(), 2, num_microbatches=0)
+    interleaved = functools.partial(
+        fr_keras.Pipeline, plain_net(), schedule="interleaved-1f1b"
+    )
+    for num_modules, devices, message in (
+        (3, ["CPU:0", "CPU:1"], "multiples of the number of devices"),
+        (3, None, "Received: num_modules=3, num_microbatches=4, 3 devices"),
+        (4, ["CPU:0", "CPU:0", "CPU:1", "CPU:1"], "must take turns"),
+        ("auto", None, "leaves nothing to interleave"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            interleaved(num_modules=num_modules, devices=devices)
     model = fr_keras.Pipeline(plain_net(), 2)
     model.compile("sgd", keras.losses.MeanSquaredError(reduction="sum"))
     x, y = data()

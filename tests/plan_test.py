@@ -86,6 +86,16 @@ def test_plan_of_devices():
 
     assert "Fastest with exact gradients: --algorithm=pipeline" in slow
 
+    done = command("trainers.plan", *flags, "--exact")
+    assert done.returncode == 0, done.stderr
+    assert "Features Replay" not in done.stdout and "DDG" not in done.stdout
+    assert "Fastest: " not in done.stdout
+    assert "Fastest with exact gradients: --algorithm=" in done.stdout
+    done = command(
+        "trainers.plan", *flags[:-1], "--exact", "--numbers_of_modules=2"
+    )
+    assert "GPipe: examples/s" in done.stdout
+
     done = command("trainers.plan", *flags, "--device_memory=0.001")
     assert done.stdout.endswith("Nothing fits.\n")
     assert "In brackets: needs more than 0.001 GB." in done.stdout

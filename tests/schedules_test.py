@@ -9,10 +9,11 @@ from fr_keras.planning import simulation
 from fr_keras.profiling.module_times import ModuleTimes
 from fr_keras.schedules.work import BACKWARD, FORWARD, KINDS, WEIGHTS, Work
 
+NAMES = [name for name in schedules.SCHEDULES if name != schedules.INTERLEAVED]
 SIZES = [(K, M) for K in (1, 2, 3, 4, 8) for M in (1, 3, 4, 16)]
 
 
-@pytest.mark.parametrize("name", schedules.SCHEDULES)
+@pytest.mark.parametrize("name", NAMES)
 def test_all_work_is_done_once(name):
     kinds = KINDS if name.startswith("zb") else (FORWARD, BACKWARD)
     for K, M in SIZES:
@@ -70,13 +71,69 @@ def test_time_of_an_iteration(name, fewest, cost):
         assert seconds == pytest.approx(cost(K, M)), (K, M)
 
 
+INTERLEAVED_SIZES = [
+    (D, turns, M)
+    for D in (1, 2, 3, 4, 8) for turns in (1, 2, 4) for M in (D, 2 * D, 4 * D)
+]
+
+
+def interleaved(D, turns, M):
+    return schedules.order(schedules.INTERLEAVED, D * turns, M, D)
+
+
+def test_interleaved():
+    """All work is done; bubble and memory of Narayanan et al., section 2.2."""
+    for D, turns, M in INTERLEAVED_SIZES:
+        order = interleaved(D, turns, M)
+        for device, of_one in enumerate(order):
+            assert sorted(of_one) == sorted(
+                Work(kind, k, m) for kind in (FORWARD, BACKWARD)
+                for k in range(device, D * turns, D) for m in range(M)
+            )
+        assert len(schedules.in_sequence(order)) == 2 * D * turns * M
+        seconds = simulation.seconds_per_step(
+            "interleaved-1f1b",
+            [
+                ModuleTimes(1 / turns, 2 / turns, device=k % D)
+                for k in range(D * turns)
+            ],
+            num_microbatches=M,
+        )
+        assert seconds == pytest.approx(3 + 3 * (D - 1) / (M * turns))
+        # Not more than that many modules' activations of a micro-batch.
+        most = D if turns == 1 else 2 * (D - 1) + (turns - 1) * D + 1
+        assert schedules.in_flight(order)[0] == min(most, M * turns)
+
+
+def test_drawing_of_interleaved():
+    D, turns, M = 2, 2, 4
+    lines = drawing(schedules.SCHEDULES["interleaved-1f1b"])
+    events = simulation.simulate(
+        "interleaved-1f1b",
+        [ModuleTimes(1.0, 2.0, device=k % D) for k in range(D * turns)], 1,
+        num_microbatches=M,
+    )
+    for device, of_one in enumerate(interleaved(D, turns, M)):
+        timed = [
+            e for e in events if e.module % D == device and e.kind != "update"
+        ]
+        line = ""
+        for event, work in zip(timed, of_one, strict=True):
+            assert event.module == work.module
+            line = line.ljust(round(M * event.start), ".")
+            line += str(work.microbatch + 1 + event.module // D * M) * round(
+                M * (event.stop - event.start)
+            )
+        assert line == lines[device]
+
+
 def drawing(function):
     """The lines of a docstring's picture, without spaces."""
-    lines = re.findall(r"module \d+ +(.*)", function.__doc__)
-    return [line.replace(" ", "").strip(".") for line in lines]
+    lines = re.findall(r"(?:module|device) \d+ +(.*)", function.__doc__)
+    return [line.replace(" ", "").rstrip(".") for line in lines]
 
 
-@pytest.mark.parametrize("name", schedules.SCHEDULES)
+@pytest.mark.parametrize("name", NAMES)
 def test_drawings(name):
     function = schedules.SCHEDULES[name]
     lines = drawing(function)
@@ -100,7 +157,7 @@ def test_drawings(name):
                 M * (event.stop - event.start)
             )
         found.append(line.strip("."))
-    assert found == lines
+    assert found == [line.strip(".") for line in lines]
 
 
 def test_modules_that_wait_forever():

@@ -10,8 +10,10 @@ number of devices, and simulates the schedule: iterations per second of Features
 Replay, and of DDG, exact pipelines of --num_microbatches (GPipe, which
 recomputes; 1F1B; zero bubble) and back-propagation over the same modules; the
 memory that Features Replay needs on the fullest device; the data that crosses a
-boundary between devices, and whether the links can keep up. For devices you do
-not have, give their speed with --teraflops; then nothing is measured.
+boundary between devices, and whether the links can keep up. With --exact,
+methods with late gradients are left out, and memory is that of GPipe. For
+devices you do not have, give their speed with --teraflops; then nothing is
+measured.
 
 Gradients of weights are assumed to take half of a backward pass.
 
@@ -53,6 +55,10 @@ flags.DEFINE_integer(
     "num_microbatches", 8,
     "M, of the exact pipelines; left out where a batch cannot be divided so.",
     lower_bound=1, upper_bound=10_000,
+)
+flags.DEFINE_bool(
+    "exact", False,
+    "Leave out Features Replay and DDG, whose gradients are late.",
 )
 flags.DEFINE_integer(
     "num_devices", None,
@@ -163,7 +169,7 @@ def main():
             plan_tables.plan_of_devices(
                 layouts(planner, float(rate) * 1e9 / 8), FLAGS.batch_size,
                 rate, FLAGS.device_memory and FLAGS.device_memory * 1e9,
-                FLAGS.num_microbatches, FLAGS.num_machines,
+                FLAGS.num_microbatches, _methods(), FLAGS.num_machines,
             )
             for rate in FLAGS.gbits_per_second
         ))
@@ -176,11 +182,11 @@ def main():
     if len(by_link) == 1:
         (found,) = by_link.values()
         print(plan_tables.plan(
-            found, one, FLAGS.batch_size, FLAGS.num_microbatches
+            found, one, FLAGS.batch_size, FLAGS.num_microbatches, _methods()
         ))
     else:
         print(plan_tables.plan_of_links(
-            by_link, one, FLAGS.batch_size, FLAGS.num_microbatches
+            by_link, one, FLAGS.batch_size, FLAGS.num_microbatches, _methods()
         ))
 
 
@@ -198,10 +204,15 @@ def layouts(planner, bytes_per_second):
     return found
 
 
+def _methods():
+    """The names of the methods to compare, the first of them in more detail."""
+    return plan_tables.EXACT if FLAGS.exact else tuple(plan_tables.METHODS)
+
+
 def _options():
     """What is predicted, keyword arguments of `Planner.predict`."""
     return {
-        "schedules": tuple(plan_tables.METHODS),
+        "schedules": _methods(),
         "num_microbatches": FLAGS.num_microbatches,
     }
 

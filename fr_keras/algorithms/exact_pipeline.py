@@ -8,6 +8,7 @@ import keras
 from fr_keras import schedules
 from fr_keras.algorithms.base import Algorithm
 from fr_keras.algorithms.microbatch_pipeline import MicrobatchPipeline
+from fr_keras.engine import placement
 
 
 @keras.saving.register_keras_serializable("fr_keras")
@@ -29,6 +30,12 @@ class Pipeline(Algorithm):
     | `"zb-h1"`  | 3τ + τ (K - 1) / M   | K                  |
     | `"zb-h2"`  | 3τ                   | 2 K - 1            |
 
+    `"interleaved-1f1b"` is for K modules on D < K devices, such as
+    `num_modules=8` and four `devices`, where device d has the modules d, d + D
+    and so on: with τ the time of all forward passes on a device, an iteration
+    takes 3τ + 3τ (D - 1) D / (M K). K and M must be multiples of D. Devices
+    send K / D times as much.
+
     The last two need M >= K and M >= 2 K - 1 for this. They compute gradients
     of weights later than those of inputs, for which other modules wait, and
     keep the activations until then.
@@ -46,11 +53,11 @@ class Pipeline(Algorithm):
         model: Sequential or Functional `keras.Model` to split (a copy of it is
             trained, and `model` is not changed), or a list of K modules.
         num_modules: int, K, or `None` for one module per device.
-        devices: list of K device names. `None` uses the GPUs or, without a
-            GPU, the logical CPU devices.
+        devices: list of K device names, or fewer, on which modules take turns.
+            `None` uses the GPUs or, without a GPU, the logical CPU devices.
         num_microbatches: int, M, by which the size of every batch must be
             divisible.
-        schedule: str, as in the table.
+        schedule: str, as above.
         recompute: bool, whether to keep only the inputs of the modules, and to
             recompute activations when the backward pass begins.
         **kwargs: `costs`, by which `model` is split, `copy`, whether to train a
@@ -96,7 +103,15 @@ class Pipeline(Algorithm):
         self.num_microbatches = num_microbatches
         self.schedule = schedule
         self.recompute = recompute
+        if schedule == schedules.INTERLEAVED and num_modules == "auto":
+            raise ValueError(
+                "`num_modules='auto'` chooses one module per device, which "
+                f"leaves nothing to interleave; pass a number. Received: "
+                f"{schedule=}"
+            )
         super().__init__(model, num_modules, devices, **kwargs)
+        for pipeline in self.pipelines:
+            check_turns(pipeline.devices, num_microbatches, schedule)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -105,6 +120,30 @@ class Pipeline(Algorithm):
             "schedule": self.schedule,
             "recompute": self.recompute,
         }
+
+
+def check_turns(devices, num_microbatches, schedule):
+    """Checks that modules take turns on devices as a schedule needs it.
+
+    Args:
+        devices: list of the devices of K modules.
+        num_microbatches: int, M.
+        schedule: str.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    if schedule != schedules.INTERLEAVED:
+        return
+    different = list(dict.fromkeys(devices))
+    count = len(different)
+    schedules.order(schedule, len(devices), num_microbatches, count)
+    if list(devices) != different * (len(devices) // count):
+        raise ValueError(
+            f"With {schedule=}, modules must take turns on the devices, such "
+            "as GPU:0, GPU:1, GPU:0, GPU:1. "
+            f"Received: devices={[*map(placement.short_name, devices)]}"
+        )
 
 
 @keras.saving.register_keras_serializable("fr_keras")

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from fr_keras import schedules
+from fr_keras.algorithms.microbatches import add_to, commit_averages, merged
 from fr_keras.algorithms.objective import all_losses, check_not_masked
 from fr_keras.algorithms.pipeline import BasePipeline
 from fr_keras.engine import replayable, structures
@@ -54,10 +55,15 @@ class MicrobatchPipeline(BasePipeline):
 
     def make_functions(self):
         model = self.model
-        order = schedules.SCHEDULES[model.schedule](
-            self.num_modules, model.num_microbatches
+        order = schedules.order(
+            model.schedule, self.num_modules, model.num_microbatches,
+            len({*self.devices}),
         )
         self.sequence = schedules.in_sequence(order)
+        self.lanes = {
+            work.module: lane for lane, of_one in enumerate(order)
+            for work in of_one
+        }
         self.is_split = any(work.kind == WEIGHTS for work in self.sequence)
         modules_and_passes = [
             (module, ForwardBackward(
@@ -276,7 +282,7 @@ class Iteration:
         )
         self._deltas = {}
         self._gradients = [None for _ in every_module]
-        # Of the latest work of each module, for the next to wait for.
+        # Of the latest work in each lane, for the next to wait for.
         self._latest = [[] for _ in every_module]
         self.outputs = self._features
         self.loss = None
@@ -293,11 +299,12 @@ class Iteration:
             WEIGHTS: self._weights,
         }
         for kind, k, m in self._pipeline.sequence:
-            with tf.control_dependencies(self._latest[k]):
+            lane = self._pipeline.lanes[k]
+            with tf.control_dependencies(self._latest[lane]):
                 results = work_of_kind[kind](k, m)
             # One result is enough: they all come from the same call. (Run
             # eagerly, it may keep functions.)
-            self._latest[k] = [
+            self._latest[lane] = [
                 result for result in structures.flatten(results)
                 if tf.is_tensor(result)
             ][:1]
@@ -353,46 +360,3 @@ class Iteration:
                 self._features, batch.y, batch.sample_weight, batch.share
             )
             self._deltas = dict(enumerate(deltas))
-
-
-def merged(outputs):
-    """Puts the features of several micro-batches together."""
-    return Features(*(
-        [
-            None if parts[0] is None else tf.concat(parts, 0)
-            for parts in zip(*microbatches)
-        ]
-        for microbatches in zip(*outputs)
-    ))
-
-
-def add_to(total, gradients):
-    """Adds gradients of a micro-batch to those of others, if any."""
-    if total is None:
-        return gradients
-    return [add_gradients(*pair) for pair in zip(total, gradients)]
-
-
-def add_gradients(a, b):
-    """Adds two gradients of the same variable."""
-    if isinstance(a, tf.IndexedSlices):
-        return tf.IndexedSlices(
-            tf.concat([a.values, b.values], 0),
-            tf.concat([a.indices, b.indices], 0),
-            a.dense_shape,
-        )
-    return None if a is None else a + b
-
-
-def commit_averages(module, averages):
-    """Updates the averages of batch normalization, once per mini-batch.
-
-    Args:
-        module: `fr_keras.engine.module.Module`.
-        averages: list with one list of tensors for each micro-batch, the
-            averages as updated by it.
-    """
-    module.commit(
-        (variable, tf.add_n(values) / len(values))
-        for variable, values in zip(module.state.averages, zip(*averages))
-    )

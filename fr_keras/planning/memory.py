@@ -40,7 +40,7 @@ def of_modules(schedule, sizes, num_microbatches=4):
     in_flight = [0] * len(sizes)
     if schedule in schedules.SCHEDULES:
         in_flight = schedules.in_flight(
-            schedules.SCHEDULES[schedule](len(sizes), M)
+            schedules.order(schedule, len(sizes), M)
         )
     return [
         int(

@@ -117,31 +117,34 @@ def _synchronous(num_modules, t):
 
 
 def _exact(
-    order_of, num_modules, t, num_microbatches=4, recompute=False
+    schedule, num_modules, t, num_microbatches=4, recompute=False,
+    num_devices=None,
 ):
     """Micro-batches in a fixed order on each device: `fr_keras.schedules`."""
     M = num_microbatches
-    order = order_of(num_modules, M)
+    order = schedules.order(schedule, num_modules, M, num_devices)
     kinds = {FORWARD: "play", BACKWARD: "backward", WEIGHTS: "weights"}
     is_split = any(work.kind == WEIGHTS for work in order[0])
-    for of_module in order:
-        before = None
-        for work in of_module:
-            after = [
+    for of_one in order:
+        modules = sorted({work.module for work in of_one})
+        # (The updates before the first work; then, one after the other.)
+        before = [("update", k, t - 1, 0) for k in modules]
+        for work in of_one:
+            after = before + [
                 (kinds[kind], k, t, m)
                 for kind, k, m in needed(work, num_modules)
             ]
-            # (The update before the first work; then, one after the other.)
-            after.append(before or ("update", work.module, t - 1, 0))
             if work.kind == BACKWARD and recompute:
                 replay = ("replay", work.module, t, work.microbatch)
                 yield _Task(*replay, 1 / M, after)
                 after = [replay]
             # Both gradients are assumed to take half of a backward pass.
             portion = 1 / (1 + (is_split and work.kind != FORWARD))
-            before = (kinds[work.kind], work.module, t, work.microbatch)
-            yield _Task(*before, 1 / M, after, portion)
-        yield _Task("update", of_module[0].module, t, 0, 1, [before])
+            name = (kinds[work.kind], work.module, t, work.microbatch)
+            yield _Task(*name, 1 / M, after, portion)
+            before = [name]
+        for k in modules:
+            yield _Task("update", k, t, 0, 1, before)
 
 
 SCHEDULES = {
@@ -150,8 +153,8 @@ SCHEDULES = {
     "features_replay": _features_replay,
     "synchronous": _synchronous,
     **{
-        name: functools.partial(_exact, order_of, recompute=name == "gpipe")
-        for name, order_of in schedules.SCHEDULES.items()
+        name: functools.partial(_exact, name, recompute=name == "gpipe")
+        for name in schedules.SCHEDULES
     },
 }
 
@@ -195,6 +198,8 @@ def simulate(schedule, times, num_steps, steps_per_execution=None, **options):
             f"Received: {schedule=}"
         )
     per_call = steps_per_execution or num_steps
+    if schedule == schedules.INTERLEAVED:
+        options["num_devices"] = len({*_devices(times)})
     events, begin = [], 0.0
     for first in range(0, num_steps, per_call):
         tasks = [
@@ -246,10 +251,7 @@ def _run(tasks, times, begin):
         missing.append(len(after))
         for before in after:
             followers[before].append(i)
-    devices = [
-        ("own", k) if of_module.device is None else of_module.device
-        for k, of_module in enumerate(times)
-    ]
+    devices = _devices(times)
     ready = {device: [] for device in devices}  # Heaps: first tasks first.
     busy = set()
     links = _Links(times)
@@ -298,6 +300,14 @@ def _run(tasks, times, begin):
     return events, end
 
 
+def _devices(times):
+    """The devices of the modules."""
+    return [
+        ("own", k) if of_module.device is None else of_module.device
+        for k, of_module in enumerate(times)
+    ]
+
+
 def _receivers(task, tasks, followers):
     """The modules that need the result of a task, now or later."""
     modules = {tasks[i].module for i in followers}
@@ -319,7 +329,7 @@ def _seconds(task, times):
 
 
 class _Links:
-    """The links between neighbours, each sending one thing at a time.
+    """The links between devices, each sending one thing at a time.
 
     Args:
         times: list of `ModuleTimes`.
@@ -327,6 +337,7 @@ class _Links:
 
     def __init__(self, times):
         self._times = times
+        self._devices = _devices(times)
         self._free = collections.defaultdict(float)
 
     def arrival(self, task, receiver, now):
@@ -348,7 +359,9 @@ class _Links:
             seconds = of_module.send_down
         else:
             return now
-        link = task.module, step
+        link = self._devices[task.module], self._devices[receiver]
+        if link[0] == link[1]:
+            return now
         begin = max(now, self._free[link])
         self._free[link] = begin + (
             (seconds - of_module.latency) * task.share if seconds else 0.0

@@ -1,8 +1,8 @@
 """Work on micro-batches, and orders of it.
 
-An order is a list with a list of `Work` for each module, in which its device
-does it. K and M are the numbers of modules and micro-batches, k and m one of
-them, from 0.
+An order is a list with a list of `Work` for each module, or for each device if
+modules take turns there, in which the device does it. K and M are the numbers
+of modules and micro-batches, k and m one of them, from 0.
 """
 
 import typing
@@ -50,7 +50,7 @@ def in_sequence(order):
     """Puts the work of all modules in one sequence.
 
     Args:
-        order: list of K lists of `Work`.
+        order: list of lists of `Work`.
 
     Returns:
         List of `Work`, each after all that it needs.
@@ -58,42 +58,41 @@ def in_sequence(order):
     Raises:
         ValueError: if modules would wait for each other forever.
     """
-    waiting = [list(reversed(of_module)) for of_module in order]
+    num_modules = 1 + max(work.module for of_one in order for work in of_one)
+    waiting = [list(reversed(of_one)) for of_one in order]
     done, sequence = set(), []
     while any(waiting):
         begun = len(sequence)
-        for of_module in waiting:
-            while of_module and done.issuperset(
-                needed(of_module[-1], len(order))
-            ):
-                sequence.append(of_module.pop())
+        for of_one in waiting:
+            while of_one and done.issuperset(needed(of_one[-1], num_modules)):
+                sequence.append(of_one.pop())
                 done.add(sequence[-1])
         if len(sequence) == begun:
             raise ValueError(
                 "An order must not make modules wait for each other forever. "
                 f"Received: after {sequence}, modules wait to do "
-                f"{[of_module[-1] for of_module in waiting if of_module]}"
+                f"{[of_one[-1] for of_one in waiting if of_one]}"
             )
     return sequence
 
 
 def in_flight(order):
-    """Counts the micro-batches whose activations a module keeps at a time.
+    """Counts the micro-batches whose activations are kept at a time.
 
     Args:
-        order: list of K lists of `Work`.
+        order: list of lists of `Work`.
 
     Returns:
-        List of K ints, the largest numbers of micro-batches between the forward
-        pass and the last work on them.
+        List of as many ints, the largest numbers of micro-batches between the
+        forward pass of a module and the last work on them.
     """
     most = []
-    for of_module in order:
-        last = {work.microbatch: i for i, work in enumerate(of_module)}
+    for of_one in order:
+        last = {work[1:]: i for i, work in enumerate(of_one)}
         kept = counts = 0
-        for i, work in enumerate(of_module):
+        for i, work in enumerate(of_one):
             kept += work.kind == FORWARD
             counts = max(counts, kept)
-            kept -= last[work.microbatch] == i
+            kept -= last[work[1:]] == i
         most.append(counts)
     return most

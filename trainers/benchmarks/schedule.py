@@ -1,5 +1,6 @@
 """The schedule alone: modules that only sleep, measured and simulated."""
 
+import dataclasses
 import functools
 import time
 
@@ -8,7 +9,7 @@ import tensorflow as tf
 import fr_keras
 from fr_keras.planning import simulation
 from fr_keras.profiling.module_times import ModuleTimes
-from fr_keras.schedules import SCHEDULES
+from fr_keras.schedules import INTERLEAVED, SCHEDULES
 from fr_keras.visualization.timeline import plot_timeline
 from trainers.benchmarks import sleeping, turns
 
@@ -106,18 +107,25 @@ def measure(num_modules, tau, steps_per_execution, num_steps, rounds, show):
         )
     M = 2 * K
     per_call = min(U, _STEPS_OF_MICROBATCHES)
-    exact = {
-        f"{name}, {M} micro-batches, {per_call} per call": name
-        for name in SCHEDULES
-    }
-    for name, order in exact.items():
+    exact = {}
+    for name in SCHEDULES:
+        times = same
+        if name == INTERLEAVED:
+            times = [
+                dataclasses.replace(of_module, device=f"CPU:{k % K}")
+                for k, of_module in enumerate(equal(2 * K, tau / 2))
+            ]
+        exact[f"{name}, {M} micro-batches, {per_call} per call"] = name, times
+    for name, (order, times) in exact.items():
         show(f"K={K}: preparing {name}")
         contestants[name] = _timed(
             functools.partial(
-                fr_keras.Pipeline, num_microbatches=M, schedule=order
+                fr_keras.Pipeline, num_microbatches=M, schedule=order,
+                devices=[f"CPU:{k % K}" for k in range(len(times))],
             ),
             # Every micro-batch sleeps.
-            equal(K, tau / M), per_call, num_steps, M, order.startswith("zb"),
+            equal(len(times), times[0].forward / M), per_call, num_steps, M,
+            order.startswith("zb"),
         )
     measured = turns.take(contestants, rounds, show)
     rows = [
@@ -128,9 +136,9 @@ def measure(num_modules, tau, steps_per_execution, num_steps, rounds, show):
         for name, (algorithm, times, per_call, _) in cases.items()
     ] + [
         (name, measured[name], simulation.seconds_per_step(
-            order, same, per_call, num_microbatches=M, recompute=False
+            order, times, per_call, num_microbatches=M, recompute=False
         ))
-        for name, order in exact.items()
+        for name, (order, times) in exact.items()
     ]
     simulated = {
         "Features Replay, synchronized after play and backward (the paper)": (

@@ -33,10 +33,11 @@ METHODS = {
     "zb-h2": Method("ZB-H2", "--algorithm=pipeline --schedule=zb-h2"),
     "backprop": Method("back-propagation", "--algorithm=backprop"),
 }
+EXACT = tuple(name for name in METHODS if METHODS[name].is_exact)
 _MACHINES = ("in one machine", "between machines (MB)")
 
 
-def plan(predictions, one, batch_size, num_microbatches):
+def plan(predictions, one, batch_size, num_microbatches, methods):
     """Table of predictions.
 
     Args:
@@ -44,32 +45,33 @@ def plan(predictions, one, batch_size, num_microbatches):
         one: `Prediction` for one device.
         batch_size: int.
         num_microbatches: int, M, of exact pipelines.
+        methods: names in `METHODS`; memory and links are those of the first.
 
     Returns:
         str.
     """
     lines = []
-    others = [name for name in METHODS if name != "features_replay"]
+    first = methods[0]
     for num_modules, found in predictions.items():
-        seconds = found.seconds["features_replay"]
+        seconds = found.seconds[first]
         busy = max(max(t.send_up, t.send_down) for t in found.times) / seconds
         lines.append((
             str(num_modules),
-            f"{batch_size / seconds:.4g}",
-            f"{_speed_up(found, one, 'features_replay'):.2f}",
+            f"{batch_size / seconds:.4g}"
+            if _divides(first, batch_size, 1, num_microbatches) else "-",
             *(
                 f"{_speed_up(found, one, name):.2f}"
                 if _divides(name, batch_size, 1, num_microbatches) else "-"
-                for name in others
+                for name in methods
             ),
-            f"{max(found.memory['features_replay']) / 1e6:.1f}",
+            f"{max(found.memory[first]) / 1e6:.1f}",
             f"{max(found.sent, default=0) / 1e6:.2f}",
             f"{busy:.1%}",
         ))
     return table(
         (
-            "K", "examples/s", "speed-up",
-            *(f"{METHODS[name].title}'s" for name in others),
+            "K", f"{METHODS[first].title}: examples/s", "speed-up",
+            *(f"{METHODS[name].title}'s" for name in methods[1:]),
             "fullest device (MB)", "crosses a boundary (MB)", "busiest link",
         ),
         lines,
@@ -77,7 +79,7 @@ def plan(predictions, one, batch_size, num_microbatches):
 
 
 def plan_of_devices(
-    layouts, batch_size, rate, memory, num_microbatches, num_machines=1
+    layouts, batch_size, rate, memory, num_microbatches, methods, num_machines=1
 ):
     """Table of all ways to use a number of devices, and the fastest.
 
@@ -87,6 +89,7 @@ def plan_of_devices(
         rate: str, the bandwidth of the links in Gbit/s.
         memory: float, bytes of a device, or `None` if unlimited.
         num_microbatches: int, M, of exact pipelines.
+        methods: as for `plan`.
         num_machines: int, machines that the devices are in, as many in each.
 
     Returns:
@@ -96,7 +99,7 @@ def plan_of_devices(
     possible, rows = [], []
     for (num_modules, replicas), found in layouts.items():
         cells = []
-        for name in METHODS:
+        for name in methods:
             if not _divides(name, batch_size, replicas, num_microbatches):
                 cells.append("-")
                 continue
@@ -107,14 +110,14 @@ def plan_of_devices(
                 possible.append((speed, name, num_modules, replicas))
         rows.append((
             str(num_modules), str(replicas), *cells,
-            f"{max(found.memory['features_replay']) / 1e6:.1f}",
+            f"{max(found.memory[methods[0]]) / 1e6:.1f}",
             f"{max(found.sent, default=0) / 1e6:.2f}",
             f"{max(found.exchanged) / 1e6:.2f}",
             *_between_machines(found, replicas, num_machines),
         ))
     parts = [f"Links of {rate} Gbit/s, examples/s:", table(
         (
-            "K", "r", *(method.title for method in METHODS.values()),
+            "K", "r", *(METHODS[name].title for name in methods),
             "fullest device (MB)", "crosses a boundary (MB)",
             "a copy sends gradients (MB)", *_MACHINES * (num_machines > 1),
         ),
@@ -124,9 +127,10 @@ def plan_of_devices(
         parts.append(f"In brackets: needs more than {memory / 1e9:g} GB.")
     if not possible:
         return "\n\n".join([*parts, "Nothing fits."])
-    exact = [each for each in possible if METHODS[each[1]].is_exact]
+    exact = [each for each in possible if each[1] in EXACT]
     for what, ways in (
-        ("Fastest", possible), ("Fastest with exact gradients", exact)
+        ("Fastest", possible if possible != exact else []),
+        ("Fastest with exact gradients", exact),
     ):
         if ways:
             parts.append(f"{what}: {_flags(max(ways), num_microbatches)}.")
@@ -171,7 +175,7 @@ def _between_machines(found, replicas, num_machines):
     return ("copies" if copies else "modules", f"{crossing / 1e6:.2f}")
 
 
-def plan_of_links(by_link, one, batch_size, num_microbatches):
+def plan_of_links(by_link, one, batch_size, num_microbatches, methods):
     """Table of predictions for several bandwidths.
 
     Args:
@@ -180,6 +184,7 @@ def plan_of_links(by_link, one, batch_size, num_microbatches):
         one: `fr_keras.planning.planner.Prediction` for one device.
         batch_size: int.
         num_microbatches: int, M, of exact pipelines.
+        methods: as for `plan`; the first is compared with an exact one.
 
     Returns:
         str.
@@ -194,19 +199,20 @@ def plan_of_links(by_link, one, batch_size, num_microbatches):
             "K", f"fullest device at {slowest} Gbit/s (MB)",
             f"crosses a boundary at {slowest} Gbit/s (MB)",
             *(
-                f"speed-up at {rate} Gbit/s ({METHODS[exact].title}'s)"
+                f"{METHODS[methods[0]].title}: speed-up at {rate} Gbit/s "
+                f"({METHODS[exact].title}'s)"
                 for rate in by_link
             ),
         ),
         [
             (
                 str(num_modules),
-                f"{max(found.memory['features_replay']) / 1e6:.0f}",
+                f"{max(found.memory[methods[0]]) / 1e6:.0f}",
                 f"{max(found.sent, default=0) / 1e6:.1f}",
                 *(
                     "{:.2f} ({:.2f})".format(*(
                         _speed_up(of_link[num_modules], one, schedule)
-                        for schedule in ("features_replay", exact)
+                        for schedule in (methods[0], exact)
                     ))
                     for of_link in by_link.values()
                 ),

@@ -1,6 +1,7 @@
 """Workers in networks of their own, joined by links of a limited rate."""
 
 import contextlib
+import itertools
 import math
 import os
 import shutil
@@ -17,6 +18,7 @@ _WORKER = (
 # Names of the network interfaces: towards the program, the worker above and the
 # worker below.
 _CONTROL, _UP, _DOWN = "control", "to_above", "to_below"
+_numbers = itertools.count()
 # What a limited link may send at once, in bytes and in seconds of its rate; and
 # seconds that packets may wait for it.
 _BURST, _AT_ONCE, _QUEUE = 2**14, 2e-4, 0.05
@@ -76,8 +78,10 @@ class LinkedWorkers:
         _ip("link", "set", _CONTROL, "up")
         for i in range(count):
             self._start(cores.available()[i] if own_cores else None)
-            self._join(f"to_{i}", i, _CONTROL)
-            _ip("link", "set", f"to_{i}", "master", _CONTROL, "up")
+            # Those of earlier workers may take a while to disappear.
+            name = f"to_{next(_numbers)}"
+            self._join(name, i, _CONTROL)
+            _ip("link", "set", name, "master", _CONTROL, "up")
             self._inside(
                 i, "address", "add", f"{_host(i)}/24", "dev", _CONTROL
             )
