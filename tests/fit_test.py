@@ -264,10 +264,10 @@ def test_frozen_prefix_is_not_replayed():
     model.modules[0].trainable = False
     model.compile("sgd", "mse", run_eagerly=True)
     replays = []
-    replay = fr_keras.algorithms.features_replay.replay
+    replay = fr_keras.algorithms.replay_pipeline.replay
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "fr_keras.algorithms.features_replay.replay",
+            "fr_keras.algorithms.replay_pipeline.replay",
             lambda module, *args: replays.append(module.submodel)
             or replay(module, *args),
         )

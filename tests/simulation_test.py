@@ -135,6 +135,24 @@ def test_a_link_sends_one_thing_after_the_other():
             ) == pytest.approx(seconds, abs=1e-3)
 
 
+@pytest.mark.parametrize("K", [2, 4, 8])
+def test_micro_batches_of_features_replay_hide_links(K):
+    """An iteration takes 4, or as long as a link needs, if that is longer."""
+    for sending, latency, M, expected in (
+        (0.0, 0.0, 4, 4.0), (2.0, 0.0, 2, 4.0), (4.0, 0.0, 4, 4.0),
+        (8.0, 0.0, 4, 8.0), (1.0, 1.0, 2, 4.0), (0.0, 0.0, 1, 4.0),
+    ):
+        modules = [
+            ModuleTimes(1.0, 2.0, 0.0, sending, sending, latency)
+            for _ in range(K)
+        ]
+        modules[-1].send_up = modules[0].send_down = 0.0
+        seconds = simulation.seconds_per_step(
+            "features_replay", modules, num_microbatches=M
+        )
+        assert seconds == pytest.approx(expected), (sending, latency, M)
+
+
 def test_latency_is_not_shared_by_micro_batches():
     modules = [
         ModuleTimes(1e-6, 1e-6, send_up=1.5, latency=0.5),

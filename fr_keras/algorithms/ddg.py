@@ -6,10 +6,8 @@ from typing import Any
 
 import keras
 
-from fr_keras.algorithms.features_replay import (
-    FeaturesReplay,
-    FeaturesReplayPipeline,
-)
+from fr_keras.algorithms.features_replay import FeaturesReplay
+from fr_keras.algorithms.replay_pipeline import FeaturesReplayPipeline
 from fr_keras.delays.delay_policy import DelayPolicy
 from fr_keras.engine.forward_backward import ForwardBackward
 
@@ -132,6 +130,11 @@ class DDG(FeaturesReplay):
         gradient_shrink: float = 1.0, weight_prediction: bool = False,
         delay_policy: DelayPolicy | None = None, **kwargs: Any,
     ) -> None:
+        if kwargs.pop("num_microbatches", 1) != 1:
+            raise ValueError(
+                "`num_microbatches` must be 1: only Features Replay and exact "
+                "pipelines split batches. Received: another number"
+            )
         super().__init__(
             model, num_modules, devices, gradient_shrink, weight_prediction,
             delay_policy, **kwargs,

@@ -184,6 +184,10 @@ class DelayedPipeline(BasePipeline):
             deltas.append(delta)
         return deltas
 
+    def first_features(self, x):
+        """Converts data to the first module's input, `Features` (hook)."""
+        return self.modules[0].standardize(x)
+
     def trace_features(self, functions, others=()):
         """Traces the forward functions of all modules but the last.
 
@@ -200,7 +204,7 @@ class DelayedPipeline(BasePipeline):
         """
         x, _, _ = self.batch_spec.structure
         features = tf.function(
-            self.modules[0].standardize, autograph=False
+            self.first_features, autograph=False
         ).get_concrete_function(x).structured_outputs
         traced = []
         for function, more in itertools.zip_longest(

@@ -8,6 +8,7 @@ import keras
 from fr_keras import schedules
 from fr_keras.algorithms.base import Algorithm
 from fr_keras.algorithms.microbatch_pipeline import MicrobatchPipeline
+from fr_keras.algorithms.microbatches import check_number
 from fr_keras.engine import placement
 
 
@@ -89,11 +90,7 @@ class Pipeline(Algorithm):
         num_microbatches: int = 4, schedule: str = "1f1b",
         recompute: bool = False, **kwargs: Any,
     ) -> None:
-        if not isinstance(num_microbatches, int) or num_microbatches < 1:
-            raise ValueError(
-                "`num_microbatches` must be an integer, at least 1. "
-                f"Received: {num_microbatches=}"
-            )
+        check_number(num_microbatches)
         if schedule not in schedules.SCHEDULES:
             raise ValueError(
                 f"`schedule` must be one of {', '.join(schedules.SCHEDULES)}. "

@@ -75,7 +75,8 @@ class Learning:
         return *results, self._module.commit(state_updates)
 
     def differentiate(
-        self, x, y, sample_weight, state=(), share=None, *rates
+        self, x, y, sample_weight, state=(), share=None, *rates,
+        loss_weight=1.0,
     ):
         """Runs the last module forward and backward, without changing state.
 
@@ -86,6 +87,7 @@ class Learning:
             state: as for `fr_keras.engine.forward_backward.record`.
             share: `fr_keras.batches.shards.Share`, or `None`.
             *rates: as for `__call__`.
+            loss_weight: float, the weight of all losses.
 
         Returns:
             Tuple `(gradients, sent, outputs, losses, state_updates)`: as
@@ -103,7 +105,9 @@ class Learning:
             losses = self._objective.losses(
                 y, module.packed(outputs), sample_weight, losses
             )
-        gradients, sent = module.backward(tape, x, losses, share=share)
+        gradients, sent = module.backward(
+            tape, x, losses, loss_weight=loss_weight, share=share
+        )
         return gradients, sent, outputs, losses, state_updates
 
     def count(self, losses, outputs, shard):

@@ -7,12 +7,22 @@ import keras
 import tensorflow as tf
 
 from fr_keras import schedules
-from fr_keras.algorithms.microbatches import add_to, commit_averages, merged
+from fr_keras.algorithms.microbatches import (
+    add_to,
+    check_divisible,
+    commit_averages,
+    commit_others,
+    loss_of_batch,
+    mean_losses,
+    merged,
+    split_features,
+    split_nest,
+)
 from fr_keras.algorithms.objective import all_losses, check_not_masked
 from fr_keras.algorithms.pipeline import BasePipeline
 from fr_keras.engine import replayable, structures
 from fr_keras.engine.device_function import DeviceFunction
-from fr_keras.engine.features import ErrorGradient, Features
+from fr_keras.engine.features import ErrorGradient
 from fr_keras.engine.forward_backward import ForwardBackward
 from fr_keras.engine.playing import replay
 from fr_keras.schedules.work import BACKWARD, FORWARD, WEIGHTS
@@ -29,29 +39,14 @@ class MicrobatchPipeline(BasePipeline):
 
     @property
     def divides_loss(self):
+        if self.model.schedule == "gpipe":
+            return None
         # The backward pass of a micro-batch may come before the forward pass of
         # another one.
-        return self.model.schedule != "gpipe"
+        return f"With `schedule={self.model.schedule!r}`", "`schedule='gpipe'`"
 
     def check_data(self, x):
-        for tensor in tf.nest.flatten(x):
-            if not isinstance(tensor, tf.Tensor):
-                raise ValueError(
-                    "Batches are split into micro-batches, so inputs must be "
-                    "dense tensors. Convert them, or use another method. "
-                    f"Received: an input of type {type(tensor).__name__}"
-                )
-            model = self.model
-            if tensor.shape[0] % (model.num_microbatches * model.replicas):
-                divisor = f"num_microbatches={model.num_microbatches}"
-                if model.replicas > 1:
-                    divisor += f" times replicas={model.replicas}"
-                raise ValueError(
-                    f"The batch size must be divisible by {divisor}. To drop "
-                    "a smaller last batch, use `drop_remainder=True` in "
-                    "`tf.data.Dataset.batch`. "
-                    f"Received: batch_size={tensor.shape[0]}"
-                )
+        check_divisible(x, self.model)
 
     def make_functions(self):
         model = self.model
@@ -94,7 +89,10 @@ class MicrobatchPipeline(BasePipeline):
             DeviceFunction(
                 function, self.devices[-1], run_eagerly=model.run_eagerly
             )
-            for function in (self._differentiate, self._loss_of_outputs)
+            for function in (
+                self._differentiate,
+                functools.partial(loss_of_batch, model, self.modules[-1]),
+            )
         )
 
     def train_steps(self, batches, rates, first_iteration):
@@ -113,39 +111,8 @@ class MicrobatchPipeline(BasePipeline):
             )
         else:
             loss, outputs = iteration.loss
-        with tf.device(self.devices[-1]):
-            layer_losses = [
-                tf.add_n(of_microbatches) * self._loss_weight
-                for of_module in iteration.losses
-                for of_microbatches in zip(*of_module)
-            ]
+        layer_losses = mean_losses(iteration.losses, self.devices[-1])
         self.learn.count(all_losses(loss, layer_losses), outputs, batch)
-
-    def split(self, features):
-        """Splits features into a list with those of each micro-batch."""
-        with tf.device(self.devices[0]):
-            tensors = [
-                tf.split(tensor, self.model.num_microbatches)
-                for tensor in features.tensors
-            ]
-        return [
-            Features(list(microbatch), features.masks)
-            for microbatch in zip(*tensors)
-        ]
-
-    def split_labels(self, nest):
-        """Splits labels or sample weights into those of each micro-batch."""
-        leaves = tf.nest.flatten(nest)
-        count = self.model.num_microbatches
-        with tf.device(self.devices[-1]):
-            parts = [
-                [None] * count if leaf is None else tf.split(leaf, count)
-                for leaf in leaves
-            ]
-        return [
-            tf.nest.pack_sequence_as(nest, of_microbatch)
-            for of_microbatch in zip(*parts)
-        ]
 
     def _forward_microbatch(self, module, passes, x, share):
         """Runs the forward pass of one micro-batch.
@@ -164,15 +131,10 @@ class MicrobatchPipeline(BasePipeline):
             outputs, kept, losses, state_updates = passes.stateless_forward(
                 x, (), share
             )
-        averages = {id(variable) for variable in module.state.averages}
-        module.commit(
-            [(v, new) for v, new in state_updates if id(v) not in averages]
-        )
+        _, averages = commit_others(module, state_updates)
         if self.model.recompute and not self.model.run_eagerly:
             replayable.check(tf.compat.v1.get_default_graph(), module)
-        return outputs, kept, losses, [
-            new for v, new in state_updates if id(v) in averages
-        ]
+        return outputs, kept, losses, averages
 
     def _backward_microbatch(self, module, passes, kept, delta, total):
         """Runs a micro-batch's backward pass; adds gradients to `total`."""
@@ -218,7 +180,7 @@ class MicrobatchPipeline(BasePipeline):
         with tf.GradientTape() as tape, contextlib.ExitStack() as stack:
             tape.watch(sources)
             if self.divides_loss:
-                check_not_masked(output, self.model.schedule)
+                check_not_masked(output, *self.divides_loss)
                 # The losses of single outputs are counted for the whole batch.
                 stack.enter_context(keras.StatelessScope())
             loss = self.model.compute_loss(
@@ -245,14 +207,6 @@ class MicrobatchPipeline(BasePipeline):
         ]
         return deltas, loss, output
 
-    def _loss_of_outputs(self, outputs, y, sample_weight):
-        """Computes the loss of all micro-batches, for the reports."""
-        output = merged(outputs)
-        return self.model.compute_loss(
-            y=y, y_pred=self.modules[-1].packed(output),
-            sample_weight=sample_weight,
-        ), output
-
 
 class Iteration:
     """The work of an iteration.
@@ -272,8 +226,12 @@ class Iteration:
     def __init__(self, pipeline, batch):
         self._pipeline = pipeline
         self._batch = batch
-        x = pipeline.modules[0].standardize(batch.x)
-        self._features = pipeline.split(x)  # What the next module takes.
+        count = pipeline.model.num_microbatches
+        # What the next module takes.
+        self._features = split_features(
+            pipeline.modules[0].standardize(batch.x), count,
+            pipeline.devices[0],
+        )
         every_module = range(pipeline.num_modules)
         # What passes keep until the next work on the same micro-batch.
         self._kept = [{} for _ in every_module]
@@ -287,10 +245,10 @@ class Iteration:
         self.outputs = self._features
         self.loss = None
         if pipeline.divides_loss:
-            self._labels = list(zip(
-                pipeline.split_labels(batch.y),
-                pipeline.split_labels(batch.sample_weight),
-            ))
+            self._labels = list(zip(*(
+                split_nest(nest, count, pipeline.devices[-1])
+                for nest in (batch.y, batch.sample_weight)
+            )))
 
     def gradients(self):
         """Runs all work up to the update; returns g_k of all modules."""

@@ -1,8 +1,83 @@
 """What micro-batches have in common: outputs, gradients and averages."""
 
+import numbers
+
 import tensorflow as tf
 
 from fr_keras.engine.features import Features
+
+
+def check_number(num_microbatches):
+    """Rejects numbers of micro-batches that are none.
+
+    Args:
+        num_microbatches: int, M.
+
+    Raises:
+        ValueError: if it is not a positive integer.
+    """
+    if (
+        isinstance(num_microbatches, bool)
+        or not isinstance(num_microbatches, numbers.Integral)
+        or num_microbatches < 1
+    ):
+        raise ValueError(
+            "`num_microbatches` must be an integer, at least 1. "
+            f"Received: {num_microbatches=}"
+        )
+
+
+def check_divisible(x, model):
+    """Rejects batches that cannot be split into micro-batches.
+
+    Args:
+        x: nest of tensors, the input of the first module.
+        model: algorithm with `num_microbatches`.
+
+    Raises:
+        ValueError: if they have another size, or sparse or ragged tensors.
+    """
+    for tensor in tf.nest.flatten(x):
+        if not isinstance(tensor, tf.Tensor):
+            raise ValueError(
+                "Batches are split into micro-batches, so inputs must be "
+                "dense tensors. Convert them, or use another method. "
+                f"Received: an input of type {type(tensor).__name__}"
+            )
+        if tensor.shape[0] % (model.num_microbatches * model.replicas):
+            divisor = f"num_microbatches={model.num_microbatches}"
+            if model.replicas > 1:
+                divisor += f" times replicas={model.replicas}"
+            raise ValueError(
+                f"The batch size must be divisible by {divisor}. To drop a "
+                "smaller last batch, use `drop_remainder=True` in "
+                "`tf.data.Dataset.batch`. "
+                f"Received: batch_size={tensor.shape[0]}"
+            )
+
+
+def split_features(features, count, device):
+    """Splits `Features` into a list with those of each micro-batch."""
+    with tf.device(device):
+        tensors = [tf.split(tensor, count) for tensor in features.tensors]
+    return [
+        Features(list(microbatch), features.masks)
+        for microbatch in zip(*tensors)
+    ]
+
+
+def split_nest(nest, count, device):
+    """Splits labels or sample weights into those of each micro-batch."""
+    leaves = tf.nest.flatten(nest)
+    with tf.device(device):
+        parts = [
+            [None] * count if leaf is None else tf.split(leaf, count)
+            for leaf in leaves
+        ]
+    return [
+        tf.nest.pack_sequence_as(nest, of_microbatch)
+        for of_microbatch in zip(*parts)
+    ]
 
 
 def merged(outputs):
@@ -46,3 +121,58 @@ def commit_averages(module, averages):
         (variable, tf.add_n(values) / len(values))
         for variable, values in zip(module.state.averages, zip(*averages))
     )
+
+
+def commit_others(module, state_updates):
+    """Assigns the state changes of a micro-batch, but for averages.
+
+    Args:
+        module: `fr_keras.engine.module.Module`.
+        state_updates: list of `(variable, value)` from `Module.forward`.
+
+    Returns:
+        Tuple of the previous values of the replayed state, and the new averages
+        for `commit_averages`.
+    """
+    averages = {id(variable) for variable in module.state.averages}
+    state = module.commit(
+        [(v, new) for v, new in state_updates if id(v) not in averages]
+    )
+    return state, [new for v, new in state_updates if id(v) in averages]
+
+
+def loss_of_batch(model, module, outputs, y, sample_weight):
+    """Computes the loss of all micro-batches, for the reports.
+
+    Args:
+        model: algorithm.
+        module: its last `fr_keras.engine.module.Module`.
+        outputs: list of `Features`, the outputs for the micro-batches.
+        y: nest of tensors, the labels of the mini-batch.
+        sample_weight: nest of tensors or `None`.
+
+    Returns:
+        Tuple of the loss of `compile` and the output for the mini-batch.
+    """
+    output = merged(outputs)
+    return model.compute_loss(
+        y=y, y_pred=module.packed(output), sample_weight=sample_weight
+    ), output
+
+
+def mean_losses(losses, device):
+    """Averages the losses of layers over the micro-batches.
+
+    Args:
+        losses: list with a list for each module, of lists of scalar tensors for
+            each micro-batch.
+        device: full device name.
+
+    Returns:
+        List of scalar tensors.
+    """
+    with tf.device(device):
+        return [
+            tf.add_n(of_microbatches) * (1 / len(of_microbatches))
+            for of_module in losses for of_microbatches in zip(*of_module)
+        ]

@@ -43,9 +43,12 @@ class Objective:
             ValueError: if there is no loss at all.
         """
         with contextlib.ExitStack() as stack:
-            if training and self._model.replicas > 1:
+            model = self._model
+            if training and (
+                model.replicas > 1 or model.pipeline.divides_loss
+            ):
                 # The losses of single outputs are counted with those of the
-                # other shards, by `count_shards`.
+                # other parts of the batch.
                 stack.enter_context(keras.StatelessScope())
             loss = self._model.compute_loss(
                 y=y, y_pred=y_pred, sample_weight=sample_weight,
@@ -167,10 +170,9 @@ def check_losses(model, y, y_pred):
     Raises:
         ValueError: if a loss is another function of them.
     """
-    parts, way_out = "With `replicas`", "use `replicas=1`"
+    parts, way_out = "With `replicas`", "`replicas=1`"
     if model.replicas == 1:
-        parts = f"With `schedule={model.schedule!r}`"
-        way_out = "use `schedule='gpipe'`"
+        parts, way_out = model.pipeline.divides_loss
     for path, loss in private.single_losses(model):
         if loss.reduction not in ("sum_over_batch_size", "mean"):
             raise ValueError(
@@ -182,20 +184,29 @@ def check_losses(model, y, y_pred):
         if not _is_of_examples(loss, path, y, y_pred):
             raise ValueError(
                 f"{parts}, a loss must have a value for each example, over "
-                f"which Keras takes the mean; {way_out} for others. "
+                f"which Keras takes the mean; use {way_out} for others. "
                 f"Received: loss '{loss.name}', which is one number for a "
                 "whole mini-batch"
             )
 
 
-def check_not_masked(output, schedule):
-    """Rejects masks, over which Keras would average in every micro-batch."""
+def check_not_masked(output, parts, way_out):
+    """Rejects masks, over which Keras would average in every micro-batch.
+
+    Args:
+        output: `Features`, of a micro-batch.
+        parts: str, why there are micro-batches.
+        way_out: str, what to use instead.
+
+    Raises:
+        ValueError: if an output has a mask.
+    """
     if any(mask is not None for mask in output.masks):
         raise ValueError(
-            f"With `schedule={schedule!r}`, outputs must have no mask: Keras "
-            "averages the loss over what is not masked, which is unknown for "
-            "the batch when the first micro-batch is differentiated. Use "
-            "`schedule='gpipe'`. Received: a masked output"
+            f"{parts}, outputs must have no mask: Keras averages the loss over "
+            "what is not masked, which is unknown for the batch when the first "
+            f"micro-batch is differentiated. Use {way_out}. Received: a masked "
+            "output"
         )
 
 

@@ -39,8 +39,8 @@ class BasePipeline:
     # Whether losses are weighted by shares, as replicas need. Not inherited.
     replicates = False
 
-    # Whether the loss is computed from parts of a mini-batch.
-    divides_loss = False
+    # Two str if parts of a batch have their own loss: why, and the way out.
+    divides_loss: tuple[str, str] | None = None
 
     # Whether modules may share weights, which are then sent with the features.
     ties_weights = True

@@ -73,27 +73,29 @@ def _backprop(num_modules, t):
         yield _Task("update", k, t, 0, 1, [("backward", k, t, 0)])
 
 
-def _features_replay(num_modules, t, replays=True):
+def _features_replay(num_modules, t, replays=True, num_microbatches=1):
     """Every device always busy: modules wait for plays and old gradients.
 
     module 1   P R B B U P R B B U
     module 2     P R B B U P R B B U
     module 3       P B B U   P B B U
+
+    With micro-batches, modules do the same for one after the other.
     """
-    K = num_modules
+    K, M = num_modules, num_microbatches
     for k in range(K):
-        yield _Task("play", k, t, 0, 1, [
-            ("play", k - 1, t, 0), ("update", k, t - 1, 0)
-        ])
-    for k in range(K):
-        received = [("play", k, t, 0)]
-        if k < K - 1:
-            received.append(("backward", k + 1, t - 1, 0))
-            if replays:
-                yield _Task("replay", k, t, 0, 1, received)
-                received = [("replay", k, t, 0)]
-        yield _Task("backward", k, t, 0, 1, received)
-        yield _Task("update", k, t, 0, 1, [("backward", k, t, 0)])
+        before = ("update", k, t - 1, 0)
+        for m in range(M):
+            yield _Task("play", k, t, m, 1 / M, [("play", k - 1, t, m), before])
+            received = [("play", k, t, m)]
+            if k < K - 1:
+                received.append(("backward", k + 1, t - 1, m))
+                if replays:
+                    yield _Task("replay", k, t, m, 1 / M, received)
+                    received = [("replay", k, t, m)]
+            yield _Task("backward", k, t, m, 1 / M, received)
+            before = ("backward", k, t, m)
+        yield _Task("update", k, t, 0, 1, [before])
 
 
 def _ddg(num_modules, t):
@@ -175,8 +177,9 @@ def simulate(schedule, times, num_steps, steps_per_execution=None, **options):
         num_steps: int, iterations.
         steps_per_execution: int, iterations after which all modules
             synchronize; `None` for never.
-        **options: for those of `fr_keras.schedules`, `num_microbatches` (4) and
-            `recompute` (`False`, but for `"gpipe"`).
+        **options: `num_microbatches`, for those of `fr_keras.schedules` (4) and
+            `"features_replay"` (1); and for the former `recompute` (`False`,
+            but for `"gpipe"`).
 
     Returns:
         List of `Event`s, sorted by start, then by module.

@@ -38,6 +38,9 @@ METHODS = {
     "features_replay, bfloat16": (
         "features_replay", {"link_dtype": "bfloat16"}
     ),
+    "features_replay, 4 micro-batches": (
+        "features_replay", {"num_microbatches": 4}
+    ),
 }
 
 # Features of 128 examples behind the second stage of a ResNet for CIFAR, and
@@ -187,9 +190,12 @@ def _num_steps(name, steps_per_execution):
     )
 
 
-def _options(name, num_modules):
-    """The numbers of micro-batches of a method."""
-    return {"num_microbatches": 2 * num_modules} if name in SCHEDULES else {}
+def _num_microbatches(name, num_modules):
+    """Keyword arguments of a method, M if it has micro-batches."""
+    if name in SCHEDULES:
+        return {"num_microbatches": 2 * num_modules}
+    options = METHODS[name][1]
+    return {key: options[key] for key in options if key == "num_microbatches"}
 
 
 def _at(rate, name, link):
@@ -226,7 +232,7 @@ def _predict_sleeping(num_modules, tau, steps_per_execution, link):
         predicted[rate, name] = simulation.seconds_per_step(
             _schedule(name), times,
             _steps_per_execution(name, steps_per_execution),
-            **_options(name, num_modules),
+            **_num_microbatches(name, num_modules),
         )
     return predicted
 
@@ -252,12 +258,12 @@ def prepare_sleeping(addresses, num_modules, tau, steps_per_execution):
     fr_keras.cluster.connect(addresses)
     runs = {}
     for name, (algorithm, options) in METHODS.items():
-        of_parts = _options(name, num_modules)
+        of_parts = _num_microbatches(name, num_modules)
         # Every micro-batch sleeps.
         part = tau / of_parts.get("num_microbatches", 1)
         runs[name] = sleeping.prepare(
             functools.partial(
-                fr_keras.ALGORITHMS[algorithm], **options, **of_parts
+                fr_keras.ALGORITHMS[algorithm], **options | of_parts
             ),
             [ModuleTimes(part, 2 * part)] * num_modules,
             _steps_per_execution(name, steps_per_execution),
@@ -291,8 +297,8 @@ def prepare_network(addresses, job):
     runs = {}
     for name, (algorithm, options) in METHODS.items():
         model = job.algorithm(
-            algorithm, len(addresses), **options,
-            **_options(name, len(addresses)),
+            algorithm, len(addresses),
+            **options | _num_microbatches(name, len(addresses)),
         )
         job.compile(model, steps_per_execution=_steps_per_execution(
             name, job.steps_per_execution
@@ -331,14 +337,16 @@ def prepare_plans(job, num_modules, link):
 
     def run():
         planner = Planner(job.network(), x)
-        return {
-            (rate, name): planner.predict(
-                num_modules, *_at(rate, name, link),
+        predicted = {}
+        for rate, name in itertools.product(RATES, METHODS):
+            found = planner.predict(
+                num_modules, *_at(rate, name, link), balanced=True, schedules=()
+            )
+            predicted[rate, name] = simulation.seconds_per_step(
+                _schedule(name), found.times,
                 _steps_per_execution(name, job.steps_per_execution),
-                balanced=True, schedules=(_schedule(name),),
-                **_options(name, num_modules),
-            ).seconds[_schedule(name)]
-            for rate in RATES for name in METHODS
-        }
+                **_num_microbatches(name, num_modules),
+            )
+        return predicted
 
     return run

@@ -191,8 +191,11 @@ def _settings(model):
     """The arguments specific to an algorithm, and what crosses links."""
     names = inspect.signature(type(model).__init__).parameters.keys()
     common = inspect.signature(Algorithm.__init__).parameters.keys()
-    return {
+    found = {
         name: plain(getattr(model, name))
         for name in sorted({*(names - common), "link_dtype"})
         if hasattr(model, name)
     }
+    if found.get("num_microbatches") == 1:
+        del found["num_microbatches"]  # Features Replay of 0.1.0 had none.
+    return found

@@ -149,11 +149,7 @@ class Probe(Recorder):
             ValueError: if the model's gradients are neither true nor late, or
                 a probe with another `every` is active.
         """
-        if getattr(model, "delays", None) is None:
-            raise ValueError(
-                "Probes need an algorithm with true or delayed gradients, such "
-                f"as fr_keras.FeaturesReplay. Received: {type(model).__name__}"
-            )
+        _check(model)
         probe = next(
             (r for r in model.recorders if isinstance(r, cls) and r.fit is fit),
             None,
@@ -343,6 +339,21 @@ class Probe(Recorder):
             )
             found[k] = tf.stack(numbers)
         return loss, found
+
+
+def _check(model):
+    """Rejects models whose gradients cannot be probed."""
+    if getattr(model, "delays", None) is None:
+        raise ValueError(
+            "Probes need an algorithm with true or delayed gradients, such as "
+            f"fr_keras.FeaturesReplay. Received: {type(model).__name__}"
+        )
+    if any(model.delays) and getattr(model, "num_microbatches", 1) > 1:
+        raise ValueError(
+            "Probes of late gradients repeat plays of whole mini-batches, so "
+            "they need `num_microbatches=1`. "
+            f"Received: num_microbatches={model.num_microbatches}"
+        )
 
 
 def _distance(a, b):
