@@ -171,17 +171,19 @@ def test_several_inputs_and_outputs(float64, schedule):
     )
 
 
+def mostly_frozen_net():
+    network = plain_net()
+    for layer in network.layers[:4]:
+        layer.trainable = False
+    return network
+
+
 def test_nothing_to_learn_below(float64):
     """Modules of frozen layers have no backward pass."""
-
-    def make():
-        network = plain_net()
-        for layer in network.layers[:4]:
-            layer.trainable = False
-        return network
-
     for schedule in ("1f1b", "zb-h1"):
-        check_same_as_backprop(make, *data(), schedule, num_modules=4)
+        check_same_as_backprop(
+            mostly_frozen_net, *data(), schedule, num_modules=4
+        )
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -12,6 +12,7 @@ from tests import small_net
 from tests.exact_pipeline_test import (
     OPTIMIZERS,
     data,
+    mostly_frozen_net,
     plain_net,
     several_outputs,
 )
@@ -92,13 +93,7 @@ def test_several_inputs_and_outputs(float64, replicas):
 
 
 def test_nothing_to_learn_below(float64):
-    def make():
-        network = plain_net()
-        for layer in network.layers[:4]:
-            layer.trainable = False
-        return network
-
-    check_same(make, *data(), num_modules=4)
+    check_same(mostly_frozen_net, *data(), num_modules=4)
 
 
 def test_batch_normalization(float64):
@@ -201,7 +196,19 @@ def test_what_is_refused():
         )
 
 
-def test_saved_and_resumed(tmp_path):
+def test_own_pipelines_are_not_replaced():
+    """A subclass with steps of its own would train by other ones."""
+
+    class Mine(fr_keras.FeaturesReplay):
+        class pipeline_class(fr_keras.FeaturesReplay.pipeline_class):
+            pass
+
+    assert isinstance(Mine(plain_net(), 2).pipeline, Mine.pipeline_class)
+    with pytest.raises(ValueError, match="num_microbatches=2 for Mine"):
+        Mine(plain_net(), 2, num_microbatches=2)
+
+
+def test_saved(tmp_path):
     model = fr_keras.FeaturesReplay(small_net.net(), 3, num_microbatches=2)
     model.compile("sgd", "mse")
     small_net.fit(model)
@@ -210,3 +217,68 @@ def test_saved_and_resumed(tmp_path):
     assert again.num_microbatches == 2
     assert type(again.pipeline).__name__ == "PiecewiseReplayPipeline"
     small_net.fit(again)
+
+
+@pytest.mark.parametrize("link_dtype", [None, "bfloat16"])
+def test_resumed(link_dtype, tmp_path):
+    """Queues with all micro-batches are restored: the same bits."""
+
+    def compiled():
+        keras.utils.set_random_seed(1)
+        model = fr_keras.FeaturesReplay(
+            small_net.net(), 3, num_microbatches=2, link_dtype=link_dtype
+        )
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        return model
+
+    unbroken = compiled()
+    small_net.fit(unbroken, epochs=4)
+    for epochs in (2, 4):
+        resumed = compiled()
+        small_net.fit(
+            resumed, epochs=epochs,
+            callbacks=[fr_keras.Checkpoints(tmp_path / "checkpoints")],
+        )
+    for a, b in zip(
+        small_net.values(unbroken), small_net.values(resumed), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_float16():
+    """Scaled losses and error gradients, one scale for all micro-batches."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        weights = []
+        for M in (1, 4):
+            keras.utils.set_random_seed(1)
+            model = fr_keras.FeaturesReplay(
+                plain_net(), 3, num_microbatches=M
+            )
+            model.compile(keras.optimizers.SGD(0.1), "mse")
+            model.fit(*data(), 8, 2, verbose=0, shuffle=False)
+            weights.append(model.get_weights())
+    finally:
+        keras.config.set_dtype_policy(before)
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=5e-3)
+
+
+def test_bad_batches_are_skipped():
+    """A batch with NaN leaves no trace in weights and averages."""
+    x, y = (array.astype("float32") for array in data(32))
+    x[8:16] = np.nan
+
+    def make():
+        return keras.Sequential([
+            keras.Input((6,)), layers.Dense(5), layers.BatchNormalization(),
+            layers.Dense(3),
+        ])
+
+    model = fr_keras.FeaturesReplay(make(), 2, num_microbatches=2)
+    model.compile("sgd", "mse")
+    model.fit(
+        x, y, 8, verbose=0, shuffle=False, callbacks=[fr_keras.OnNaN("skip")]
+    )
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())

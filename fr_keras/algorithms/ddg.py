@@ -130,11 +130,6 @@ class DDG(FeaturesReplay):
         gradient_shrink: float = 1.0, weight_prediction: bool = False,
         delay_policy: DelayPolicy | None = None, **kwargs: Any,
     ) -> None:
-        if kwargs.pop("num_microbatches", 1) != 1:
-            raise ValueError(
-                "`num_microbatches` must be 1: only Features Replay and exact "
-                "pipelines split batches. Received: another number"
-            )
         super().__init__(
             model, num_modules, devices, gradient_shrink, weight_prediction,
             delay_policy, **kwargs,

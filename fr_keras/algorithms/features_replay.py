@@ -110,6 +110,12 @@ class FeaturesReplay(DelayedAlgorithm):
         # (Before the rest, which makes the pipelines.)
         self.num_microbatches = num_microbatches
         if num_microbatches > 1:
+            if type(self).pipeline_class is not FeaturesReplayPipeline:
+                raise ValueError(
+                    "`num_microbatches` must be 1: only Features Replay and "
+                    "exact pipelines split batches. "
+                    f"Received: {num_microbatches=} for {type(self).__name__}"
+                )
             self.pipeline_class = PiecewiseReplayPipeline
         super().__init__(
             model, num_modules, devices, gradient_shrink, weight_prediction,

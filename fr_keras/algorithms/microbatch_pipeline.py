@@ -12,6 +12,7 @@ from fr_keras.algorithms.microbatches import (
     check_divisible,
     commit_averages,
     commit_others,
+    first_of,
     loss_of_batch,
     mean_losses,
     merged,
@@ -20,7 +21,7 @@ from fr_keras.algorithms.microbatches import (
 )
 from fr_keras.algorithms.objective import all_losses, check_not_masked
 from fr_keras.algorithms.pipeline import BasePipeline
-from fr_keras.engine import replayable, structures
+from fr_keras.engine import replayable
 from fr_keras.engine.device_function import DeviceFunction
 from fr_keras.engine.features import ErrorGradient
 from fr_keras.engine.forward_backward import ForwardBackward
@@ -260,12 +261,7 @@ class Iteration:
             lane = self._pipeline.lanes[k]
             with tf.control_dependencies(self._latest[lane]):
                 results = work_of_kind[kind](k, m)
-            # One result is enough: they all come from the same call. (Run
-            # eagerly, it may keep functions.)
-            self._latest[lane] = [
-                result for result in structures.flatten(results)
-                if tf.is_tensor(result)
-            ][:1]
+            self._latest[lane] = first_of(results)
         return self._gradients
 
     def _forward(self, k, m):

@@ -4,6 +4,7 @@ import numbers
 
 import tensorflow as tf
 
+from fr_keras.engine import structures
 from fr_keras.engine.features import Features
 
 
@@ -176,3 +177,18 @@ def mean_losses(losses, device):
             tf.add_n(of_microbatches) * (1 / len(of_microbatches))
             for of_module in losses for of_microbatches in zip(*of_module)
         ]
+
+
+def first_of(results):
+    """Returns one tensor of the results of a call, to wait for all of them.
+
+    Args:
+        results: nest of tensors; run eagerly, it may have functions.
+
+    Returns:
+        List of a tensor, or empty if there is none.
+    """
+    return [
+        result for result in structures.flatten(results)
+        if tf.is_tensor(result)
+    ][:1]

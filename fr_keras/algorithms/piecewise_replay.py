@@ -9,6 +9,7 @@ from fr_keras.algorithms.microbatches import (
     check_divisible,
     commit_averages,
     commit_others,
+    first_of,
     loss_of_batch,
     mean_losses,
     split_features,
@@ -20,7 +21,7 @@ from fr_keras.algorithms.replay_pipeline import (
     choose,
     zero_delta,
 )
-from fr_keras.engine import placement, structures
+from fr_keras.engine import placement
 from fr_keras.engine.device_function import DeviceFunction
 from fr_keras.engine.playing import replay
 
@@ -305,11 +306,3 @@ class _Work:
                 output, self._deltas[m], self._pipeline.modules[-1].loss_scale
             ),
         )
-
-
-def first_of(nest):
-    """The first tensor of a nest, in a list, to wait for.
-
-    They all come from the same call.
-    """
-    return [t for t in structures.flatten(nest) if tf.is_tensor(t)][:1]
