@@ -1,14 +1,10 @@
 """Back-propagation over modules on devices: the locked baseline."""
 
-import functools
-
 import keras
 
 from fr_keras.algorithms.base import Algorithm
 from fr_keras.algorithms.pipeline import BasePipeline
-from fr_keras.engine.boundaries import route_backward, route_forward
-from fr_keras.engine.device_function import DeviceFunction
-from fr_keras.engine.forward_backward import record
+from fr_keras.engine.forward_backward import ForwardBackward
 
 
 class BackpropPipeline(BasePipeline):
@@ -17,53 +13,42 @@ class BackpropPipeline(BasePipeline):
     replicates = True
 
     def make_functions(self):
-        self._step = DeviceFunction(
-            self._iteration, run_eagerly=self.model.run_eagerly
+        # Each pass is a function on its own device. One function of all devices
+        # would get and return everything, the gradients included, by way of the
+        # program that started it.
+        passes = [
+            ForwardBackward(module, self.model.run_eagerly)
+            for module in self.modules[:-1]
+        ]
+        self._forward = self.forward_functions(
+            of_module.forward for of_module in passes
         )
-        self._update = self.on_devices(module.update for module in self.modules)
+        self._backward = self.backward_functions(
+            of_module.backward for of_module in passes
+        )
 
     def train_steps(self, batches, rates, first_iteration):
-        del first_iteration
-        for batch, (learning_rate, _) in zip(batches, rates):
-            # (`learn` left its shard in the graph of the step.)
-            gradients, self.learn.shard = self._step(batch, learning_rate)
-            yield gradients, None
+        del rates, first_iteration
+        for batch in batches:
+            yield self._gradients(batch), None
 
-    def _iteration(self, batch, learning_rate):
-        """Runs an iteration, including the updates if there are no replicas.
-
-        Outside this function, all updates would wait for its end. Inside, that
-        of module K can run during the backward passes of the modules below.
-        """
-        modules = self.modules
-        features = modules[0].standardize(batch.x)
-        losses, backward_passes = [], []
-        for module in modules[:-1]:
-            features, layer_losses, state_updates, backward = route_forward(
-                module, functools.partial(record, module, share=batch.share),
-                features,
+    def _gradients(self, batch):
+        """Returns g_k of each module, or `None` where nothing learns."""
+        features = self.modules[0].standardize(batch.x)
+        kept, losses = [], []
+        for forward in self._forward:
+            features, residuals, layer_losses, _ = forward(
+                features, batch.share
             )
-            module.commit(state_updates)
+            kept.append(residuals)
             losses.extend(layer_losses)
-            backward_passes.append(backward)
-
         gradients = [None] * self.num_modules
-        gradients[-1], delta, _ = self.learn(
-            features, batch, losses
-        )
+        gradients[-1], delta, _ = self.learn(features, batch, losses)
         for k in reversed(range(self.num_modules - 1)):
-            module = modules[k]
-            if not module.learns:
+            if not self.modules[k].learns:
                 break
-            gradients[k], delta = route_backward(
-                module, backward_passes[k], delta
-            )
-        if len(self.model.pipelines) > 1:
-            return gradients, self.learn.shard
-        for update, module_gradients in zip(self._update, gradients):
-            if module_gradients is not None:
-                update(module_gradients, learning_rate)
-        return [None] * self.num_modules, None
+            gradients[k], delta = self._backward[k](kept[k], delta)
+        return gradients
 
 
 @keras.saving.register_keras_serializable("fr_keras")
