@@ -1,5 +1,6 @@
 """Everything of module k is on device k, operation by operation."""
 
+import functools
 import re
 
 import keras
@@ -87,11 +88,10 @@ def devices_in(graph):
 def check_work(graph, index, counts):
     """Checks a graph whose operations belong to several modules."""
     for op, body in calls(graph):
+        # The work of one module: forward, backward or update. (A function of
+        # several devices would run on the host of a cluster, which would get
+        # its arguments, and its results such as gradients.)
         inside = devices_in(body) - {None}
-        if len(inside) > 1:
-            check_work(body, index, counts)
-            continue
-        # The work of one module: forward, backward or update.
         assert inside == {device_index(op.device)}
         check_module(body, index, device_index(op.device), counts)
     check_names(graph, index, counts)
@@ -147,6 +147,45 @@ def test_everything(hard_placement, algorithm, steps_per_execution):
         for queues in (model.pipeline._replay_queues, model.pipeline._deltas):
             for queue, device in zip(queues, model.devices[:-1], strict=True):
                 assert {v.device for v in queue.variables} == {device}
+
+
+def is_large(tensor):
+    """Whether a tensor is as large as a batch or a variable."""
+    if tensor.dtype in (tf.resource, tf.variant, tf.string):
+        return False
+    return tensor.shape.num_elements() is None or (
+        tensor.shape.num_elements() > len(DEVICES)
+    )
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("algorithm", [
+    *ALGORITHMS,
+    functools.partial(fr_keras.FeaturesReplay, num_microbatches=2),
+    functools.partial(fr_keras.FeaturesReplay, link_dtype="bfloat16"),
+    functools.partial(fr_keras.Pipeline, schedule="zb-h1"),
+], ids=lambda made: getattr(made, "__name__", str(getattr(made, "keywords", 0))))
+@pytest.mark.quick_cases("Backprop-2", "FeaturesReplay-1")
+def test_nothing_large_goes_by_way_of_the_host(algorithm, replicas):
+    modules = ready_made_modules()
+    model = algorithm(
+        [modules[0], modules[-1]], replicas=replicas,
+        devices=DEVICES[:2 * replicas],
+    )
+    model.compile(
+        keras.optimizers.Adam(0.01, global_clipnorm=1.0, use_ema=True),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"], steps_per_execution=3,
+    )
+    x = np.ones([24, 6, 6, 4], "float32")
+    model.fit(x, np.zeros(24, int), batch_size=8, verbose=0)
+    # What has no device is on the host, which is another machine in a cluster.
+    assert [
+        op for op in model.training.graph.get_operations()
+        if not op.device and op.type not in NO_WORK
+        and not FOLLOWS_ITS_VARIABLE.match(op.type)
+        and any(map(is_large, [*op.inputs, *op.outputs]))
+    ] == []
 
 
 def skipping_model():

@@ -299,10 +299,12 @@ class _Work:
         """Replaces what has not arrived by this play, and by δ = 0."""
         chosen = functools.partial(choose, self._pipeline.devices[self._k])
         for j, has_arrived in enumerate(self._arrived):
-            self._queue[j][m] = chosen(has_arrived, self._queue[j][m], kept)
+            self._queue[j][m] = chosen(
+                has_arrived, self._queue[j][m], lambda: kept
+            )
         self._deltas[m] = chosen(
-            self._arrived[0], self._deltas[m],
-            zero_delta(
-                output, self._deltas[m], self._pipeline.modules[-1].loss_scale
+            self._arrived[0], self._deltas[m], functools.partial(
+                zero_delta, output, self._deltas[m],
+                self._pipeline.modules[-1].loss_scale,
             ),
         )

@@ -145,11 +145,12 @@ class FeaturesReplayPipeline(DelayedPipeline):
                 ]
             for j, has_arrived in enumerate(have_arrived[:num_steps]):
                 queues[k][j] = chosen(
-                    has_arrived, queues[k][j], queues[k][-1]
+                    has_arrived, queues[k][j], lambda k=k: queues[k][-1]
                 )
             deltas[k] = chosen(
-                have_arrived[0], deltas[k],
-                zero_delta(features[k + 1], deltas[k], scale),
+                have_arrived[0], deltas[k], functools.partial(
+                    zero_delta, features[k + 1], deltas[k], scale
+                ),
             )
 
     def drain_steps(self, first_iteration):
@@ -238,15 +239,22 @@ class FeaturesReplayPipeline(DelayedPipeline):
         )
 
 
-def choose(device, condition, a, b):
-    """Returns one of two nests of the same structure, on a device."""
+def choose(device, condition, nest, otherwise):
+    """Returns one of two nests of the same structure, on a device.
+
+    Args:
+        device: full device name.
+        condition: scalar bool tensor.
+        nest: nest of tensors, returned if the condition holds.
+        otherwise: callable that returns the other nest, called on the device.
+    """
     with tf.device(device):
         chosen = tf.cond(
             condition,
-            lambda: structures.flatten(a),
-            lambda: structures.flatten(b),
+            lambda: structures.flatten(nest),
+            lambda: structures.flatten(otherwise()),
         )
-    return structures.pack(a, chosen)
+    return structures.pack(nest, chosen)
 
 
 def zero_delta(features, delta, scale):

@@ -14,8 +14,8 @@ class DeviceFunction:
 
     Args:
         function: callable on nests of tensors.
-        device: full device name, or "" if the function itself places its
-            operations.
+        device: full device name. (A cluster would run a function of several
+            devices by way of its coordinator, results and all.)
         jit_compile: bool, whether to compile it with XLA.
         run_eagerly: bool, whether to skip tracing.
         module: int, the number of the module it works for, from 0, or `None`,
@@ -23,7 +23,7 @@ class DeviceFunction:
     """
 
     def __init__(
-        self, function, device="", jit_compile=False, run_eagerly=False,
+        self, function, device, jit_compile=False, run_eagerly=False,
         module=None,
     ):
         def on_device(*args):
