@@ -58,10 +58,16 @@ def as_sums(all_values):
     return sums
 
 
-@pytest.mark.parametrize("kind", [exchange.Slices, exchange.Whole])
+@pytest.mark.parametrize("largest_packed", [0, 16, 2**16])
+@pytest.mark.parametrize(
+    "kind", [exchange.Slices, exchange.Whole, exchange.Packed]
+)
 @pytest.mark.parametrize("num_copies", [2, 3, 8])
-def test_sums_in_the_order_of_the_copies(num_copies, kind):
+def test_sums_in_the_order_of_the_copies(
+    monkeypatch, num_copies, kind, largest_packed
+):
     """Eight copies are more than there are variables."""
+    monkeypatch.setattr(exchange, "_LARGEST_PACKED", largest_packed)
     devices = [device.name for device in tf.config.list_logical_devices("CPU")]
     copies = [
         Copy(devices[i % len(devices)]) for i in range(num_copies)
@@ -82,11 +88,25 @@ def test_sums_in_the_order_of_the_copies(num_copies, kind):
                 np.testing.assert_array_equal(variable.numpy(), total)
 
 
+def test_small_gradients_are_sent_together():
+    """As few tensors as there are dtypes, and each large gradient by itself."""
+    copy = Copy("CPU:0")
+    packed = exchange.Packed(copy, 2)
+    gradients = as_gradients(numbers(0))
+    packed.adopt(gradients)
+    slices = packed.cut(gradients)
+    # The largest first, to the slice with the fewest numbers so far: 15, and
+    # 12 + 7 of rows and a vector; scalars and vectors of half precision apart.
+    assert [[t.shape.num_elements() for t in part] for part in slices] == [
+        [15, 2], [19],
+    ]
+
+
 @pytest.mark.parametrize(
     ("first", "second", "kind"),
     [
         ("task:0/device:CPU:0", "task:0/device:CPU:1", exchange.Whole),
-        ("task:0/device:CPU:0", "task:1/device:CPU:0", exchange.Whole),
+        ("task:0/device:CPU:0", "task:1/device:CPU:0", exchange.Packed),
         ("task:0/device:GPU:0", "task:0/device:GPU:1", exchange.Slices),
         ("task:0/device:CPU:0", "task:0/device:GPU:0", exchange.Slices),
     ],

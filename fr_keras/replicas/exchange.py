@@ -5,7 +5,11 @@ import math
 
 import tensorflow as tf
 
+from fr_keras.engine import placement
 from fr_keras.engine.device_function import DeviceFunction
+
+# Bytes of a gradient that `Packed` sends with others.
+_LARGEST_PACKED = 2**16
 
 
 class Exchange:
@@ -28,8 +32,8 @@ class Exchange:
         stride: int, how much the numbers of two copies differ.
         run_eagerly: bool, whether to skip tracing.
         jit_compile: bool, whether to compile updates with XLA.
-        kind: class, how to cut gradients, `Slices` or `Whole`, or `None` for
-            what suits the devices.
+        kind: class, how to cut gradients, `Slices`, `Whole` or `Packed`, or
+            `None` for what suits the devices.
     """
 
     def __init__(
@@ -82,16 +86,18 @@ def kind_for(devices):
     """How to cut gradients on these devices.
 
     On CPUs, copying gradients takes longer than sending them
-    (docs/parallelism.md), and many small transfers cost little.
+    (docs/parallelism.md). Small ones are an exception between workers, since
+    each sending has its price.
 
     Args:
         devices: list of full device names.
 
     Returns:
-        Class, `Slices` or `Whole`.
+        Class, `Slices`, `Whole` or `Packed`.
     """
-    on_cpus = all("/device:CPU:" in device for device in devices)
-    return Whole if on_cpus else Slices
+    if not all("/device:CPU:" in device for device in devices):
+        return Slices
+    return Whole if len(set(map(placement.host, devices))) == 1 else Packed
 
 
 class Whole:
@@ -138,6 +144,69 @@ class Whole:
         """Returns dense gradients, given what `cut` returns."""
         parts = [iter(of_copy) for of_copy in slices]
         return [None if i is None else next(parts[i]) for i in self._slices]
+
+
+class Packed(Whole):
+    """As `Whole`, but the small gradients of a slice are sent together.
+
+    Args:
+        learner: as for `Exchange`.
+        count: int, r.
+    """
+
+    def adopt(self, gradients):
+        super().adopt(gradients)
+        self._parcels = [{} for _ in range(self._count)]
+        for i, j in zip(self._slices, range(len(gradients))):
+            if i is None:
+                continue
+            gradient = gradients[j]
+            size = gradient.dtype.size * math.prod(self._shape(j))
+            is_small = size <= _LARGEST_PACKED
+            # A large one is a parcel of its own.
+            parcel = gradient.dtype if is_small else j
+            self._parcels[i].setdefault(parcel, []).append(j)
+
+    def cut(self, gradients):
+        return [
+            [_pack([gradients[j] for j in parcel]) for parcel in parcels]
+            for parcels in self._in_parcels()
+        ]
+
+    def join(self, slices):
+        gradients = [None] * len(self._slices)
+        for parcels, of_slice in zip(self._in_parcels(), slices):
+            for parcel, packed in zip(parcels, of_slice):
+                shapes = list(map(self._shape, parcel))
+                for j, gradient in zip(parcel, _unpack(packed, shapes)):
+                    gradients[j] = gradient
+        return gradients
+
+    def _in_parcels(self):
+        """For each slice a list of lists of numbers of variables."""
+        return [list(parcels.values()) for parcels in self._parcels]
+
+    def _shape(self, j):
+        return self._learner.trainable_variables[j].shape
+
+
+def _pack(gradients):
+    if len(gradients) == 1:
+        return tf.convert_to_tensor(gradients[0])
+    return tf.concat([
+        tf.reshape(tf.convert_to_tensor(gradient), [-1])
+        for gradient in gradients
+    ], 0)
+
+
+def _unpack(packed, shapes):
+    if len(shapes) == 1:
+        return [packed]
+    return [
+        tf.reshape(part, shape) for part, shape in zip(
+            tf.split(packed, list(map(math.prod, shapes))), shapes
+        )
+    ]
 
 
 class Slices:

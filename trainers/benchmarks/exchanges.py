@@ -91,6 +91,7 @@ def prepare(num_copies, size, num_exchanges, addresses=None):
     ways = {
         "slices": _Library(copies, exchange.Slices),
         "whole gradients": _Library(copies, exchange.Whole),
+        "whole, small ones packed": _Library(copies, exchange.Packed),
         "one copy adds": _OneAdds(copies),
         "ring": _Collective(copies, "ring"),
     }
