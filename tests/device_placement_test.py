@@ -161,10 +161,18 @@ def is_large(tensor):
 @pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize("algorithm", [
     *ALGORITHMS,
-    functools.partial(fr_keras.FeaturesReplay, num_microbatches=2),
-    functools.partial(fr_keras.FeaturesReplay, link_dtype="bfloat16"),
-    functools.partial(fr_keras.Pipeline, schedule="zb-h1"),
-], ids=lambda made: getattr(made, "__name__", str(getattr(made, "keywords", 0))))
+    pytest.param(
+        functools.partial(fr_keras.FeaturesReplay, num_microbatches=2),
+        id="micro-batches",
+    ),
+    pytest.param(
+        functools.partial(fr_keras.FeaturesReplay, link_dtype="bfloat16"),
+        id="bfloat16",
+    ),
+    pytest.param(
+        functools.partial(fr_keras.Pipeline, schedule="zb-h1"), id="zb-h1"
+    ),
+])
 @pytest.mark.quick_cases("Backprop-2", "FeaturesReplay-1")
 def test_nothing_large_goes_by_way_of_the_host(algorithm, replicas):
     modules = ready_made_modules()

@@ -287,3 +287,33 @@ def test_losses_have_a_weight():
         gradients.append(of_kernel)
     np.testing.assert_allclose(gradients[0], 0.02 * network.weights[0])
     np.testing.assert_allclose(gradients[1], gradients[0] / 4)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize(
+    "method", [fr_keras.Backprop, fr_keras.DDG, fr_keras.Pipeline, fr_keras.DNI]
+)
+@pytest.mark.quick_cases("Backprop-2", "DDG-1")
+def test_batches_of_other_sizes_than_the_input(method, replicas, float64):
+    """`keras.Input(batch_size=8)` binds neither shards nor the last batch."""
+
+    def trained(batch_size):
+        keras.utils.set_random_seed(2)
+        model = method(
+            keras.Sequential([
+                keras.Input((6,), batch_size=batch_size),
+                layers.Dense(5, "tanh"),
+                layers.BatchNormalization(), layers.Dense(4, "tanh"),
+                layers.Dense(3, activity_regularizer="l2"), layers.Dense(2),
+            ]), 2, replicas=replicas,
+        )
+        model.compile("sgd", "mse")
+        rng = np.random.default_rng(0)
+        model.fit(
+            rng.normal(size=[24, 6]), rng.normal(size=[24, 2]), verbose=0,
+            batch_size=8 if replicas == 2 else 16, shuffle=False, epochs=2,
+        )
+        return model.get_weights()
+
+    for fixed, free in zip(trained(8), trained(None), strict=True):
+        np.testing.assert_allclose(fixed, free, rtol=0, atol=1e-12)

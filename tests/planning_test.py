@@ -230,3 +230,17 @@ def test_optimizer_slots():
         (keras.optimizers.Adam(), 2),
     ):
         assert planner_module._slots_per_parameter(optimizer) == slots
+
+
+def test_load_of_sending(planner):
+    """Cores that send and receive do so in the time of the iteration."""
+    free, busy = (
+        planner.predict(2, bytes_per_second=TENSOR / 2, load=load)
+        for load in (0.0, 1.0)
+    )
+    # Module 2 sends and receives for 2 seconds each; 8 layers at 3.13.
+    assert free.seconds["ddg"] == pytest.approx(25.04)
+    assert busy.seconds["ddg"] == pytest.approx(25.04 + 4)
+    # While one of its devices sends, the others have nothing to do.
+    assert busy.seconds["backprop"] == free.seconds["backprop"]
+    assert busy.times == free.times

@@ -159,16 +159,14 @@ class WiredSubmodel:
 
         Returns:
             The same, with the shapes of the submodel's symbolic inputs if it
-            has any; otherwise unchanged.
+            has any; otherwise unchanged. As in Keras, a batch may have another
+            size than the symbolic inputs.
         """
         inputs = getattr(self.submodel, "inputs", None)
         if not inputs:
             return spec
         return spec._replace(tensors=[
-            tf.TensorSpec(inputs[j].shape, tensor.dtype)
-            if isinstance(tensor, tf.TensorSpec)
-            and tensor.shape.rank == len(inputs[j].shape)
-            else tensor
+            _opened(tensor, inputs[j].shape)
             for j, tensor in zip(self.wiring.used, spec.tensors)
         ])
 
@@ -267,3 +265,12 @@ def _masked(features):
         if mask is not None:
             private.set_mask(tensor, mask)
     return features.tensors
+
+
+def _opened(spec, shape):
+    """The spec of a tensor with another shape, but for its batch size."""
+    if not isinstance(spec, tf.TensorSpec) or spec.shape.rank != len(shape):
+        return spec
+    if shape and spec.shape[0] != shape[0]:
+        shape = (None, *shape[1:])
+    return tf.TensorSpec(shape, spec.dtype)

@@ -64,8 +64,9 @@ def choose_layout(model, devices, schedule):
 
     The layers are measured on the first device, with a batch of random numbers
     (`fr_keras.profiling.measurement.random_batch`), and the links between
-    devices that follow each other; the slowest counts. Memory does not count,
-    but the whole network must fit on the first device.
+    devices that follow each other; the slowest counts. CPUs are assumed to be
+    busy while they send. Memory does not count, but the whole network must fit
+    on the first device.
 
     Args:
         model: Sequential or Functional `keras.Model`; it is not changed.
@@ -86,6 +87,7 @@ def choose_layout(model, devices, schedule):
     predictions = predict_layouts(
         planner, count, planner.batch_size, *measure_links(names),
         balanced=True, schedules=(schedule,),
+        load=float(all("/device:CPU:" in name for name in names)),
     )
     if not predictions:
         raise ValueError(

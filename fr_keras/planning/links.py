@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import typing
 
 import tensorflow as tf
 
@@ -9,6 +10,30 @@ from fr_keras.profiling.timing import seconds_of
 
 _TURNS = 2  # There and back.
 _BYTES = 2**22
+
+
+class Link(typing.NamedTuple):
+    """What lies between two devices.
+
+    Attributes:
+        bytes_per_second: float, in each direction.
+        latency: float, seconds until sent data begin to arrive.
+        load: float, the share of a device that is busy while it sends or
+            receives: 1 for a CPU core that does this itself, 0 for a GPU.
+    """
+
+    bytes_per_second: float = math.inf
+    latency: float = 0.0
+    load: float = 0.0
+
+    def travel(self, size):
+        """Returns the seconds until so many bytes have arrived."""
+        return self.latency + size / self.bytes_per_second
+
+    def exchange(self, size):
+        """Returns the seconds of an exchange in which a copy sends so much."""
+        # Slices of gradients are sent, and then their sums.
+        return size and 2 * self.latency + size / self.bytes_per_second
 
 
 def measure_links(devices):

@@ -16,6 +16,7 @@ from fr_keras.engine.module import Module
 from fr_keras.engine.optimizer_copies import copy_optimizer
 from fr_keras.engine.optimizers import ModuleOptimizers
 from fr_keras.planning import memory, simulation
+from fr_keras.planning.links import Link
 from fr_keras.profiling.estimation import estimate_calls
 from fr_keras.profiling.measurement import (
     copy_to_measure,
@@ -130,7 +131,7 @@ class Planner:
         self, num_modules, bytes_per_second=math.inf, latency=0.0,
         steps_per_execution=None, replicas=1, balanced=False,
         schedules=("backprop", "gpipe", "features_replay", "ddg"),
-        num_microbatches=4,
+        num_microbatches=4, load=0.0,
     ):
         """Predicts the network on K devices, or on r times as many.
 
@@ -150,6 +151,7 @@ class Planner:
             schedules: names in `simulation.SCHEDULES`, for `seconds` and
                 `memory`.
             num_microbatches: int, M, of exact pipelines.
+            load: as for `fr_keras.planning.links.Link`.
 
         Returns:
             `Prediction`, for one of the pipelines.
@@ -157,14 +159,14 @@ class Planner:
         Raises:
             ValueError: if the network cannot be split into that many modules.
         """
-        link = bytes_per_second, latency
+        link = Link(bytes_per_second, latency, load)
 
         def seconds(schedule, split_points):
             options = {}
             if schedule in EXACT_PIPELINES:
                 options["num_microbatches"] = num_microbatches
             return simulation.seconds_per_step(
-                schedule, self._times(split_points, *link, replicas),
+                schedule, self._times(split_points, link, replicas, schedule),
                 steps_per_execution, **options,
             )
 
@@ -179,7 +181,7 @@ class Planner:
         )
         return Prediction(
             split_points,
-            self._times(split_points, *link, replicas),
+            self._times(split_points, link, replicas),
             {
                 schedule: memory.of_modules(
                     schedule, self._sizes_of_modules(split_points, replicas),
@@ -213,17 +215,12 @@ class Planner:
             for bounds in self._bounds(split_points)
         ]
 
-    def _times(self, split_points, bytes_per_second, latency, replicas):
+    def _times(self, split_points, link, replicas, schedule=None):
         """`ModuleTimes` of each module."""
-        travel = [
-            latency + size / bytes_per_second
-            for size in self._crossing(split_points, replicas)
-        ]
-        # Slices of gradients are sent, and then their sums.
-        exchange = [
-            2 * latency * (replicas > 1) + size / bytes_per_second
-            for size in self._exchanged(split_points, replicas)
-        ]
+        travel = list(map(link.travel, self._crossing(split_points, replicas)))
+        exchange = map(link.exchange, self._exchanged(split_points, replicas))
+        # (Back-propagation: while one device sends, the others are idle.)
+        load = link.load * (schedule != "backprop")
         all_parameters = max(1, self._parameter_bytes(0, len(self._calls)))
         return [
             ModuleTimes(
@@ -232,8 +229,10 @@ class Planner:
                     total(map(self._scaled, self._calls[start:stop]))
                 ),
                 self.whole.update * self._parameter_bytes(start, stop)
-                / all_parameters + exchanging,
-                send_up, send_down, latency,
+                / all_parameters + exchanging
+                # Sent and received, on each side.
+                + 2 * load * (send_up + send_down),
+                send_up, send_down, link.latency,
             )
             for (start, stop), exchanging, send_up, send_down in zip(
                 self._bounds(split_points), exchange, [*travel, 0.0],

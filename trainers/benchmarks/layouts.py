@@ -140,6 +140,8 @@ def prepare_plans(job, num_devices, links):
             layouts = predict_layouts(
                 planner, num_devices, job.batch_size, *link, balanced=True,
                 steps_per_execution=job.steps_per_execution,
+                # The core of a worker also sends and receives.
+                load=float(place == THERE),
             )
             for (num_modules, replicas), prediction in layouts.items():
                 method = "backprop" if num_modules == 1 else "features_replay"
