@@ -220,7 +220,7 @@ class Planner:
         travel = list(map(link.travel, self._crossing(split_points, replicas)))
         exchange = map(link.exchange, self._exchanged(split_points, replicas))
         # (Back-propagation: while one device sends, the others are idle.)
-        load = link.load * (schedule != "backprop")
+        load = 0 if schedule in (None, "backprop") else link.load
         all_parameters = max(1, self._parameter_bytes(0, len(self._calls)))
         return [
             ModuleTimes(
