@@ -78,8 +78,8 @@ def layouts(job, num_devices, found):
                     algorithm, str(num_modules), str(replicas), place,
                     f"{job.batch_size / seconds.median:.0f}",
                     seconds.ratio(found.one).text(), seconds.text(3),
-                    f"{found.predicted[key]:.3f}",
-                    f"{found.predicted[key] / seconds.median:.2f}",
+                    found.predicted[key].text(3),
+                    seconds.ratio(found.predicted[key]).text(),
                 )
                 for key, seconds in found.measured.items()
                 for algorithm, num_modules, replicas, place in [key]

@@ -24,7 +24,7 @@ class Found:
         one: `Samples`, seconds per iteration of back-propagation on one core.
         measured: dict from `(algorithm, K, r, place)`, the last of them `HERE`
             or `THERE`, to `Samples`, seconds per iteration.
-        predicted: dict with the same keys to seconds per iteration.
+        predicted: the same, as predicted in the same rounds.
         links: dict from places to pairs of bytes per second and latency.
     """
 
@@ -63,12 +63,14 @@ def measure(job, num_devices, rounds, show):
         links[THERE] = processes.once(
             each, prepare_links, num_devices, _addresses(workers)
         )
-    show("predicting")
-    predicted = processes.slowest(
-        there[:num_devices], prepare_plans, job, num_devices, links
-    )
     with contextlib.ExitStack() as stack:
         started = {}
+        show("predicting")
+        planners = processes.OnCores(
+            there[:num_devices], prepare_plans, job, num_devices, links
+        )
+        stack.callback(planners.close)
+        keys = list(planners())
 
         def begin(name, *of_process):
             show(f"preparing {name}")
@@ -76,7 +78,7 @@ def measure(job, num_devices, rounds, show):
             stack.callback(started[name].close)
 
         begin("one", one, compute.prepare, job, "backprop", 1)
-        for key in predicted:
+        for key in keys:
             *layout, place = key
             if place == HERE:
                 algorithm, num_modules, replicas = layout
@@ -90,7 +92,10 @@ def measure(job, num_devices, rounds, show):
                     local_workers.started(num_devices)
                 )
                 begin(key, each, prepare, job, _addresses(workers), *layout)
+        # In turns too: a machine is not equally fast at all times.
+        started["planner"] = lambda: list(map(planners().get, keys))
         found = turns.take(started, rounds, show)
+    predicted = dict(zip(keys, found.pop("planner")))
     by_fit = {key: samples[0] for key, samples in found.items()}
     return Found(by_fit.pop("one"), by_fit, predicted, links)
 

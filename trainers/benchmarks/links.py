@@ -1,5 +1,6 @@
 """Slow links: methods on workers whose links the kernel limits."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -132,9 +133,10 @@ def measure_network(job, num_modules, rounds, show):
         link = _link(workers)
         show("predicting")
         # Cores share caches and memory, and work at the same time.
-        predicted = processes.slowest(
+        with contextlib.closing(processes.OnCores(
             there, prepare_plans, job, num_modules, link
-        )
+        )) as planners:
+            predicted = planners()
         show("preparing")
         process = processes.Process(
             {*there}, prepare_network, workers.addresses, job

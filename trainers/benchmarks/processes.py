@@ -1,7 +1,6 @@
 """Contestants, each in its own process on its own cores."""
 
 import concurrent.futures
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -80,25 +79,37 @@ def once(*of_process):
         process.close()
 
 
-def slowest(numbers, *of_process):
-    """Returns the largest values that are found on several cores at a time.
+class OnCores:
+    """The same process on several cores at a time; the slowest counts.
 
     Args:
         numbers: list of ints, the numbers of the cores.
         *of_process: arguments of `Process` but for the first; its callable
-            returns a dict.
-
-    Returns:
-        Dict with the same keys.
+            returns a dict of numbers.
     """
-    with contextlib.ExitStack() as stack:
-        started = []
-        for number in numbers:
-            started.append(Process({number}, *of_process))
-            stack.callback(started[-1].close)
-        with concurrent.futures.ThreadPoolExecutor(len(started)) as pool:
-            answers = list(pool.map(lambda process: process(), started))
-    return {key: max(of[key] for of in answers) for key in answers[0]}
+
+    def __init__(self, numbers, *of_process):
+        self._processes = []
+        try:
+            for number in numbers:
+                self._processes.append(Process({number}, *of_process))
+        except BaseException:
+            self.close()
+            raise
+
+    def __call__(self):
+        """Calls all at the same time.
+
+        Returns:
+            Dict with the largest value that any process found for a key.
+        """
+        with concurrent.futures.ThreadPoolExecutor(len(self._processes)) as all:
+            answers = list(all.map(lambda process: process(), self._processes))
+        return {key: max(of[key] for of in answers) for key in answers[0]}
+
+    def close(self):
+        for process in self._processes:
+            process.close()
 
 
 def _serve(pipe, cores, make, args):
