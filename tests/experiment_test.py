@@ -60,7 +60,7 @@ NONSENSE = [
     "--learning_rate_factor=0", "--learning_rate_factor=-1",
     "--learning_rate_factor=nan", "--learning_rate_factor=2",
     "--gradient_shrink=0", "--gradient_shrink=2", "--gradient_shrink=nan",
-    "--num_microbatches=0", "--synthesizer_width=0",
+    "--num_microbatches=0", "--replay_microbatches=0", "--synthesizer_width=0",
     "--synthesizer_learning_rate=0", "--synthesizer_learning_rate=nan",
     "--momentum=-0.1", "--momentum=1", "--momentum=nan",
     "--global_clipnorm=0", "--global_clipnorm=nan",
@@ -177,6 +177,9 @@ def test_flags_of_algorithms():
         assert model.weight_prediction is not predicts
     parse("--gradient_shrink=1")
     FLAGS.weight_prediction = None
+    assert built("--algorithm=features_replay").num_microbatches == 1
+    assert built("--replay_microbatches=3").num_microbatches == 3
+    FLAGS.replay_microbatches = None
     model = built(
         "--algorithm=gpipe", "--num_microbatches=7", "--norecompute"
     )
@@ -238,6 +241,7 @@ def test_measured_balance(monkeypatch):
         ("backprop", "--gradient_shrink=0.5"),
         ("gpipe", "--weight_prediction"),
         ("features_replay", "--num_microbatches=2"),
+        ("ddg", "--replay_microbatches=2"),
         ("ddg", "--norecompute"),
         ("gpipe", "--synthesizer_width=3"),
         ("gpipe", "--schedule=1f1b"),
@@ -258,6 +262,8 @@ def test_flag_of_another_algorithm(algorithm, flag):
         (["--algorithm=gpipe", "--num_microbatches=8"], None),
         (["--algorithm=pipeline", "--num_microbatches=8"], None),
         (["--algorithm=gpipe", "--batch_size=1000"], 100),
+        (["--replay_microbatches=4", "--batch_size=50"], None),
+        (["--replay_microbatches=2", "--batch_size=50"], 100),
         (["--batch_size=101", "--drop_remainder"], None),
     ],
 )

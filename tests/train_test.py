@@ -185,6 +185,23 @@ def test_replicas(data_dir, tmp_path):
     keras.models.load_model(workdir / "model.keras", compile=False)
 
 
+def test_micro_batches(data_dir, tmp_path):
+    workdir = tmp_path / "run"
+    flags = [
+        *JOB, f"--data_dir={data_dir}", "--replay_microbatches=2",
+        "--drop_remainder", "--epochs=1", "--learning_rate_drops=",
+        "--diagnostics_every=2", f"--workdir={workdir}",
+    ]
+    refused = command("trainers.train", *flags, "--exact_gradient")
+    assert "needs --replay_microbatches=1" in complaint(refused)
+    assert not workdir.exists()
+    done = command("trainers.train", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "--replay_microbatches=2\n" in (workdir / "flags.cfg").read_text()
+    header, *_ = (workdir / "history.csv").read_text().split("\n")
+    assert "busy_share/module_1" in header and "sigma" not in header
+
+
 @pytest.mark.slow
 def test_weights_of_another_run(run, data_dir, tmp_path):
     workdir, _ = run

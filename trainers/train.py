@@ -9,7 +9,7 @@ The experiments are in configs/. Later flags override earlier ones:
     its modules     --algorithm --num_modules --replicas --link_dtype --devices
                     --balance --steps_per_execution
     algorithms      --weight_prediction --gradient_shrink (features_replay,
-                    ddg)
+                    ddg) --replay_microbatches (features_replay)
                     --num_microbatches --recompute (gpipe, pipeline)
                     --schedule (pipeline)
                     --synthesizer_width --synthesizer_learning_rate (dni)

@@ -124,6 +124,8 @@ def algorithm_arguments():
         # `None` leaves the choice to the algorithm.
         if FLAGS[name].value is not None
     }
+    if "replay_microbatches" in arguments:
+        arguments["num_microbatches"] = arguments.pop("replay_microbatches")
     if "synthesizer_learning_rate" in arguments:
         arguments["synthesizer_optimizer"] = keras.optimizers.Adam(
             arguments.pop("synthesizer_learning_rate")
@@ -149,12 +151,15 @@ def examples_per_epoch(num_train):
                 f"examples with --drop_remainder. Received: {FLAGS.batch_size}"
             )
         sizes = {FLAGS.batch_size}
-    if "num_microbatches" in ALGORITHM_FLAGS[FLAGS.algorithm]:
-        divisor = f"--num_microbatches={FLAGS.num_microbatches}"
+    for name in ("num_microbatches", "replay_microbatches"):
+        count = FLAGS[name].value
+        if name not in ALGORITHM_FLAGS[FLAGS.algorithm] or count in (None, 1):
+            continue
+        divisor = f"--{name}={count}"
         if FLAGS.replicas > 1:
             divisor += f" times --replicas={FLAGS.replicas}"
         for size in sizes:
-            if size % (FLAGS.num_microbatches * FLAGS.replicas):
+            if size % (count * FLAGS.replicas):
                 raise UsageError(
                     f"The size of every batch must be divisible by {divisor} "
                     f"(see --drop_remainder). Received: a batch of {size} of "

@@ -34,6 +34,14 @@ flags.DEFINE_integer(
     "for pipeline and gpipe.",
     lower_bound=1, upper_bound=_MANY,
 )
+# (Not `num_microbatches`, which is in the flag files of all methods, and meant
+# nothing for this one.)
+flags.DEFINE_integer(
+    "replay_microbatches", None,
+    "Number of micro-batches per batch, sent while others are computed; its "
+    "size must be divisible by it; for features_replay. Default: 1.",
+    lower_bound=1, upper_bound=_MANY,
+)
 flags.DEFINE_enum(
     "schedule", None, list(SCHEDULES),
     "In which order devices work on micro-batches; for pipeline. Default: "
@@ -167,7 +175,9 @@ ALGORITHM_FLAGS = {
     "backprop": (),
     "ddg": ("gradient_shrink", "weight_prediction"),
     "dni": ("synthesizer_width", "synthesizer_learning_rate"),
-    "features_replay": ("gradient_shrink", "weight_prediction"),
+    "features_replay": (
+        "gradient_shrink", "weight_prediction", "replay_microbatches"
+    ),
     "gpipe": ("num_microbatches", "recompute"),
     "pipeline": ("num_microbatches", "schedule", "recompute"),
 }
@@ -177,7 +187,8 @@ FORMER_DEFAULTS = {"recompute": True}
 
 EXPERIMENT_FLAGS = (
     "algorithm", "gradient_shrink", "weight_prediction", "num_microbatches",
-    "schedule", "recompute", "synthesizer_width", "synthesizer_learning_rate",
+    "replay_microbatches", "schedule", "recompute", "synthesizer_width",
+    "synthesizer_learning_rate",
     "model", "model_args", "depth", "dropout", "dtype_policy", "num_modules",
     "replicas", "link_dtype", "devices", "balance", "dataset", "data_dir",
     "mean", "std", "crop_padding", "flip", "tokenizer", "sequence_length",

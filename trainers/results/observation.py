@@ -18,8 +18,9 @@ LOGS = ("diagnostics",)
 flags.DEFINE_integer(
     "diagnostics_every", 0,
     "Iterations between two probes of the diagnostics (docs/diagnostics.md); "
-    "0: no diagnostics. (dni, whose gradients are predictions, and replicas "
-    "cannot be probed and have only the other diagnostics.)",
+    "0: no diagnostics. (dni, whose gradients are predictions, replicas, and "
+    "--replay_microbatches above 1 cannot be probed and have only the other "
+    "diagnostics.)",
     lower_bound=0, upper_bound=1_000_000_000,
 )
 flags.DEFINE_bool(
@@ -55,6 +56,14 @@ flags.register_multi_flags_validator(
     lambda values: values["replicas"] == 1 or not values["exact_gradient"],
     "--exact_gradient needs --replicas=1",
 )
+flags.register_multi_flags_validator(
+    ["exact_gradient", "replay_microbatches"],
+    lambda values: (
+        values["replay_microbatches"] in (None, 1)
+        or not values["exact_gradient"]
+    ),
+    "--exact_gradient needs --replay_microbatches=1",
+)
 
 
 def callbacks(workdir, model, data, num_examples):
@@ -85,7 +94,10 @@ def callbacks(workdir, model, data, num_examples):
             found.append(diagnostics.BusyShares(
                 10 * FLAGS.diagnostics_every, writer=writer
             ))
-        if model.delays is not None and model.replicas == 1:
+        if (
+            model.delays is not None and model.replicas == 1
+            and getattr(model, "num_microbatches", 1) == 1
+        ):
             found += probes(data, writer)
         # Only after the files of an interrupted run are truncated.
         found.append(keras.callbacks.LambdaCallback(
