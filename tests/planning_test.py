@@ -62,6 +62,11 @@ def test_memory(planner):
         ("1f1b", lambda a, w, f, k: w + f * (k < 3) / 8 + a * (4 - k) / 8),
         ("zb-h1", lambda a, w, f, k: w + f * (k < 3) / 8 + a * 4 / 8),
         ("zb-h2", lambda a, w, f, k: w + f * (k < 3) / 8 + a * 7 / 8),
+        # A queue of K - k whole inputs, all of δ, and what one replay needs.
+        (
+            "features_replay_microbatches",
+            lambda a, w, f, k: w + (3 - k) * f + f * (k < 3) + a / 8,
+        ),
     ],
 )
 def test_memory_of_methods(planner, schedule, kept):

@@ -7,13 +7,13 @@ r"""Predicts how fast a network would train on K identical devices.
 
 Measures the layers of a network on one device, finds the best split for every
 number of devices, and simulates the schedule: iterations per second of Features
-Replay, and of DDG, exact pipelines of --num_microbatches (GPipe, which
-recomputes; 1F1B; zero bubble) and back-propagation over the same modules; the
-memory that Features Replay needs on the fullest device; the data that crosses a
-boundary between devices, and whether the links can keep up. With --exact,
-methods with late gradients are left out, and memory is that of GPipe. For
-devices you do not have, give their speed with --teraflops; then nothing is
-measured.
+Replay, with whole batches and with --num_microbatches, and of DDG, exact
+pipelines of as many (GPipe, which recomputes; 1F1B; zero bubble) and
+back-propagation over the same modules; the memory that Features Replay needs on
+the fullest device; the data that crosses a boundary between devices, and
+whether the links can keep up. With --exact, methods with late gradients are
+left out, and memory is that of GPipe. For devices you do not have, give their
+speed with --teraflops; then nothing is measured.
 
 Gradients of weights are assumed to take half of a backward pass.
 
@@ -53,7 +53,8 @@ flags.DEFINE_list(
 )
 flags.DEFINE_integer(
     "num_microbatches", 8,
-    "M, of the exact pipelines; left out where a batch cannot be divided so.",
+    "M, of the exact pipelines and of Features Replay in micro-batches; left "
+    "out where a batch cannot be divided so.",
     lower_bound=1, upper_bound=10_000,
 )
 flags.DEFINE_bool(

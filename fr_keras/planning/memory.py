@@ -29,8 +29,8 @@ def of_modules(schedule, sizes, num_microbatches=4):
     Args:
         schedule: str, one of `fr_keras.planning.simulation.SCHEDULES`.
         sizes: list of K `Sizes`.
-        num_microbatches: int, M, of exact pipelines. `"gpipe"` recomputes, the
-            others do not.
+        num_microbatches: int, M, of `simulation.MICROBATCHED`. Of the exact
+            pipelines, `"gpipe"` recomputes, the others do not.
 
     Returns:
         List of K ints: weights, gradients and optimizer; the inputs, error
@@ -71,6 +71,11 @@ def _kept(schedule, sizes, delay, in_flight, M):
     if schedule == "backprop":
         return sizes.activations + sizes.delta
     # Gradients of a micro-batch, and their sum.
+    if schedule == "features_replay_microbatches":
+        return (
+            sizes.parameters + delay * sizes.inputs + sizes.delta
+            + sizes.activations / M
+        )
     summed = sizes.parameters + sizes.delta / M
     if schedule == "gpipe":
         return summed + sizes.inputs + sizes.activations / M

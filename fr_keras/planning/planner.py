@@ -24,7 +24,6 @@ from fr_keras.profiling.measurement import (
     measure_modules,
 )
 from fr_keras.profiling.module_times import ModuleTimes
-from fr_keras.schedules import SCHEDULES as EXACT_PIPELINES
 
 # By what share the slowest module of a split may be slower than in the best
 # balanced one, where that may pay off.
@@ -150,7 +149,7 @@ class Planner:
                 algorithm does by itself, instead of the fastest.
             schedules: names in `simulation.SCHEDULES`, for `seconds` and
                 `memory`.
-            num_microbatches: int, M, of exact pipelines.
+            num_microbatches: int, M, of `simulation.MICROBATCHED`.
             load: as for `fr_keras.planning.links.Link`.
 
         Returns:
@@ -163,7 +162,7 @@ class Planner:
 
         def seconds(schedule, split_points):
             options = {}
-            if schedule in EXACT_PIPELINES:
+            if schedule in simulation.MICROBATCHED:
                 options["num_microbatches"] = num_microbatches
             return simulation.seconds_per_step(
                 schedule, self._times(split_points, link, replicas, schedule),

@@ -153,12 +153,18 @@ SCHEDULES = {
     "backprop": _backprop,
     "ddg": _ddg,
     "features_replay": _features_replay,
+    "features_replay_microbatches": functools.partial(
+        _features_replay, num_microbatches=4
+    ),
     "synchronous": _synchronous,
     **{
         name: functools.partial(_exact, name, recompute=name == "gpipe")
         for name in schedules.SCHEDULES
     },
 }
+
+# Those whose modules work on `num_microbatches`.
+MICROBATCHED = ("features_replay_microbatches", *schedules.SCHEDULES)
 
 
 def simulate(schedule, times, num_steps, steps_per_execution=None, **options):
@@ -177,9 +183,9 @@ def simulate(schedule, times, num_steps, steps_per_execution=None, **options):
         num_steps: int, iterations.
         steps_per_execution: int, iterations after which all modules
             synchronize; `None` for never.
-        **options: `num_microbatches`, for those of `fr_keras.schedules` (4) and
-            `"features_replay"` (1); and for the former `recompute` (`False`,
-            but for `"gpipe"`).
+        **options: `num_microbatches`, for `MICROBATCHED` (4) and
+            `"features_replay"` (1); and `recompute`, for those of
+            `fr_keras.schedules` (`False`, but for `"gpipe"`).
 
     Returns:
         List of `Event`s, sorted by start, then by module.

@@ -3,7 +3,6 @@
 import typing
 
 from fr_keras.replicas.arrangement import arrange, bytes_between_machines
-from fr_keras.schedules import SCHEDULES
 from trainers.command.markdown import table
 
 
@@ -13,25 +12,31 @@ class Method(typing.NamedTuple):
     Attributes:
         title: str.
         flags: str, of `trainers.train`.
+        microbatches: str, the flag of M, or `None` if batches stay whole.
         is_exact: bool, whether its gradients are those of back-propagation.
     """
 
     title: str
     flags: str
+    microbatches: str | None = "num_microbatches"
     is_exact: bool = True
 
 
 # By the names of `fr_keras.planning.simulation.SCHEDULES`.
 METHODS = {
     "features_replay": Method(
-        "Features Replay", "--algorithm=features_replay", False
+        "Features Replay", "--algorithm=features_replay", None, False
     ),
-    "ddg": Method("DDG", "--algorithm=ddg", False),
+    "features_replay_microbatches": Method(
+        "FR in micro-batches", "--algorithm=features_replay",
+        "replay_microbatches", False,
+    ),
+    "ddg": Method("DDG", "--algorithm=ddg", None, False),
     "gpipe": Method("GPipe", "--algorithm=gpipe"),
     "1f1b": Method("1F1B", "--algorithm=pipeline --schedule=1f1b"),
     "zb-h1": Method("ZB-H1", "--algorithm=pipeline --schedule=zb-h1"),
     "zb-h2": Method("ZB-H2", "--algorithm=pipeline --schedule=zb-h2"),
-    "backprop": Method("back-propagation", "--algorithm=backprop"),
+    "backprop": Method("back-propagation", "--algorithm=backprop", None),
 }
 EXACT = tuple(name for name in METHODS if METHODS[name].is_exact)
 _MACHINES = ("in one machine", "between machines (MB)")
@@ -44,7 +49,7 @@ def plan(predictions, one, batch_size, num_microbatches, methods):
         predictions: dict from K to `fr_keras.planning.planner.Prediction`.
         one: `Prediction` for one device.
         batch_size: int.
-        num_microbatches: int, M, of exact pipelines.
+        num_microbatches: int, M, of methods with micro-batches.
         methods: names in `METHODS`; memory and links are those of the first.
 
     Returns:
@@ -88,7 +93,7 @@ def plan_of_devices(
         batch_size: int, examples per iteration of all pipelines together.
         rate: str, the bandwidth of the links in Gbit/s.
         memory: float, bytes of a device, or `None` if unlimited.
-        num_microbatches: int, M, of exact pipelines.
+        num_microbatches: int, M, of methods with micro-batches.
         methods: as for `plan`.
         num_machines: int, machines that the devices are in, as many in each.
 
@@ -143,8 +148,8 @@ def _flags(way, num_microbatches):
     if num_modules == 1:
         name = "backprop"  # All are the same without a pipeline.
     flags = [METHODS[name].flags]
-    if name in SCHEDULES:
-        flags.append(f"--num_microbatches={num_microbatches}")
+    if METHODS[name].microbatches:
+        flags.append(f"--{METHODS[name].microbatches}={num_microbatches}")
     return (
         f"{' '.join(flags)} --num_modules={num_modules} "
         f"--replicas={replicas}, {_rate(speed)} examples/s"
@@ -153,7 +158,7 @@ def _flags(way, num_microbatches):
 
 def _divides(name, batch_size, replicas, num_microbatches):
     """Whether batches can be divided as a method needs it."""
-    return name not in SCHEDULES or (
+    return METHODS[name].microbatches is None or (
         batch_size % (num_microbatches * replicas) == 0
     )
 
@@ -183,37 +188,42 @@ def plan_of_links(by_link, one, batch_size, num_microbatches, methods):
             `plan`.
         one: `fr_keras.planning.planner.Prediction` for one device.
         batch_size: int.
-        num_microbatches: int, M, of exact pipelines.
-        methods: as for `plan`; the first is compared with an exact one.
+        num_microbatches: int, M, of methods with micro-batches.
+        methods: as for `plan`; the first is compared with Features Replay in
+            micro-batches and an exact one, as far as they are possible.
 
     Returns:
         str.
     """
     # Each has its own splits.
     slowest = min(by_link, key=float)
-    exact = "zb-h1" if _divides(
-        "zb-h1", batch_size, 1, num_microbatches
-    ) else "backprop"
+    first, *others = [methods[0], *(
+        name for name in ("features_replay_microbatches", "zb-h1")
+        if name in methods and _divides(name, batch_size, 1, num_microbatches)
+    )]
+    others = others or ["backprop"]
+    of_others = ", ".join(METHODS[name].title for name in others)
     return table(
         (
             "K", f"fullest device at {slowest} Gbit/s (MB)",
             f"crosses a boundary at {slowest} Gbit/s (MB)",
             *(
-                f"{METHODS[methods[0]].title}: speed-up at {rate} Gbit/s "
-                f"({METHODS[exact].title}'s)"
+                f"{METHODS[first].title}: speed-up at {rate} Gbit/s "
+                f"({of_others})"
                 for rate in by_link
             ),
         ),
         [
             (
                 str(num_modules),
-                f"{max(found.memory[methods[0]]) / 1e6:.0f}",
+                f"{max(found.memory[first]) / 1e6:.0f}",
                 f"{max(found.sent, default=0) / 1e6:.1f}",
                 *(
-                    "{:.2f} ({:.2f})".format(*(
-                        _speed_up(of_link[num_modules], one, schedule)
-                        for schedule in (methods[0], exact)
-                    ))
+                    f"{_speed_up(of_link[num_modules], one, first):.2f} (" +
+                    ", ".join(
+                        f"{_speed_up(of_link[num_modules], one, name):.2f}"
+                        for name in others
+                    ) + ")"
                     for of_link in by_link.values()
                 ),
             )
