@@ -268,9 +268,10 @@ def _masked(features):
 
 
 def _opened(spec, shape):
-    """The spec of a tensor with another shape, but for its batch size."""
+    """The spec of a tensor with another shape, but for what it really is."""
     if not isinstance(spec, tf.TensorSpec) or spec.shape.rank != len(shape):
         return spec
-    if shape and spec.shape[0] != shape[0]:
-        shape = (None, *shape[1:])
-    return tf.TensorSpec(shape, spec.dtype)
+    return tf.TensorSpec([
+        own if None not in (own, other) or i == 0 and own is None else other
+        for i, (own, other) in enumerate(zip(spec.shape, shape))
+    ], spec.dtype)
