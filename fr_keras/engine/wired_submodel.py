@@ -267,11 +267,18 @@ def _masked(features):
     return features.tensors
 
 
-def _opened(spec, shape):
-    """The spec of a tensor with another shape, but for what it really is."""
-    if not isinstance(spec, tf.TensorSpec) or spec.shape.rank != len(shape):
+def _opened(spec, declared):
+    """The spec of a tensor for which another shape is declared.
+
+    What is not declared may vary, and so may the batch size. Other dimensions
+    that the tensor lacks are those declared.
+    """
+    if not isinstance(spec, tf.TensorSpec) or spec.shape.rank != len(declared):
         return spec
-    return tf.TensorSpec([
-        own if None not in (own, other) or i == 0 and own is None else other
-        for i, (own, other) in enumerate(zip(spec.shape, shape))
-    ], spec.dtype)
+    shape = [
+        theirs if None in (own, theirs) else own
+        for own, theirs in zip(spec.shape, declared)
+    ]
+    if shape and spec.shape[0] is None:
+        shape[0] = None
+    return tf.TensorSpec(shape, spec.dtype)

@@ -157,7 +157,7 @@ class Packed(Whole):
     def adopt(self, gradients):
         super().adopt(gradients)
         self._parcels = [{} for _ in range(self._count)]
-        for i, j in zip(self._slices, range(len(gradients))):
+        for j, i in enumerate(self._slices):
             if i is None:
                 continue
             gradient = gradients[j]
