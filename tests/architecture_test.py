@@ -22,11 +22,11 @@ FLOORS = {
         ["", "command", "data.datasets"],
         ["data", "workers"],
         ["experiment"],
-        ["results", "studies", "benchmarks"],
+        ["results", "studies", "benchmarks", "checkup"],
         # What is typed: each command line is a module.
         [
-            "benchmark", "compare", "evaluate", "local_cluster", "plan",
-            "plot", "private_network", "study", "train", "worker",
+            "benchmark", "compare", "doctor", "evaluate", "local_cluster",
+            "plan", "plot", "private_network", "study", "train", "worker",
         ],
         ["__main__"],
     ],

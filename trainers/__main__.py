@@ -12,6 +12,7 @@ COMMANDS = {
     "plot": ("trainers.plot", "plot the diagnostics of a run"),
     "study": ("trainers.study", "train with simulated delays, on one device"),
     "benchmark": ("trainers.benchmark", "measure speed, memory and recovery"),
+    "doctor": ("trainers.doctor", "examine devices, libraries and links"),
     "worker": ("trainers.worker", "offer this machine's devices to a run"),
     "cluster": ("trainers.local_cluster", "train on workers on this machine"),
 }

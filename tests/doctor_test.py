@@ -1,0 +1,258 @@
+"""`fr-keras doctor`: what is found, and what is wrong with a machine."""
+
+import contextlib
+import copy
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import reference as plain
+from tests.command_line import command, complaint
+from trainers.checkup import copies, reference, software, training
+from trainers.checkup.findings import FAIL, NOTE, OK
+from trainers.command import gpu_memory
+
+DEVICES = [f"/job:localhost/replica:0/task:0/device:CPU:{i}" for i in (0, 1)]
+
+
+def levels(examine, *args):
+    """What an examination reports: list of pairs (level, subject)."""
+    found = []
+    examine(*args, found.append)
+    return [(finding.level, finding.subject) for finding in found], [
+        finding.text for finding in found
+    ]
+
+
+def test_a_machine_that_can_train():
+    done = command("trainers", "doctor", "--devices=CPU:1,CPU:3,CPU:0")
+    assert done.returncode == 0, done.stderr
+    *lines, last = done.stdout.splitlines()
+    assert last == "Ready to train."
+    subjects = [line.split()[1] for line in lines]
+    assert subjects == [
+        "Versions", "GPU", "Devices", "CPU:1-CPU:3", "CPU:1-CPU:0",
+        "CPU:3-CPU:0", "Algorithm", "Layers", "XLA", "Repeatable",
+    ]
+    assert {line.split()[0] for line in lines} <= {"ok", "note"}
+    assert "K = 3" in done.stdout
+
+
+@pytest.mark.parametrize("devices", ["GPU:7", "nonsense", "CPU:1,TPU:0"])
+def test_devices_that_do_not_exist(devices):
+    line = complaint(command("trainers.doctor", f"--devices={devices}"))
+    assert "must name available devices" in line
+    assert line.count("Received: device=") == 1
+
+
+def test_a_wrong_training_is_a_failure(monkeypatch):
+    """The exit status is that of a failure, and the line says which."""
+    monkeypatch.setattr(training, "_FACTOR", 0)
+    monkeypatch.setattr(training, "_TOLERANCE", 1e-12)
+    monkeypatch.setattr(
+        training, "_check_repeatable", lambda *_: (OK, "Repeatable", "")
+    )
+    found, texts = levels(training.examine, DEVICES)
+    assert found == [
+        (FAIL, "Algorithm"), (FAIL, "Layers"), (FAIL, "XLA"),
+        (OK, "Repeatable"),
+    ]
+    assert "at most 1.0e-12 is expected" in texts[0]
+
+
+def test_an_exception_is_a_failure(monkeypatch):
+    """As a kernel that a device lacks; the examinations after it follow."""
+    def broken(*_):
+        raise tf.errors.UnimplementedError(None, None, "No kernel\nfor this")
+
+    for name in ("_check_layers", "_check_xla", "_check_repeatable"):
+        monkeypatch.setattr(training, name, broken)
+    found, texts = levels(training.examine, DEVICES)
+    assert [level for level, _ in found] == [OK, FAIL, FAIL, FAIL]
+    assert texts[1] == "UnimplementedError: No kernel"
+
+
+def test_a_failure_is_the_exit_status():
+    from trainers import doctor
+    from trainers.command import errors
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(doctor, "FLAGS", types.SimpleNamespace(devices=DEVICES))
+        patch.setattr(copies, "arrives", lambda *_: False)
+        patch.setattr(training, "examine", lambda *_: None)
+        patch.setattr(
+            tf.config.experimental, "enable_tensor_float_32_execution",
+            lambda enabled: None,
+        )
+        patch.setattr(doctor.fr_keras, "use_cpu_devices", lambda count: None)
+        with pytest.raises(errors.Diverged, match=r"1 of \d.*: CPU:0-CPU:1"):
+            doctor.main()
+    assert errors.Diverged.status == 1
+
+
+def test_numpy_is_the_algorithm(monkeypatch):
+    """The reference equals the other one, of the library's tests."""
+    monkeypatch.setattr(
+        plain, "cross_entropy", lambda y, h: tf.reduce_mean((h - y) ** 2)
+    )
+    keras.utils.set_random_seed(1)
+    networks = [
+        keras.Sequential([
+            keras.Input((5,), dtype="float64"),
+            *(keras.layers.Dense(5, "tanh", dtype="float64")
+              for _ in range(2)),
+        ])
+        for _ in range(3)
+    ]
+    modules = [
+        [[v.numpy().copy() for v in layer.weights] for layer in network.layers]
+        for network in networks
+    ]
+    before = copy.deepcopy(modules)
+    x, y = np.random.default_rng(0).normal(size=(2, 8, 4, 5))
+    reference.features_replay(modules, [*zip(x, y)], 0.2, 0.9)
+    others = [plain.PlainModule(network.layers) for network in networks]
+    plain.features_replay(
+        others, lambda: plain.SGD(0.9, nesterov=False), lambda t: 0.2,
+        [*zip(x, y)],
+    )
+    for module, other, old in zip(modules, others, before):
+        for layer, exact, start in zip(module, other.weights, old):
+            for weight, expected, initial in zip(layer, exact, start):
+                np.testing.assert_allclose(weight, expected, atol=1e-13)
+                assert np.abs(weight - initial).max() > 1e-3
+
+
+def test_changed_data_are_noticed(monkeypatch):
+    assert copies.arrives(*DEVICES)
+    # One value is lost on the way.
+    monkeypatch.setattr(
+        copies.np, "array_equal", lambda a, b: np.all(a[1:] == b[:-1])
+    )
+    assert not copies.arrives(*DEVICES)
+
+
+class Driver:
+    """Stands in for NVIDIA's driver library."""
+
+    def __init__(self, version):
+        self._version = version
+
+    def cuDriverGetVersion(self, pointer):
+        pointer._obj.value = self._version
+
+
+@contextlib.contextmanager
+def machine(cards, gpus, libraries, wheels, version=12_040, variables=None):
+    """What a machine with GPUs would look like to the examination."""
+    def load(name):
+        if name not in libraries:
+            raise OSError(f"{name}: cannot open shared object file")
+        return Driver(version)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(software.ctypes, "CDLL", load)
+        patch.setattr(software, "_cards", lambda: ["/dev/nvidia0"] * cards)
+        patch.setattr(software.sysconfig, "get_path", lambda name: str(wheels))
+        patch.setattr(
+            tf.config, "list_physical_devices", lambda kind: [
+                types.SimpleNamespace(name=f"/physical_device:GPU:{i}")
+                for i in range(gpus)
+            ],
+        )
+        patch.setattr(
+            tf.config.experimental, "get_device_details",
+            lambda gpu: {
+                "device_name": "NVIDIA H100", "compute_capability": (9, 0)
+            },
+        )
+        patch.setattr(tf.sysconfig, "get_build_info", lambda: {
+            "is_cuda_build": True, "cuda_version": "12.5.1",
+            "cudnn_version": "9",
+            "cuda_compute_capabilities": ["sm_80", "compute_90"],
+        })
+        patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        for name, value in (variables or {}).items():
+            patch.setenv(name, value)
+        yield
+
+
+ALL = [name for names in software._LIBRARIES.values() for name in names]
+
+
+def test_a_gpu_that_works(tmp_path):
+    with machine(1, 1, ["libcuda.so.1", *ALL], tmp_path):
+        found, texts = levels(software.examine)
+    assert {level for level, _ in found} == {OK, NOTE}
+    assert (OK, "GPU:0") in found
+    assert (NOTE, "Precision") in found
+    assert sum(subject == "Library" for _, subject in found) == len(ALL)
+    assert "supports CUDA up to 12.4" in texts
+
+
+@pytest.mark.parametrize("missing", ALL)
+def test_a_library_that_is_missing(tmp_path, missing):
+    """Each in one line, with what to install."""
+    with machine(1, 0, {"libcuda.so.1", *ALL} - {missing}, tmp_path):
+        found, texts = levels(software.examine)
+    (text,) = [text for text in texts if missing in text]
+    assert "pip install 'fr-keras[gpu]'" in text and "nvidia-" in text
+    expected = NOTE if missing in software._ONLY_FOR else FAIL
+    assert (expected, "Library") in found
+    assert (FAIL, "GPU") in found  # TensorFlow sees none.
+
+
+def test_libraries_in_wheels(tmp_path):
+    """Where pip puts them; the loader of the system does not look there."""
+    folder = tmp_path / "nvidia" / "cudnn" / "lib"
+    folder.mkdir(parents=True)
+    (folder / "libcudnn.so.9").touch()
+    with machine(1, 1, ["libcuda.so.1"], tmp_path):
+        _, texts = levels(software.examine)
+    assert any("libcudnn.so.9: wheel" in text for text in texts)
+    assert any("libcufft.so.11 is missing" in text for text in texts)
+
+
+def test_no_driver(tmp_path):
+    with machine(1, 0, ALL, tmp_path):
+        found, texts = levels(software.examine)
+    assert (FAIL, "Driver") in found
+    assert any("--gpus=all" in text for text in texts)
+
+
+def test_an_old_driver(tmp_path):
+    with machine(1, 0, ["libcuda.so.1", *ALL], tmp_path, version=11_040):
+        found, texts = levels(software.examine)
+    assert (FAIL, "Driver") in found
+    assert any("Received: CUDA 11.4" in text for text in texts)
+
+
+def test_gpus_that_are_hidden(tmp_path):
+    with machine(
+        2, 1, ["libcuda.so.1", *ALL], tmp_path,
+        variables={"CUDA_VISIBLE_DEVICES": "1"},
+    ):
+        found, texts = levels(software.examine)
+    assert FAIL not in {level for level, _ in found}
+    assert any("CUDA_VISIBLE_DEVICES='1' hides" in text for text in texts)
+
+
+@pytest.mark.parametrize("variable", [None, "false"])
+def test_gpu_memory_grows(monkeypatch, variable):
+    """Unless the environment says otherwise, as TensorFlow lets it."""
+    grown = []
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
+    if variable:
+        monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", variable)
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda kind: [kind] * 2
+    )
+    monkeypatch.setattr(
+        tf.config.experimental, "set_memory_growth",
+        lambda gpu, grows: grown.append((gpu, grows)),
+    )
+    gpu_memory.let_grow()
+    assert grown == ([] if variable else [("GPU", True)] * 2)

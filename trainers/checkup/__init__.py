@@ -1,0 +1,1 @@
+"""What `fr-keras doctor` examines."""
