@@ -38,16 +38,10 @@ with min-max in brackets. The working directory gets:
 import functools
 import math
 import os
-import platform
-import re
-import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 
-import keras
-import tensorflow as tf
 from absl import flags
 
 import fr_keras
@@ -57,6 +51,7 @@ from trainers.benchmarks import (
     checkpoints,
     cluster_tables,
     compute,
+    conditions,
     diagnostics,
     exchanges,
     layouts,
@@ -189,7 +184,7 @@ def main():
         text = measure(numbers, job)
     except processes.Failed as error:
         raise errors.UsageError(str(error)) from error
-    text = f"{text}\n\n{conditions()}\n"
+    text = f"{text}\n\n{conditions.text()}\n"
     show("")
     print(text)
     with workdir.whole_file(
@@ -351,37 +346,6 @@ def measure_recovery(numbers, job):
         cluster_tables.recovery(k, recovery.measure(k, FLAGS.rounds, show))
         for k in numbers
     )
-
-
-def conditions():
-    """Machine, versions and command, in one paragraph."""
-    given = shlex.join(a for a in sys.argv[1:] if "workdir" not in a)
-    return (
-        f"Measured by `python -m trainers.benchmark {given} --workdir=...` on "
-        f"{processor()}, {len(cores.available())} cores; "
-        f"fr_keras {fr_keras.__version__}{commit()}, TensorFlow "
-        f"{tf.__version__}, Keras {keras.__version__}, Python "
-        f"{platform.python_version()}."
-    )
-
-
-def processor():
-    try:
-        with open("/proc/cpuinfo") as file:
-            return re.search(r"model name\s*: (.*)", file.read())[1].strip()
-    except (OSError, TypeError):
-        return platform.processor() or platform.machine()
-
-
-def commit():
-    """The commit of the library, or empty if it is in no repository."""
-    if not shutil.which("git"):
-        return ""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=os.path.dirname(fr_keras.__file__), capture_output=True, text=True,
-    )
-    return f" (commit {done.stdout.strip()})" if done.returncode == 0 else ""
 
 
 def show(text):
