@@ -44,11 +44,13 @@ class Lockstep:
             pipeline.
         """
         rates, module_rates = [], []
-        for _ in batches:
-            ahead = [pipeline.next_rates() for pipeline in self._pipelines]
-            learning_rate = self._model.optimizer.next_learning_rate()
-            rates.append([(learning_rate, of_one) for of_one in ahead])
-            module_rates.append(self.update.learning_rates(learning_rate))
+        # Single numbers, which an accelerator would only be kept waiting for.
+        with tf.device(placement.this_host()):
+            for _ in batches:
+                ahead = [pipeline.next_rates() for pipeline in self._pipelines]
+                learning_rate = self._model.optimizer.next_learning_rate()
+                rates.append([(learning_rate, of_one) for of_one in ahead])
+                module_rates.append(self.update.learning_rates(learning_rate))
         device = placement.host(self._model.devices[0])
         split = [
             shards.split(batch, len(self._pipelines), device)

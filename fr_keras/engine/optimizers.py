@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from fr_keras.engine import private
+from fr_keras.engine import placement, private
 from fr_keras.engine.optimizer_copies import (
     base_attributes,
     copy_for,
@@ -64,7 +64,7 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
         self.per_module = []
         self._modules = [pair for row in modules for pair in enumerate(row)]
         self._adjust = adjust
-        self.shared = optimizer
+        self.shared = _with_numbers_on_host(optimizer)
         self._track_for_checkpoints("shared", optimizer)
         if have_copies(optimizer):
             self.build(None)  # Resumes with the existing state.
@@ -267,6 +267,21 @@ class ModuleOptimizers(keras.optimizers.Optimizer):
 
     def get_config(self):
         return self.shared.get_config()
+
+
+def _with_numbers_on_host(optimizer):
+    """Moves an optimizer's iteration numbers and learning rates to the host.
+
+    TensorFlow creates them on the first GPU; each iteration would send them to
+    the host and back.
+    """
+    numbers = [private.own_iterations(each) for each in nested(optimizer)]
+    numbers += [private.schedule_of(leaf) for leaf in leaves(optimizer)]
+    placement.move_variables(
+        (number, placement.this_host()) for number in numbers
+        if isinstance(number, keras.Variable)
+    )
+    return optimizer
 
 
 def _check(optimizer, module):
