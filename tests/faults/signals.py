@@ -1,5 +1,6 @@
 """Signals, terminals, clocks."""
 
+import re
 import signal
 
 from tests.command_line import finish
@@ -34,7 +35,20 @@ def _signalled(base, folder, *signals):
     process = _in_training(base, folder, "--epochs=100000")
     for signum in signals:
         process.send_signal(signum)
+        # Of several pending signals, the kernel delivers the lowest first.
+        while _is_pending(process.pid, signum):
+            pass
     return finish(process)
+
+
+def _is_pending(pid, signum):
+    """Whether a signal has not been delivered to a process yet (Linux)."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            (pending,) = re.findall(r"ShdPnd:\s*(\w+)", file.read())
+    except FileNotFoundError:  # It has ended.
+        return False
+    return bool(int(pending, 16) >> (signum - 1) & 1)
 
 
 def _in_training(base, folder, *flags):
