@@ -13,7 +13,7 @@ from tests import reference as plain
 from tests.command_line import command, complaint
 from trainers.checkup import copies, reference, software, training
 from trainers.checkup.findings import FAIL, NOTE, OK
-from trainers.command import gpu_memory
+from trainers.command import errors, gpu_memory, logical_devices
 
 DEVICES = [f"/job:localhost/replica:0/task:0/device:CPU:{i}" for i in (0, 1)]
 
@@ -77,17 +77,15 @@ def test_an_exception_is_a_failure(monkeypatch):
 
 def test_a_failure_is_the_exit_status():
     from trainers import doctor
-    from trainers.command import errors
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(doctor, "FLAGS", types.SimpleNamespace(devices=DEVICES))
         patch.setattr(copies, "arrives", lambda *_: False)
         patch.setattr(training, "examine", lambda *_: None)
         patch.setattr(
             tf.config.experimental, "enable_tensor_float_32_execution",
             lambda enabled: None,
         )
-        patch.setattr(doctor.fr_keras, "use_cpu_devices", lambda count: None)
+        patch.setattr(doctor, "_devices", lambda: DEVICES)
         with pytest.raises(errors.Diverged, match=r"1 of \d.*: CPU:0-CPU:1"):
             doctor.main()
     assert errors.Diverged.status == 1
@@ -256,3 +254,53 @@ def test_gpu_memory_grows(monkeypatch, variable):
     )
     gpu_memory.let_grow()
     assert grown == ([] if variable else [("GPU", True)] * 2)
+
+
+@pytest.mark.parametrize("gpus, expected", [(0, 2), (1, 2), (3, 3)])
+def test_devices_of_modules(monkeypatch, gpus, expected):
+    """As many GPUs; or logical devices of the only one; or of the CPU."""
+    told = []
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda kind: list(range(gpus))
+    )
+    for name in ("set_visible_devices", "set_logical_device_configuration"):
+        monkeypatch.setattr(
+            tf.config, name,
+            lambda *args, name=name: told.append((name, *args)),
+        )
+    monkeypatch.setattr(
+        tf.config.experimental, "set_memory_growth",
+        lambda *args: told.append(("grows", *args)),
+    )
+    monkeypatch.setattr(
+        logical_devices.fr_keras, "use_cpu_devices",
+        lambda count: [f"CPU:{i}" for i in range(count)],
+    )
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
+    names = logical_devices.start(expected, 100.0)
+    kind = "GPU" if gpus else "CPU"
+    assert names == [f"{kind}:{i}" for i in range(expected)]
+    if gpus == 3:
+        assert told == [("grows", i, True) for i in range(3)]
+    if gpus == 1:
+        assert told[0] == ("set_visible_devices", 0, "GPU")
+        (_, gpu, configurations) = told[1]
+        assert gpu == 0
+        assert [c.memory_limit for c in configurations] == [100.0] * 2
+        monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH")  # It was set.
+    if gpus == 0:
+        assert told == []
+
+
+def test_the_memory_of_a_gpu(monkeypatch, tmp_path):
+    """It is what nvidia-smi reports, or what is missing is said."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(errors.UsageError, match="nvidia-smi reports; install"):
+        logical_devices._total_megabytes()
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 81559\necho 81559\n")
+    program.chmod(0o755)
+    assert logical_devices._total_megabytes() == 81559
+    program.write_text("#!/bin/sh\necho No devices were found\nexit 6\n")
+    with pytest.raises(errors.UsageError, match="Received: 'No devices were"):
+        logical_devices._total_megabytes()

@@ -3,7 +3,7 @@ r"""Measures speed, memory and recovery of training on this machine.
     python -m trainers.benchmark --flagfile=configs/benchmark_schedule.cfg \
         --workdir=runs/benchmark_schedule
 
---measure selects one of thirteen measurements:
+--measure selects one of fourteen measurements:
 
     schedule    modules that only sleep: the time of the schedule alone, for any
                 K on any machine, and a timeline picture
@@ -23,6 +23,8 @@ r"""Measures speed, memory and recovery of training on this machine.
                 links the kernel limits (root, Linux), beside the simulation
     exchange    gradients alone: adding those of r copies, in one process and on
                 workers on loopback (Linux)
+    accelerator a ResNet-50 and a Transformer on the GPUs there are, or smaller
+                ones on the CPU: what runs where, speed, memory, a profile
     recovery    the digits on workers on loopback: downtime of a run when one
                 of them is killed
 
@@ -48,6 +50,9 @@ import fr_keras
 from fr_keras.callbacks.diagnostics.busy_shares import shares
 from fr_keras.visualization.timeline import plot_timeline
 from trainers.benchmarks import (
+    accelerator,
+    accelerator_networks,
+    accelerator_report,
     checkpoints,
     cluster_tables,
     compute,
@@ -77,7 +82,7 @@ flags.DEFINE_enum(
     [
         "schedule", "compute", "memory", "tracing", "overhead", "diagnostics",
         "prediction", "checkpoints", "workers", "layouts", "links",
-        "exchange", "recovery",
+        "exchange", "accelerator", "recovery",
     ],
     "What to measure. Required.", required=True,
 )
@@ -113,7 +118,7 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "batch_size", 128,
     "(all but schedule, overhead, exchange and recovery) Examples per "
-    "iteration.",
+    "iteration. Default of accelerator: as suits the network.",
     lower_bound=1, upper_bound=1_000_000,
 )
 
@@ -121,6 +126,21 @@ flags.DEFINE_list(
     "variants", [],
     "(compute) Also measure Features Replay in these variants: "
     f"{', '.join(compute.VARIANTS)}.",
+)
+
+flags.DEFINE_list(
+    "networks", [],
+    "(accelerator) Networks to measure, any of "
+    f"{', '.join(accelerator_networks.NETWORKS)}. Default: the first two on "
+    "GPUs, otherwise the others.",
+)
+flags.DEFINE_list(
+    "parts", list(accelerator.PARTS), "(accelerator) Parts of the report."
+)
+flags.DEFINE_integer(
+    "part_seconds", 1800,
+    "(accelerator) Time limit of each part; what was measured until then is "
+    "reported.", lower_bound=1, upper_bound=1_000_000,
 )
 
 flags.adopt_module_key_flags(sweep)
@@ -136,12 +156,17 @@ flags.register_validator(
     lambda depth: depth in fr_keras.models.RESNET_DEPTHS,
     f"must be one of {fr_keras.models.RESNET_DEPTHS}",
 )
-flags.register_validator(
-    "variants",
-    lambda names: len({*names}) == len(names)
-    and all(name in compute.VARIANTS for name in names),
-    f"must be distinct names out of {', '.join(compute.VARIANTS)}",
-)
+for flag, known in (
+    ("variants", compute.VARIANTS),
+    ("networks", accelerator_networks.NETWORKS),
+    ("parts", accelerator.PARTS),
+):
+    flags.register_validator(
+        flag,
+        lambda names, known=known: len({*names}) == len(names)
+        and all(name in known for name in names),
+        f"must be distinct names out of {', '.join(known)}",
+    )
 
 
 def main():
@@ -178,6 +203,7 @@ def main():
         "layouts": measure_layouts,
         "links": measure_links,
         "exchange": measure_exchange,
+        "accelerator": measure_accelerator,
         "recovery": measure_recovery,
     }[FLAGS.measure]
     try:
@@ -338,6 +364,18 @@ def measure_exchange(numbers, job):
         ))
         for r in numbers
     )
+
+
+def measure_accelerator(numbers, job):
+    report = accelerator_report.Report(FLAGS.workdir, conditions.text())
+    names = FLAGS.networks or accelerator_networks.default()
+    size = FLAGS.batch_size if FLAGS["batch_size"].present else None
+    accelerator.measure(
+        [accelerator.case(name, size, job) for name in names],
+        accelerator.contestants(FLAGS.algorithms, numbers),
+        FLAGS.rounds, FLAGS.parts, FLAGS.part_seconds, report, show,
+    )
+    return report.text()
 
 
 def measure_recovery(numbers, job):

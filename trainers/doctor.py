@@ -24,15 +24,18 @@ import fr_keras
 from fr_keras.engine import placement
 from trainers.checkup import copies, software, training
 from trainers.checkup.findings import FAIL, NOTE, OK, Finding, failures_of
-from trainers.command import cores, errors, gpu_memory
+from trainers.command import cores, errors, gpu_memory, logical_devices
 
 FLAGS = flags.FLAGS
+
+# For each module of the small training, where they share a GPU.
+_MEGABYTES = 1024
 
 flags.DEFINE_list(
     "devices", [],
     "Devices to examine, one for each module of the small training. Default: "
-    "all GPUs, or a CPU device for each core (2 to 8); if there is only one "
-    "GPU, two modules share it.",
+    "all GPUs; two logical devices of the only one; or, without any, a CPU "
+    "device for each core (2 to 8).",
 )
 
 
@@ -43,7 +46,6 @@ def main():
         found.append(finding)
         print(finding.line(), flush=True)
 
-    gpu_memory.let_grow()
     # Numbers are compared.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     with failures_of("Software", report):
@@ -67,20 +69,25 @@ def main():
 
 def _devices():
     """Full names of the devices of the modules."""
-    gpus = tf.config.list_physical_devices("GPU")
-    names = FLAGS.devices or [f"GPU:{i}" for i in range(len(gpus))]
+    if not FLAGS.devices:
+        gpus = len(tf.config.list_physical_devices("GPU"))
+        count = max(2, gpus or min(8, len(cores.available())))
+        return _full_names(logical_devices.start(count, _MEGABYTES))
     numbers = [
         int(number) for number in re.findall(
-            r"\bCPU:(\d{1,2})$", "\n".join(names).upper(), re.M
+            r"\bCPU:(\d{1,2})$", "\n".join(FLAGS.devices).upper(), re.M
         )
     ]
-    if numbers or not names:
-        # Logical devices, as many as are named.
-        count = max(2, min(8, len(cores.available())))
-        fr_keras.use_cpu_devices(max([count, *(n + 1 for n in numbers)]))
-        names = names or [f"CPU:{i}" for i in range(count)]
+    if numbers:  # Logical devices, as many as are named.
+        fr_keras.use_cpu_devices(max(numbers) + 1)
+    gpu_memory.let_grow()
+    names = FLAGS.devices
     if len(names) == 1:
         names = names * 2
+    return _full_names(names)
+
+
+def _full_names(names):
     try:
         return [*placement.assign_devices(len(names), names)]
     except ValueError as error:

@@ -4,6 +4,7 @@ import concurrent.futures
 import multiprocessing
 import os
 import signal
+import time
 
 
 class Failed(Exception):
@@ -20,12 +21,16 @@ class Process:
             all (Linux).
         make: module-level callable that prepares and returns a callable.
         *args: arguments for `make`.
+        until: float, when its answers must be there, as `time.monotonic()`
+            counts; `None` for no limit.
 
     Raises:
-        Failed: if `make`, or the callable it returned, fails in the process.
+        Failed: if `make`, or the callable it returned, fails in the process,
+            or has not answered in time.
     """
 
-    def __init__(self, cores, make, *args):
+    def __init__(self, cores, make, *args, until=None):
+        self._until = until
         # Not fork, which TensorFlow does not survive.
         context = multiprocessing.get_context("spawn")
         self._pipe, other_end = context.Pipe()
@@ -53,6 +58,11 @@ class Process:
         self._pipe.close()
 
     def _answer(self):
+        if self._until is not None and not self._pipe.poll(
+            max(0.0, self._until - time.monotonic())
+        ):
+            self.close()
+            raise Failed("Its time is up")
         try:
             done, answer = self._pipe.recv()
         except EOFError:
@@ -66,13 +76,14 @@ class Process:
         return answer
 
 
-def once(*of_process):
+def once(*of_process, until=None):
     """Starts a process, calls it once and returns its answer.
 
     Args:
         *of_process: arguments of `Process`.
+        until: as of `Process`.
     """
-    process = Process(*of_process)
+    process = Process(*of_process, until=until)
     try:
         return process()
     finally:

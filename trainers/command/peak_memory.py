@@ -22,11 +22,21 @@ def read(devices):
     Args:
         devices: list of full device names.
     """
+    found = read_each(devices)
+    return None if found is None else sum(found.values())
+
+
+def read_each(devices):
+    """Dict from devices to bytes, or `None` if they are not counted.
+
+    Args:
+        devices: as for `read`; all of a CPU are one, `"CPU:0"`.
+    """
     try:
-        return sum(
-            tf.config.experimental.get_memory_info(device)["peak"]
+        return {
+            device: tf.config.experimental.get_memory_info(device)["peak"]
             for device in _counted(devices)
-        )
+        }
     except ValueError:
         return None
 
