@@ -27,7 +27,7 @@ class DDGPipeline(FeaturesReplayPipeline):
 
     def make_functions(self):
         passes = [
-            ForwardBackward(module, self.model.run_eagerly)
+            ForwardBackward(module, self.model.run_eagerly, any_length=True)
             for module in self.modules
         ]
         self._play = self.forward_functions(

@@ -61,10 +61,16 @@ class ForwardBackward:
         run_eagerly: bool, whether to skip tracing; residuals are then opaque
             objects, not tensors.
         loss_weight: float, the weight of the losses of the module's layers.
+        any_length: bool, whether residuals must be the same for sequences of
+            any length, since they are stored: layers then do not know how long
+            a sequence is until they run, if the network leaves it open.
     """
 
-    def __init__(self, module, run_eagerly=False, loss_weight=1.0):
+    def __init__(
+        self, module, run_eagerly=False, loss_weight=1.0, any_length=False
+    ):
         self._module = module
+        self._any_length = any_length
         self._loss_weight = loss_weight
         self._run_eagerly = run_eagerly
 
@@ -108,12 +114,10 @@ class ForwardBackward:
                 x, state, share, *rates
             )
             return outputs, backward, losses, state_updates
-        # So that residuals are the same for sequences of any length.
-        spec = (
-            self._module.open_spec(structures.specs(x)),
-            *structures.specs((state, share, *rates)),
-        )
-        self._split_graph(spec)
+        spec, *others = structures.specs((x, state, share, *rates))
+        if self._any_length:
+            spec = self._module.open_spec(spec)
+        self._split_graph((spec, *others))
         tensors = iter(self._forward(
             structures.flatten((x, state, share, *rates))
         ))

@@ -5,11 +5,15 @@ import statistics
 
 import tensorflow as tf
 
+import fr_keras
+from fr_keras import schedules
 from fr_keras.profiling.measurement import activation_bytes, num_bytes
 from trainers.benchmarks import processes
 from trainers.benchmarks.job import start
 
 _STEPS = 10
+# Micro-batches, of the methods that have them.
+_MICROBATCHES = 8
 
 
 @dataclasses.dataclass
@@ -47,34 +51,55 @@ def measure(job, algorithms, numbers_of_modules, show):
         show: callable that receives a line of progress.
 
     Returns:
-        Dict from `(algorithm, K)` to `Memory`.
+        Dict from `(algorithm, K)` to `Memory`; of pipelines, the name has the
+        schedule.
     """
     found = {}
     for algorithm in algorithms:
-        for num_modules in numbers_of_modules:
-            show(f"{algorithm}, K={num_modules}")
-            process = processes.Process(
-                None, prepare, job, algorithm, num_modules
-            )
-            found[algorithm, num_modules] = process()
-            process.close()
+        for name, options in _variants(algorithm).items():
+            for num_modules in numbers_of_modules:
+                show(f"{name}, K={num_modules}")
+                found[name, num_modules] = processes.once(
+                    None, prepare, job, algorithm, num_modules, options
+                )
     return found
 
 
-def prepare(job, algorithm, num_modules):
+def _variants(algorithm):
+    """Dict from what a row is called to arguments of an algorithm."""
+    parts = {"num_microbatches": _MICROBATCHES}
+    if algorithm == "gpipe":
+        return {f"gpipe, {_MICROBATCHES} micro-batches, recomputing": parts}
+    if algorithm == "features_replay":
+        return {
+            algorithm: {}, f"{algorithm}, {_MICROBATCHES} micro-batches": parts
+        }
+    if algorithm != "pipeline":
+        return {algorithm: {}}
+    return {
+        f"{schedule}, {_MICROBATCHES} micro-batches": {
+            **parts, "schedule": schedule
+        }
+        for schedule in schedules.SCHEDULES
+        if schedule != schedules.INTERLEAVED
+    }
+
+
+def prepare(job, algorithm, num_modules, options):
     """Runs in its own process.
 
     Args:
         job: `benchmarks.job.Job`.
         algorithm: str.
         num_modules: int, K.
+        options: dict, further arguments of the algorithm.
 
     Returns:
         Callable without arguments that returns `Memory`.
     """
     start(num_devices=num_modules, threads=1, parallel=num_modules)
     check_is_counted()
-    model = job.algorithm(algorithm, num_modules)
+    model = job.algorithm(algorithm, num_modules, **options)
     job.compile(model)
     x, y = job.batch()
 
@@ -126,14 +151,21 @@ def _kept(model):
 def _activations(model, x):
     """Bytes that the backward passes of an iteration need at once."""
     features, total = model.pipeline.modules[0].standardize(x), 0
-    for module in model.pipeline.modules:
+    modules = model.pipeline.modules
+    num_microbatches = getattr(model, "num_microbatches", 1)
+    if isinstance(model, fr_keras.Pipeline):
+        in_flight = schedules.in_flight(schedules.order(
+            model.schedule, len(modules), num_microbatches
+        ))
+    for k, module in enumerate(modules):
         used = module.used(features)
-        activations = activation_bytes(module, used)
-        if getattr(model, "recompute", False):
-            # The inputs of all micro-batches, the activations of one.
-            activations = (
-                _total(used.tensors) + activations // model.num_microbatches
-            )
+        activations = activation_bytes(module, used) // num_microbatches
+        if isinstance(model, fr_keras.Pipeline):
+            if model.recompute:
+                # The inputs of all micro-batches, the activations of one.
+                activations += _total(used.tensors)
+            else:
+                activations *= in_flight[k]
         total += activations
         made, _, _ = module.forward(used)
         features = module.output(features, made)
