@@ -376,7 +376,7 @@ def trained_on_lengths(model):
     "algorithm", ["backprop", "features_replay", "gpipe", "pipeline"]
 )
 def test_layers_know_the_length_of_sequences(algorithm):
-    """If Keras knows it: a batch has one length, though the network has none."""
+    """If Keras knows it, as for a batch of sequences of one length."""
     model = fr_keras.ALGORITHMS[algorithm](
         recurrent_network(), 2, ["CPU:0", "CPU:1"],
         costs={"below": 1, "recurrence": 1, "above": 2},
