@@ -344,7 +344,7 @@ def test_what_a_contestant_cannot_do(tmp_path):
         "trainers.benchmark", "--measure=memory", "--numbers_of_modules=1",
         "--algorithms=gpipe", "--batch_size=3", f"--workdir={tmp_path / 'new'}",
     )
-    assert "divisible by num_microbatches=4" in complaint(done)
+    assert "divisible by num_microbatches=8" in complaint(done)
 
 
 @pytest.mark.slow

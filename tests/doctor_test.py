@@ -2,6 +2,8 @@
 
 import contextlib
 import copy
+import subprocess
+import sys
 import types
 
 import keras
@@ -10,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests import reference as plain
-from tests.command_line import command, complaint
+from tests.command_line import ROOT, command, complaint
 from trainers.checkup import copies, reference, software, training
 from trainers.checkup.findings import FAIL, NOTE, OK
 from trainers.command import errors, gpu_memory, logical_devices
@@ -76,19 +78,20 @@ def test_an_exception_is_a_failure(monkeypatch):
 
 
 def test_a_failure_is_the_exit_status():
-    from trainers import doctor
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(copies, "arrives", lambda *_: False)
-        patch.setattr(training, "examine", lambda *_: None)
-        patch.setattr(
-            tf.config.experimental, "enable_tensor_float_32_execution",
-            lambda enabled: None,
-        )
-        patch.setattr(doctor, "_devices", lambda: DEVICES)
-        with pytest.raises(errors.Diverged, match=r"1 of \d.*: CPU:0-CPU:1"):
-            doctor.main()
-    assert errors.Diverged.status == 1
+    code = (
+        "from trainers.checkup import copies, training; "
+        "copies.arrives = lambda *_: False; "
+        "training.examine = lambda *_: None; "
+        "from trainers import doctor; doctor.errors.run(doctor.main)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--devices=CPU:0,CPU:1"], cwd=ROOT,
+        capture_output=True, text=True,
+    )
+    assert done.returncode == 1
+    assert "FAIL  CPU:0-CPU:1" in done.stdout
+    last = done.stderr.splitlines()[-1]
+    assert last.endswith("1 of 4 examinations failed: CPU:0-CPU:1")
 
 
 def test_numpy_is_the_algorithm(monkeypatch):

@@ -1,5 +1,6 @@
 """Measured times and sizes, on layers of which both are known."""
 
+import gc
 import types
 
 import keras
@@ -10,6 +11,7 @@ import tensorflow as tf
 import fr_keras
 from fr_keras.engine import chain
 from fr_keras.engine.features import Features
+from fr_keras.engine.module import Module
 from fr_keras.profiling import measurement, timing
 
 layers = keras.layers
@@ -203,3 +205,20 @@ def test_activations():
     kept = set().union(*(call.kept for call in calls))
     sizes = {i: size for call in calls for i, size in call.sizes.items()}
     assert [sizes[i] for i in kept] == [tensor] * (depth + 1)
+
+
+def test_functions_of_loops_exist_until_they_have_run():
+    """Nothing that the collector frees after tracing is still needed.
+
+    (Rarely failed: "Function ..._while_cond_..._rewritten is not defined".)
+    """
+    def run(function, x):
+        traced = tf.function(lambda: function(x)).get_concrete_function()
+        gc.collect()
+        return traced()
+
+    module = Module(recurrent_net(), "CPU:0")
+    module.build(keras.KerasTensor((4, 5), "int32"), [False], is_last=False)
+    x = Features([tf.ones([4, 5], tf.int32)], [None])
+    own_bytes, _ = measurement.residuals(module, x, run)
+    assert own_bytes > 0

@@ -60,7 +60,7 @@ def check_divisible(x, model):
 def split_features(features, count, device):
     """Splits `Features` into a list with those of each micro-batch."""
     with tf.device(device):
-        tensors = [tf.split(tensor, count) for tensor in features.tensors]
+        tensors = [_split(tensor, count) for tensor in features.tensors]
     return [
         Features(list(microbatch), features.masks)
         for microbatch in zip(*tensors)
@@ -72,13 +72,22 @@ def split_nest(nest, count, device):
     leaves = tf.nest.flatten(nest)
     with tf.device(device):
         parts = [
-            [None] * count if leaf is None else tf.split(leaf, count)
+            [None] * count if leaf is None else _split(leaf, count)
             for leaf in leaves
         ]
     return [
         tf.nest.pack_sequence_as(nest, of_microbatch)
         for of_microbatch in zip(*parts)
     ]
+
+
+def _split(tensor, count):
+    """Splits a tensor into equal parts of its first dimension."""
+    if tensor.dtype != tf.int64:
+        return tf.split(tensor, count)
+    # (TensorFlow has no kernel for these on a GPU.)
+    size = tf.shape(tensor)[0] // count
+    return [tensor[i * size : (i + 1) * size] for i in range(count)]
 
 
 def merged(outputs):

@@ -314,9 +314,11 @@ def residuals(module, x, run=run_once):
         for each input and each output.
     """
     kept = []
+    # It has the functions of layers' loops, which exist as long as it does.
+    passes = ForwardBackward(module)
 
     def forward(x):
-        made, residuals, _, _ = ForwardBackward(module).stateless_forward(x)
+        made, residuals, _, _ = passes.stateless_forward(x)
         needed = {tensor.ref() for tensor in residuals}
         kept[:] = [t.ref() in needed for t in [*x.tensors, *made.tensors]]
         seen = {t.ref() for t in [*x.tensors, *made.tensors]}
