@@ -60,3 +60,51 @@ def test_sequences_of_varying_length(make, steps):
         dataset, epochs=6, verbose=0, shuffle=False
     ).history["loss"]
     assert losses[-1] < 0.1 * losses[0], losses
+
+
+def lengths_open():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([
+        keras.Input((None, 4)), layers.Conv1D(4, 3, padding="same"),
+        layers.LSTM(5, return_sequences=True), layers.LayerNormalization(),
+        layers.MaxPooling1D(2, padding="same"),
+        layers.GlobalAveragePooling1D(), layers.Dense(6, activation="tanh"),
+        layers.Dense(3),
+    ])
+
+
+def losses_of(model):
+    """One `fit` after another, with lengths and batch sizes that come back."""
+    model.compile(
+        keras.optimizers.SGD(0.1, momentum=0.9), "mse", steps_per_execution=2
+    )
+    rng = np.random.default_rng(0)
+    return [
+        model.fit(
+            rng.normal(size=(4 * batch, length, 4)).astype("float32"),
+            rng.normal(size=(4 * batch, 3)).astype("float32"),
+            batch_size=batch, shuffle=False, verbose=0,
+        ).history["loss"]
+        for length, batch in [(5, 4), (7, 4), (5, 4), (5, 8), (9, 4), (5, 4)]
+    ]
+
+
+@pytest.mark.parametrize("algorithm, options", [
+    ("backprop", {}),
+    pytest.param("gpipe", {"num_microbatches": 2}, marks=pytest.mark.slow),
+    *(
+        pytest.param(
+            "pipeline", {"num_microbatches": 2, "schedule": schedule},
+            marks=() if schedule == "zb-h1" else pytest.mark.slow,
+        )
+        for schedule in ("gpipe", "1f1b", "zb-h1", "zb-h2")
+    ),
+])
+def test_lengths_and_sizes_that_come_back(algorithm, options):
+    """Forward and backward pass are always those of the same trace."""
+    model = fr_keras.ALGORITHMS[algorithm](
+        lengths_open(), 2, ["CPU:0", "CPU:1"], **options
+    )
+    np.testing.assert_allclose(
+        losses_of(model), losses_of(lengths_open()), rtol=1e-5
+    )

@@ -1,6 +1,5 @@
 """A device for each module, on whatever accelerators there are."""
 
-import os
 import shutil
 import subprocess
 
@@ -27,12 +26,10 @@ def start(count, megabytes=None):
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return fr_keras.use_cpu_devices(count)
+    gpu_memory.let_grow()
     names = [f"GPU:{i}" for i in range(count)]
     if len(gpus) >= count:
-        gpu_memory.let_grow()
         return names
-    # (Logical devices have no setting for it.)
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     tf.config.set_visible_devices(gpus[0], "GPU")
     tf.config.set_logical_device_configuration(
         gpus[0], [
