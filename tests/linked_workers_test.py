@@ -99,8 +99,10 @@ def test_links_benchmark(possible, tmp_path):
     }
 
 
-def test_others_are_told_in_a_line(monkeypatch, tmp_path):
+def test_others_are_told_in_a_line(monkeypatch):
+    """On machines with the programs and without."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/sbin/{name}")
     with pytest.raises(errors.UsageError, match="Received: another user"):
         linked_workers.check()
     monkeypatch.setattr(shutil, "which", lambda name: None)
