@@ -6,10 +6,9 @@ import math
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from fr_keras.cutting.costs import Cost, total
-from fr_keras.cutting.graph import Graph, weights
+from fr_keras.cutting.graph import Graph
 from fr_keras.cutting.partition import find_split_points
 from fr_keras.engine import placement
 from fr_keras.engine.module import Module
@@ -17,6 +16,7 @@ from fr_keras.engine.optimizer_copies import copy_optimizer
 from fr_keras.engine.optimizers import ModuleOptimizers
 from fr_keras.planning import memory, simulation
 from fr_keras.planning.links import Link
+from fr_keras.planning.split_costs import SplitCosts
 from fr_keras.profiling.estimation import estimate_calls
 from fr_keras.profiling.measurement import (
     copy_to_measure,
@@ -98,29 +98,29 @@ class Planner:
         self._graph = Graph(model)
         self.batch_size = len(keras.tree.flatten(x)[0])
         optimizer = optimizer or keras.optimizers.SGD(0.01, momentum=0.9)
-        self._slots_per_parameter = _slots_per_parameter(optimizer)
         if flops_per_second is None:
-            self._calls = measure_calls(self._graph, x, device)
+            calls = measure_calls(self._graph, x, device)
             self.whole = _measure_whole(model, x, device, optimizer)
         else:
-            self._calls = estimate_calls(
+            calls = estimate_calls(
                 self._graph, self.batch_size, flops_per_second
             )
-            self.whole = ModuleTimes(*total(c.cost for c in self._calls))
-        self._sizes = {
-            i: size for call in self._calls for i, size in call.sizes.items()
-        }
-        parts = total(call.cost for call in self._calls)
-        self._scale = Cost(*(
+            self.whole = ModuleTimes(*total(c.cost for c in calls))
+        parts = total(call.cost for call in calls)
+        scale = Cost(*(
             # A network without trainable weights has no backward pass.
             whole / of_parts if of_parts else 0.0
             for whole, of_parts in zip(
                 (self.whole.forward, self.whole.backward), parts
             )
         ))
+        self._split_costs = SplitCosts(
+            self._graph, calls, scale, self.whole.update,
+            _slots_per_parameter(optimizer),
+        )
         costs = collections.defaultdict(list)
-        for call in self._calls:
-            costs[call.name].append(self._scaled(call))
+        for call in calls:
+            costs[call.name].append(self._split_costs.of_call(call))
         self.costs = {
             name: Cost(*map(float, np.mean(of_calls, 0)))
             for name, of_calls in costs.items()
@@ -159,13 +159,19 @@ class Planner:
             ValueError: if the network cannot be split into that many modules.
         """
         link = Link(bytes_per_second, latency, load)
+        costs = self._split_costs
 
         def seconds(schedule, split_points):
             options = {}
             if schedule in simulation.MICROBATCHED:
                 options["num_microbatches"] = num_microbatches
+            # (Back-propagation: while one device sends, the others are idle.)
             return simulation.seconds_per_step(
-                schedule, self._times(split_points, link, replicas, schedule),
+                schedule,
+                costs.times(
+                    split_points, link, replicas,
+                    0 if schedule == "backprop" else link.load,
+                ),
                 steps_per_execution, **options,
             )
 
@@ -178,136 +184,21 @@ class Planner:
         split_points = min(
             candidates, key=lambda points: seconds("features_replay", points)
         )
+        sizes = costs.sizes(split_points, replicas)
         return Prediction(
             split_points,
-            self._times(split_points, link, replicas),
+            costs.times(split_points, link, replicas),
             {
-                schedule: memory.of_modules(
-                    schedule, self._sizes_of_modules(split_points, replicas),
-                    num_microbatches,
-                )
+                schedule: memory.of_modules(schedule, sizes, num_microbatches)
                 for schedule in schedules
             },
-            [2 * int(size) for size in self._crossing(split_points, replicas)],
-            self._exchanged(split_points, replicas),
+            [2 * int(size) for size in costs.crossing(split_points, replicas)],
+            costs.exchanged(split_points, replicas),
             {
                 schedule: seconds(schedule, split_points)
                 for schedule in schedules
             },
         )
-
-    def _bounds(self, split_points):
-        """Pairs of the first call of each module and the one past its last."""
-        return zip([0, *split_points], [*split_points, len(self._calls)])
-
-    def _crossing(self, split_points, replicas):
-        """Bytes of the features at each boundary."""
-        return [
-            sum(self._size(each, replicas) for each in self._graph.crossing(i))
-            for i in split_points
-        ]
-
-    def _exchanged(self, split_points, replicas):
-        """Bytes that each copy of a module sends to the others."""
-        return [
-            2 * (replicas - 1) * self._parameter_bytes(*bounds) // replicas
-            for bounds in self._bounds(split_points)
-        ]
-
-    def _times(self, split_points, link, replicas, schedule=None):
-        """`ModuleTimes` of each module."""
-        travel = list(map(link.travel, self._crossing(split_points, replicas)))
-        exchange = map(link.exchange, self._exchanged(split_points, replicas))
-        # (Back-propagation: while one device sends, the others are idle.)
-        load = 0 if schedule in (None, "backprop") else link.load
-        all_parameters = max(1, self._parameter_bytes(0, len(self._calls)))
-        return [
-            ModuleTimes(
-                *(
-                    cost / replicas for cost in
-                    total(map(self._scaled, self._calls[start:stop]))
-                ),
-                self.whole.update * self._parameter_bytes(start, stop)
-                / all_parameters + exchanging
-                # Sent and received, on each side.
-                + 2 * load * (send_up + send_down),
-                send_up, send_down, link.latency,
-            )
-            for (start, stop), exchanging, send_up, send_down in zip(
-                self._bounds(split_points), exchange, [*travel, 0.0],
-                [0.0, *travel],
-            )
-        ]
-
-    def _sizes_of_modules(self, split_points, replicas):
-        """List of the modules' `memory.Sizes`."""
-        return [
-            memory.Sizes(
-                parameters=self._parameter_bytes(start, stop),
-                # Besides weights and gradients; with replicas, gradients are
-                # also in a buffer.
-                updates=self._parameter_bytes(start, stop) * (
-                    self._slots_per_parameter + (replicas > 1)
-                ),
-                inputs=self._input_bytes(start, stop, replicas),
-                activations=self._activation_bytes(start, stop) / replicas,
-                delta=delta,
-            )
-            for (start, stop), delta in zip(
-                self._bounds(split_points),
-                [*self._crossing(split_points, replicas), 0],
-            )
-        ]
-
-    def _scaled(self, call):
-        return Cost(
-            call.cost.forward * self._scale.forward,
-            call.cost.backward * self._scale.backward,
-        )
-
-    def _parameter_bytes(self, start, stop):
-        unique = {}
-        for i in range(start, stop):
-            owned = {id(v) for v in self._graph.sharing.owned(i)}
-            unique |= {
-                id(weight): weight
-                for weight in weights(self._graph.nodes[i].operation)
-                if id(weight) in owned
-            }
-        return sum(map(variable_bytes, unique.values()))
-
-    def _size(self, value, replicas):
-        """Bytes of a crossing value: features of a shard, or weights."""
-        if isinstance(value, keras.Variable):
-            return variable_bytes(value)
-        return self._sizes[id(value)] / replicas
-
-    def _input_bytes(self, start, stop, replicas):
-        """Bytes of the input that a module uses; the rest is not queued."""
-        given = (
-            keras.tree.flatten(self._graph.input) if start == 0
-            else self._graph.crossing(start)
-        )
-        used = set().union(*(call.sizes for call in self._calls[start:stop]))
-        shared = {
-            id(variable) for i in range(start, stop)
-            for variable in self._graph.sharing.borrowed(i)
-        }
-        return sum(
-            self._size(t, replicas) for t in given if id(t) in used | shared
-        )
-
-    def _activation_bytes(self, start, stop):
-        calls = self._calls[start:stop]
-        kept = set().union(*(call.kept for call in calls))
-        return sum(call.own_bytes for call in calls) + sum(
-            self._sizes[i] for i in kept
-        )
-
-
-def variable_bytes(variable):
-    """Returns the size of a variable in bytes."""
-    return tf.as_dtype(variable.dtype).size * math.prod(variable.shape)
 
 
 def _measure_whole(model, x, device, optimizer):
