@@ -70,11 +70,11 @@ def test_plan_of_devices():
         assert [row[:2] for row in rows] == [["1", "4"], ["2", "2"], ["4", "1"]]
         # Eight examples cannot be divided into eight micro-batches for each of
         # several pipelines.
-        assert [row.count("-") for row in rows] == [5, 5, 0]
+        assert [row.count("-") for row in rows] == [6, 6, 0]
         # Without a pipeline, all gradients cross; with one copy, none do.
-        assert float(rows[0][12]) > float(rows[1][12]) > float(rows[2][12]) == 0
+        assert float(rows[0][13]) > float(rows[1][13]) > float(rows[2][13]) == 0
         most = max(
-            float(cell.replace(",", "")) for row in rows for cell in row[2:10]
+            float(cell.replace(",", "")) for row in rows for cell in row[2:11]
             if cell != "-"
         )
         assert re.search(
@@ -100,7 +100,7 @@ def test_plan_of_devices():
     assert done.stdout.endswith("Nothing fits.\n")
     assert "In brackets: needs more than 0.001 GB." in done.stdout
     for row in rows_of(done.stdout):
-        assert all(cell == "-" or cell.startswith("(") for cell in row[2:10])
+        assert all(cell == "-" or cell.startswith("(") for cell in row[2:11])
     assert "--device_memory needs --num_devices" in complaint(
         command("trainers.plan", "--device_memory=1")
     )
@@ -128,7 +128,7 @@ def test_plan_of_machines(width, batch_size, stays, crosses):
         "--num_machines=2",
     )
     assert done.returncode == 0, done.stderr
-    between = {tuple(row[:2]): row[13:] for row in rows_of(done.stdout)}
+    between = {tuple(row[:2]): row[14:] for row in rows_of(done.stdout)}
     assert between["2", "2"] == [stays, f"{crosses / 1e6:.2f}"]
     # There is no choice: a boundary is crossed, from one machine to the other.
     assert between["4", "1"][0] == "modules"

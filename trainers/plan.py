@@ -8,8 +8,9 @@ r"""Predicts how fast a network would train on K identical devices.
 Measures the layers of a network on one device, finds the best split for every
 number of devices, and simulates the schedule: iterations per second of Features
 Replay, with whole batches and with --num_microbatches, and of DDG, exact
-pipelines of as many (GPipe, which recomputes; 1F1B; zero bubble) and
-back-propagation over the same modules; the memory that Features Replay needs on
+pipelines of as many (GPipe, which recomputes; 1F1B; zero bubble; interleaved
+1F1B, with two modules on each device) and back-propagation over the same
+modules; the memory that Features Replay needs on
 the fullest device; the data that crosses a boundary between devices, and
 whether the links can keep up. With --exact, methods with late gradients are
 left out, and memory is that of GPipe. For devices you do not have, give their
@@ -215,6 +216,7 @@ def _options():
     """What is predicted, keyword arguments of `Planner.predict`."""
     return {
         "schedules": _methods(),
+        "modules_per_device": plan_tables.TURNS,
         "num_microbatches": FLAGS.num_microbatches,
     }
 

@@ -5,7 +5,7 @@ import numbers
 import keras
 
 from fr_keras.cutting import copying, sameness
-from fr_keras.engine import casts, placement
+from fr_keras.engine import casts
 from fr_keras.engine.nested import overrides
 from fr_keras.engine.user_warnings import warn
 
@@ -129,7 +129,7 @@ def check_replicas(replicas, pipeline_class):
 
     Args:
         replicas: int, r.
-        model: `fr_keras.algorithms.base.Algorithm`.
+        pipeline_class: the class of the pipelines.
 
     Raises:
         ValueError: if it is not a positive integer, or above 1 for a method
@@ -165,54 +165,3 @@ def check_link_dtype(dtype):
             f"`link_dtype` must be None or {' or '.join(casts.DTYPES)}. "
             f"Received: link_dtype={dtype!r}"
         )
-
-
-def check_auto(replicas, costs, model):
-    """Checks what is passed with `num_modules="auto"`.
-
-    Args:
-        replicas: int, r.
-        costs: as for `fr_keras.algorithms.base.Algorithm`.
-        pipeline_class: the class of the pipelines.
-
-    Raises:
-        ValueError: if `replicas` or `costs` is given, which are chosen too, or
-            the speed of the method cannot be predicted.
-    """
-    if replicas != 1 or costs not in (None, "measured"):
-        raise ValueError(
-            "`replicas` and `costs` must be left out with "
-            "`num_modules='auto'`, which chooses `replicas` and measures "
-            f"`costs`. Received: replicas={replicas}, costs={costs!r}"
-        )
-    if model.schedule is None:
-        raise ValueError(
-            "`num_modules` can be 'auto' for back-propagation, Features "
-            "Replay, DDG and exact pipelines only, whose schedules can be "
-            "simulated. "
-            "Pass a number. "
-            f"Received: num_modules='auto' for {type(model).__name__}"
-        )
-
-
-def default_num_modules(devices, replicas):
-    """Returns the number of modules with which every device has one.
-
-    Args:
-        devices: as for `fr_keras.engine.placement.assign_devices`.
-        replicas: int, r.
-
-    Returns:
-        int, K.
-
-    Raises:
-        ValueError: if the devices cannot be divided among the pipelines.
-    """
-    count = placement.default_num_modules(devices)
-    if count % replicas:
-        raise ValueError(
-            "The number of devices must be a multiple of `replicas` to have "
-            "one module on each; pass `num_modules` otherwise. "
-            f"Received: {count} devices, replicas={replicas}"
-        )
-    return count // replicas

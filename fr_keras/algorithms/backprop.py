@@ -74,6 +74,8 @@ class Backprop(Algorithm):
             share of every batch. With K = 1 this is data parallelism.
         link_dtype: `"bfloat16"` sends floating-point features and error
             gradients in this dtype from module to module.
+        split_points: K - 1 increasing ints, where to split, or `None` for
+            modules that take equally long.
         **kwargs: arguments of `keras.Model`.
 
     Example:

@@ -7,17 +7,16 @@ from typing import Any, Literal
 import keras
 
 from fr_keras.algorithms.acceptance import (
-    check_auto,
     check_link_dtype,
     check_modules,
     check_network,
     check_overrides,
     check_replicas,
     copy_network,
-    default_num_modules,
 )
 from fr_keras.algorithms.fitting import Fitting
 from fr_keras.algorithms.places import check_no_strategy
+from fr_keras.algorithms.splitting import choose_split
 from fr_keras.algorithms.whole_network import whole
 from fr_keras.cutting.costs import as_cost
 from fr_keras.cutting.graph import Graph
@@ -25,8 +24,6 @@ from fr_keras.cutting.partition import find_split_points, split
 from fr_keras.engine import placement
 from fr_keras.engine.chain import Chain
 from fr_keras.engine.user_warnings import warn
-from fr_keras.planning.layouts import choose_layout
-from fr_keras.profiling.measurement import measure_costs
 from fr_keras.replicas.arrangement import arrange_modules
 from fr_keras.replicas.replicate import replicate
 from fr_keras.visualization.summary import summary
@@ -63,6 +60,10 @@ class Algorithm(Fitting):
         link_dtype: `"bfloat16"` sends floating-point features and error
             gradients in this dtype from module to module, with a relative
             error of up to 2⁻⁹ each; `None` sends them as they are.
+        split_points: K - 1 increasing ints, the numbers of operations below
+            each boundary, to split there, such as the planner's
+            (`fr_keras.planning.planner.Prediction`); `None` to balance the
+            modules for this method by `costs`.
         copy: bool. `False` moves the layers of `model` themselves to the
             devices and trains them, so that `model` has the trained weights
             afterwards. A layer that Keras cannot copy is trained itself in any
@@ -71,6 +72,8 @@ class Algorithm(Fitting):
     Attributes:
         costs: dict from layer name to the pair of costs (forward, backward) by
             which the modules are balanced, or `None` if they were estimated.
+        split_points: tuple of ints, where the model was split, or `None` if
+            modules were given.
         modules: tuple of K `keras.Model`s (or the given layers), those of the
             first pipeline, which evaluates, predicts and is saved.
         devices: tuple of K full device names, theirs.
@@ -90,17 +93,18 @@ class Algorithm(Fitting):
         num_modules: int | Literal["auto"] | None = None,
         devices: Sequence[str] | None = None,
         costs: Mapping[str, Any] | str | None = None, copy: bool = True,
-        replicas: int = 1, link_dtype: str | None = None, **kwargs: Any,
+        replicas: int = 1, link_dtype: str | None = None,
+        split_points: Sequence[int] | None = None, **kwargs: Any,
     ) -> None:
         check_no_strategy()
         check_replicas(replicas, self.pipeline_class)
         check_link_dtype(link_dtype)
         if isinstance(model, (list, tuple)):
-            if costs is not None:
+            if (costs, split_points) != (None, None):
                 raise ValueError(
-                    "`costs` must be None if `model` is a list of modules: "
-                    "they are used only to split a model. "
-                    f"Received: costs={costs!r}"
+                    "`costs` and `split_points` must be None if `model` is a "
+                    "list of modules: they are used only to split a model. "
+                    f"Received: {costs=}, {split_points=}"
                 )
             submodels = check_modules(model, num_modules)
             if not copy:
@@ -108,38 +112,33 @@ class Algorithm(Fitting):
                     "`copy` must be True, the default, if `model` is a list "
                     "of modules: these are never copied. Received: copy=False"
                 )
-            network, cut = list(submodels), None
+            network = list(submodels)
         else:
-            if num_modules == "auto":
-                check_auto(replicas, costs, self)
-                num_modules, replicas, costs = choose_layout(
-                    model, devices, self.schedule
-                )
-            elif num_modules is None:
-                num_modules = default_num_modules(devices, replicas)
-            if isinstance(costs, str) and costs == "measured":
-                first = devices[0] if devices else None
-                costs = measure_costs(model, device=first)
-            graph = Graph(model)
-            cut = find_split_points(
-                graph, num_modules, costs,
-                ties=self.pipeline_class.ties_weights,
+            split_points, replicas, costs = choose_split(
+                self, model, num_modules, devices, costs, replicas, split_points
             )
             check_overrides(model)
             network = copy_network(model) if copy else check_network(model)
-            submodels = split(network, cut)
+            submodels = split(network, split_points)
         # `compile` decides by its dtype policy whether to scale the loss.
         whole = submodels[-1] if isinstance(network, list) else network
         kwargs.setdefault("dtype", whole.dtype_policy)
         placed_on = placement.assign_devices(
             len(submodels) * replicas, devices
         )
-        if devices is None and cut is not None and replicas > 1:
-            placed_on = arrange_modules(placed_on, graph, cut, submodels)
-        modules, copies = replicate(network, submodels, cut, placed_on)
+        if devices is None and split_points is not None and replicas > 1:
+            placed_on = arrange_modules(
+                placed_on, Graph(model), split_points, submodels
+            )
+        modules, copies = replicate(
+            network, submodels, split_points, placed_on
+        )
         super().__init__(network, modules, copy, copies, **kwargs)
         self._given_devices = devices
         self.link_dtype = link_dtype
+        self._split_points = (
+            None if split_points is None else tuple(split_points)
+        )
         self._costs = None
         if isinstance(costs, Mapping):
             self._costs = {name: as_cost(cost) for name, cost in costs.items()}
@@ -147,6 +146,10 @@ class Algorithm(Fitting):
     @property
     def costs(self) -> dict[str, Any] | None:
         return self._costs
+
+    @property
+    def split_points(self) -> tuple[int, ...] | None:
+        return self._split_points
 
     def to_keras(self) -> keras.Model:
         """Returns the trained network as one plain Keras model.
@@ -225,6 +228,7 @@ class Algorithm(Fitting):
             "devices": self._given_devices,
             "replicas": self.replicas,
             "link_dtype": self.link_dtype,
+            "split_points": self.split_points and list(self.split_points),
             # Measuring again would give other costs and perhaps other modules.
             "costs": self.costs and {
                 name: list(cost) for name, cost in self.costs.items()
@@ -258,6 +262,12 @@ class Algorithm(Fitting):
         data = config.pop("data")
         if not isinstance(config["model"], list):
             config["copy"] = False  # Nothing else refers to it.
+            if "split_points" not in config:
+                # By 0.1.0, which balanced all methods as Features Replay.
+                config["split_points"] = find_split_points(
+                    config["model"], config["num_modules"], config["costs"],
+                    ties=cls.pipeline_class.ties_weights,
+                )
         model = cls(**config)
         model.places.forget_originals()
         if data is not None:

@@ -103,9 +103,9 @@ class DDG(FeaturesReplay):
             `FeaturesReplay`. Off by default.
         delay_policy: `fr_keras.DelayPolicy`, or `None` for its defaults.
         **kwargs: `costs`, by which `model` is split, `copy`, whether to train a
-            copy, `replicas`, the number of pipelines, and `link_dtype` (see
-            `fr_keras.algorithms.base.Algorithm`), and the arguments of
-            `keras.Model`.
+            copy, `replicas`, the number of pipelines, `split_points`, where to
+            split, and `link_dtype` (see `fr_keras.algorithms.base.Algorithm`),
+            and the arguments of `keras.Model`.
 
     Example:
 

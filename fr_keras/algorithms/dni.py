@@ -331,9 +331,9 @@ class DNI(Algorithm):
             configuration; each synthesizer gets a copy. `None` for Adam at
             learning rate 1e-4.
         **kwargs: `costs`, by which `model` is split, `copy`, whether to train a
-            copy, `replicas`, the number of pipelines, and `link_dtype` (see
-            `fr_keras.algorithms.base.Algorithm`), and the arguments of
-            `keras.Model`.
+            copy, `replicas`, the number of pipelines, `split_points`, where to
+            split, and `link_dtype` (see `fr_keras.algorithms.base.Algorithm`),
+            and the arguments of `keras.Model`.
 
     Raises:
         ValueError: when training begins, if no synthesizer exists for the

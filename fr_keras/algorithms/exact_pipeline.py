@@ -62,9 +62,9 @@ class Pipeline(Algorithm):
         recompute: bool, whether to keep only the inputs of the modules, and to
             recompute activations when the backward pass begins.
         **kwargs: `costs`, by which `model` is split, `copy`, whether to train a
-            copy, `replicas`, the number of pipelines, and `link_dtype` (see
-            `fr_keras.algorithms.base.Algorithm`), and the arguments of
-            `keras.Model`.
+            copy, `replicas`, the number of pipelines, `split_points`, where to
+            split, and `link_dtype` (see `fr_keras.algorithms.base.Algorithm`),
+            and the arguments of `keras.Model`.
 
     Example:
 
@@ -179,9 +179,9 @@ class GPipe(Pipeline):
             recompute activations in the backward pass; otherwise all
             activations of all micro-batches are kept.
         **kwargs: `costs`, by which `model` is split, `copy`, whether to train a
-            copy, `replicas`, the number of pipelines, and `link_dtype` (see
-            `fr_keras.algorithms.base.Algorithm`), and the arguments of
-            `keras.Model`.
+            copy, `replicas`, the number of pipelines, `split_points`, where to
+            split, and `link_dtype` (see `fr_keras.algorithms.base.Algorithm`),
+            and the arguments of `keras.Model`.
 
     Example:
 

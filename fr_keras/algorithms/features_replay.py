@@ -72,9 +72,9 @@ class FeaturesReplay(DelayedAlgorithm):
             normalization uses the statistics of a micro-batch, and losses must
             be means over the examples.
         **kwargs: `costs`, by which `model` is split, `copy`, whether to train a
-            copy, `replicas`, the number of pipelines, and `link_dtype` (see
-            `fr_keras.algorithms.base.Algorithm`), and the arguments of
-            `keras.Model`.
+            copy, `replicas`, the number of pipelines, `split_points`, where to
+            split, and `link_dtype` (see `fr_keras.algorithms.base.Algorithm`),
+            and the arguments of `keras.Model`.
 
     Example:
 

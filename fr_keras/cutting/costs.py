@@ -281,7 +281,7 @@ def _kind(node):
     return repr((type(operation), config, arguments, shapes))
 
 
-def warn_if_uneven(names, costs, split_points, estimated):
+def warn_if_uneven(names, costs, split_points, estimated, replays):
     """Warns if the slowest module takes much longer than its share.
 
     Args:
@@ -290,9 +290,12 @@ def warn_if_uneven(names, costs, split_points, estimated):
         split_points: as returned by
             `fr_keras.cutting.partition.find_split_points`.
         estimated: bool, whether the costs are estimates.
+        replays: bool, as for `num_plays`.
     """
     num_modules = len(split_points) + 1
-    plays = [num_plays(k, num_modules) for k in range(1, num_modules + 1)]
+    plays = [
+        num_plays(k, num_modules, replays) for k in range(1, num_modules + 1)
+    ]
     whole = total(costs)
     if num_modules == 1 or not sum(whole):
         return

@@ -1,7 +1,9 @@
 """Splits a Keras model into K modules that, chained, equal the model."""
 
 import collections.abc
+import itertools
 import numbers
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +21,7 @@ _ESTIMATE_TOLERANCE = 0.03
 
 def partition(
     model: keras.Model, num_modules: int,
-    costs: Mapping[str, Any] | None = None,
+    costs: Mapping[str, Any] | None = None, replays: bool = True,
 ) -> list[keras.Model]:
     """Splits a Sequential or Functional model into modules.
 
@@ -37,8 +39,9 @@ def partition(
     fastest is chosen. One iteration of Features Replay costs module k < K two
     forward passes and a backward pass (4 forward units), but module K, which
     has nothing to replay, only 3, so the last module gets more layers than the
-    others. Of equally balanced splits (with estimated costs: balanced to 3 %)
-    the one with the fewest, then the smallest crossing tensors is chosen.
+    others; with `replays=False`, for other methods, all get equal shares. Of
+    equally balanced splits (with estimated costs: balanced to 3 %) the one with
+    the fewest, then the smallest crossing tensors is chosen.
 
     The modules share their layers, and so their weights, with `model`.
 
@@ -52,6 +55,8 @@ def partition(
             an estimate of multiply-adds per example. A dict must contain every
             layer (operations that are not layers and input layers may be left
             out: they cost 0).
+        replays: bool, whether all modules but the last compute their forward
+            pass twice, as in Features Replay.
 
     Returns:
         List of `num_modules` Functional `keras.Model`s. The first takes the
@@ -72,11 +77,13 @@ def partition(
         x = module(x)
     ```
     """
-    return split(model, find_split_points(model, num_modules, costs))
+    return split(
+        model, find_split_points(model, num_modules, costs, replays=replays)
+    )
 
 
 def find_split_points(
-    model, num_modules, costs=None, tolerance=None, ties=True
+    model, num_modules, costs=None, tolerance=None, ties=True, replays=True
 ):
     """Finds where to split.
 
@@ -88,6 +95,7 @@ def find_split_points(
             be slower than necessary, so that less crosses; `None` for 0.03 if
             costs are estimated, otherwise 0.
         ties: bool, whether modules may share weights, which then cross.
+        replays: as for `partition`.
 
     Returns:
         Tuple of `num_modules - 1` ints: the numbers of operations below each
@@ -122,13 +130,57 @@ def find_split_points(
         tolerance = _ESTIMATE_TOLERANCE if costs is None else 0.0
     # Rounding errors of another summation order must not matter.
     split_points = _find_split_points(
-        graph, of_calls, num_modules, tolerance + 1e-9, ties
+        graph, of_calls, num_modules, tolerance + 1e-9, ties, replays
     )
     warn_if_uneven(
         [node.operation.name for node in graph.nodes],
         [Cost(*cost) for cost in of_calls], split_points, costs is None,
+        replays,
     )
     return split_points
+
+
+def check_split_points(model, split_points, num_modules=None, ties=True):
+    """Checks where a user, or a file, splits a model.
+
+    Args:
+        model: as for `find_split_points`.
+        split_points: as for `split`.
+        num_modules: int, K, or `None` if any number of modules is right.
+        ties: as for `find_split_points`.
+
+    Returns:
+        `split_points`, a tuple of ints.
+
+    Raises:
+        ValueError: if it cannot be split there, or not into K modules.
+    """
+    graph = as_graph(model)
+    may_split = graph.may_split(ties)
+    try:
+        points = tuple(map(operator.index, split_points))
+        bounds = [0, *points, len(graph.nodes)]
+        are_possible = all(
+            start < stop and may_split[start] and any(
+                graph.has_weights[start:stop]
+            )
+            for start, stop in itertools.pairwise(bounds)
+        )
+    except (TypeError, IndexError):
+        are_possible = False
+    if not are_possible:
+        raise ValueError(
+            "`split_points` must be increasing numbers of operations, such as "
+            "fr_keras.cutting.partition.find_split_points returns, where model "
+            f"'{graph.name}' can be split into modules that have weights. "
+            f"Received: {split_points=}"
+        )
+    if num_modules not in (None, len(bounds) - 1):
+        raise ValueError(
+            f"With {len(points)} `split_points`, `num_modules` must be "
+            f"{len(bounds) - 1} or None. Received: {num_modules=}"
+        )
+    return points
 
 
 def split(model, split_points):
@@ -178,7 +230,9 @@ def _too_many(num_modules, graph, num_places, ties):
     return f"{message} Received: {num_modules=}"
 
 
-def _find_split_points(graph, of_calls, num_modules, tolerance, ties):
+def _find_split_points(
+    graph, of_calls, num_modules, tolerance, ties, replays
+):
     """Finds the split with the fastest slowest module, then the least crossing.
 
     Dynamic programming twice over the places i where a module may begin and j
@@ -197,7 +251,7 @@ def _find_split_points(graph, of_calls, num_modules, tolerance, ties):
         cost = Cost(*(work[j] - work[:j]).T)
         return np.where(
             weights[:j] < weights[j],
-            cost.of_iteration(num_plays(k, num_modules)),
+            cost.of_iteration(num_plays(k, num_modules, replays)),
             np.inf,
         )
 

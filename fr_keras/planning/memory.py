@@ -23,7 +23,7 @@ class Sizes(typing.NamedTuple):
     delta: float
 
 
-def of_modules(schedule, sizes, num_microbatches=4):
+def of_devices(schedule, sizes, num_microbatches=4, num_devices=None):
     """Estimates the bytes on each device.
 
     Args:
@@ -31,35 +31,38 @@ def of_modules(schedule, sizes, num_microbatches=4):
         sizes: list of K `Sizes`.
         num_microbatches: int, M, of `simulation.MICROBATCHED`. Of the exact
             pipelines, `"gpipe"` recomputes, the others do not.
+        num_devices: int, D, on which the modules of an interleaved schedule
+            take turns, or `None` for K.
 
     Returns:
-        List of K ints: weights, gradients and optimizer; the inputs, error
-        gradients and activations that a module keeps at a time.
+        List of K or D ints: weights, gradients and optimizer; the inputs, error
+        gradients and activations that are kept at a time.
     """
-    M = num_microbatches
-    in_flight = [0] * len(sizes)
-    if schedule in schedules.SCHEDULES:
-        in_flight = schedules.in_flight(
-            schedules.order(schedule, len(sizes), M)
-        )
-    return [
-        int(
-            2 * of_module.parameters + of_module.updates
-            + _kept(schedule, of_module, len(sizes) - 1 - k, in_flight[k], M)
-        )
-        for k, of_module in enumerate(sizes)
-    ]
+    K, D, M = len(sizes), num_devices or len(sizes), num_microbatches
+    found = [0.0] * D
+    for k, of_module in enumerate(sizes):
+        found[k % D] += 2 * of_module.parameters + of_module.updates
+        found[k % D] += _kept(schedule, of_module, K - 1 - k, M)
+    if schedule in schedules.SCHEDULES and schedule != "gpipe":
+        order = schedules.order(schedule, K, M, D)
+        activations = [of_module.activations / M for of_module in sizes]
+        for d, size in enumerate(schedules.in_flight(order, activations)):
+            found[d] += size
+    return list(map(int, found))
 
 
-def _kept(schedule, sizes, delay, in_flight, M):
+def _kept(schedule, sizes, delay, M):
     """Bytes that a module keeps of batches, at most.
 
     Args:
-        schedule: as for `of_modules`.
+        schedule: as for `of_devices`.
         sizes: `Sizes` of the module.
         delay: int, K - k, how late its gradients are, if they are.
-        in_flight: int, the micro-batches between forward and backward pass.
         M: int, the number of micro-batches.
+
+    Returns:
+        float; without the activations that exact pipelines keep of several
+        micro-batches.
     """
     if schedule in ("features_replay", "synchronous"):
         return delay * sizes.inputs + sizes.delta + sizes.activations
@@ -79,4 +82,4 @@ def _kept(schedule, sizes, delay, in_flight, M):
     summed = sizes.parameters + sizes.delta / M
     if schedule == "gpipe":
         return summed + sizes.inputs + sizes.activations / M
-    return summed + sizes.activations * in_flight / M
+    return summed

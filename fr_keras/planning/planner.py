@@ -24,6 +24,7 @@ from fr_keras.profiling.measurement import (
     measure_modules,
 )
 from fr_keras.profiling.module_times import ModuleTimes
+from fr_keras.schedules import INTERLEAVED
 
 # By what share the slowest module of a split may be slower than in the best
 # balanced one, where that may pay off.
@@ -34,8 +35,12 @@ _TOLERANCES = (0.0, 0.03, 0.1, 0.3, 1.0)
 class Prediction:
     """The predicted behaviour of K identical devices, or of r times as many.
 
+    Each method has splits of its own. What is not keyed by a schedule belongs
+    to the first of those that were asked for.
+
     Attributes:
-        split_points: tuple of ints, for `fr_keras.cutting.partition.split`.
+        split_points: tuple of ints, for `fr_keras.cutting.partition.split`, or
+            the argument of an algorithm.
         times: list of K `fr_keras.profiling.module_times.ModuleTimes`.
         memory: dict from the name of a schedule to a list of K ints, bytes on
             each device (see `fr_keras.planning.memory`).
@@ -45,6 +50,9 @@ class Prediction:
             sends to the others per iteration.
         seconds: dict from the name of a schedule (`simulation.SCHEDULES`) to
             seconds per iteration.
+
+    `memory` and `seconds` do not have an interleaved schedule where it is
+    impossible.
     """
 
     split_points: tuple
@@ -96,6 +104,7 @@ class Planner:
         self, model, x, device=None, optimizer=None, flops_per_second=None
     ):
         self._graph = Graph(model)
+        self._most_modules = 1 + len(self._graph.places())
         self.batch_size = len(keras.tree.flatten(x)[0])
         optimizer = optimizer or keras.optimizers.SGD(0.01, momentum=0.9)
         if flops_per_second is None:
@@ -129,8 +138,8 @@ class Planner:
     def predict(
         self, num_modules, bytes_per_second=math.inf, latency=0.0,
         steps_per_execution=None, replicas=1, balanced=False,
-        schedules=("backprop", "gpipe", "features_replay", "ddg"),
-        num_microbatches=4, load=0.0,
+        schedules=("features_replay", "ddg", "gpipe", "backprop"),
+        num_microbatches=4, load=0.0, modules_per_device=2,
     ):
         """Predicts the network on K devices, or on r times as many.
 
@@ -145,58 +154,86 @@ class Planner:
             steps_per_execution: int, as for `compile`; `None` for unlimited.
             replicas: int, r. The batch is divided among the pipelines, and work
                 is assumed to take time in proportion to the examples.
-            balanced: bool, whether to take the best balanced split, as an
-                algorithm does by itself, instead of the fastest.
-            schedules: names in `simulation.SCHEDULES`, for `seconds` and
-                `memory`.
+            balanced: bool, whether to take the best balanced splits, as
+                algorithms do by themselves, instead of the fastest.
+            schedules: names in `simulation.SCHEDULES`.
             num_microbatches: int, M, of `simulation.MICROBATCHED`.
             load: as for `fr_keras.planning.links.Link`.
+            modules_per_device: int, of `"interleaved-1f1b"`, which splits the
+                network into as many times K modules; it is impossible if there
+                are too few places to split, or if M is not a multiple of K.
 
         Returns:
             `Prediction`, for one of the pipelines.
 
         Raises:
-            ValueError: if the network cannot be split into that many modules.
+            ValueError: if the network cannot be split into that many modules,
+                or the first of `schedules` is impossible.
         """
         link = Link(bytes_per_second, latency, load)
-        costs = self._split_costs
+        links_count = latency or math.isfinite(bytes_per_second)
+        tolerances = _TOLERANCES if links_count and not balanced else (0.0,)
 
         def seconds(schedule, split_points):
             options = {}
             if schedule in simulation.MICROBATCHED:
                 options["num_microbatches"] = num_microbatches
-            # (Back-propagation: while one device sends, the others are idle.)
+            times = self._split_costs.times(
+                split_points, link, replicas,
+                # While one device sends, the others have nothing to do.
+                0 if schedule == "backprop" else link.load,
+            )
+            for k, of_module in enumerate(times):
+                of_module.device = k % num_modules
             return simulation.seconds_per_step(
-                schedule,
-                costs.times(
-                    split_points, link, replicas,
-                    0 if schedule == "backprop" else link.load,
-                ),
-                steps_per_execution, **options,
+                schedule, times, steps_per_execution, **options
             )
 
-        links_count = latency or math.isfinite(bytes_per_second)
-        may_differ = links_count and not balanced
-        candidates = dict.fromkeys(
-            find_split_points(self._graph, num_modules, self.costs, tolerance)
-            for tolerance in (_TOLERANCES if may_differ else _TOLERANCES[:1])
-        )
-        split_points = min(
-            candidates, key=lambda points: seconds("features_replay", points)
-        )
-        sizes = costs.sizes(split_points, replicas)
+        def split_for(schedule):
+            """The fastest of several splits, or `None` if it is impossible."""
+            count = num_modules
+            if schedule == INTERLEAVED:
+                count *= modules_per_device
+                if num_microbatches % num_modules or count > self._most_modules:
+                    return None
+            replays = schedule in simulation.REPLAYING
+            candidates = dict.fromkeys(
+                find_split_points(
+                    self._graph, count, self.costs, tolerance, replays=replays
+                )
+                for tolerance in tolerances
+            )
+            return min(candidates, key=lambda each: seconds(schedule, each))
+
+        splits = {schedule: split_for(schedule) for schedule in schedules}
+        first = splits[schedules[0]]
+        if first is None:
+            raise ValueError(
+                f"With schedule={schedules[0]!r}, `num_microbatches` must be a "
+                "multiple of the number of devices, and the network must have "
+                f"{modules_per_device} modules for each. Received: "
+                f"{num_modules} devices, {num_microbatches=}"
+            )
+        splits = {
+            name: points for name, points in splits.items()
+            if points is not None
+        }
+        costs = self._split_costs
         return Prediction(
-            split_points,
-            costs.times(split_points, link, replicas),
+            first,
+            costs.times(first, link, replicas),
             {
-                schedule: memory.of_modules(schedule, sizes, num_microbatches)
-                for schedule in schedules
+                schedule: memory.of_devices(
+                    schedule, costs.sizes(points, replicas), num_microbatches,
+                    num_modules,
+                )
+                for schedule, points in splits.items()
             },
-            [2 * int(size) for size in costs.crossing(split_points, replicas)],
-            costs.exchanged(split_points, replicas),
+            [2 * int(size) for size in costs.crossing(first, replicas)],
+            costs.exchanged(first, replicas),
             {
-                schedule: seconds(schedule, split_points)
-                for schedule in schedules
+                schedule: seconds(schedule, points)
+                for schedule, points in splits.items()
             },
         )
 

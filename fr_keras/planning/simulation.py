@@ -163,6 +163,9 @@ SCHEDULES = {
     },
 }
 
+# Those in which all modules but the last compute forward passes twice.
+REPLAYING = ("features_replay", "features_replay_microbatches", "synchronous")
+
 # Those whose modules work on `num_microbatches`.
 MICROBATCHED = ("features_replay_microbatches", *schedules.SCHEDULES)
 

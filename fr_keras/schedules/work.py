@@ -76,23 +76,27 @@ def in_sequence(order):
     return sequence
 
 
-def in_flight(order):
-    """Counts the micro-batches whose activations are kept at a time.
+def in_flight(order, sizes=None):
+    """Returns how much is kept for backward passes, at most.
 
     Args:
         order: list of lists of `Work`.
+        sizes: list of K numbers, what a micro-batch in each module takes, or
+            `None` to count micro-batches.
 
     Returns:
-        List of as many ints, the largest numbers of micro-batches between the
-        forward pass of a module and the last work on them.
+        List of as many numbers as `order` has lists, the most that is kept at a
+        time between the forward pass of a module and the last work on the same
+        micro-batch.
     """
-    most = []
+    found = []
     for of_one in order:
         last = {work[1:]: i for i, work in enumerate(of_one)}
-        kept = counts = 0
+        kept = most = 0
         for i, work in enumerate(of_one):
-            kept += work.kind == FORWARD
-            counts = max(counts, kept)
-            kept -= last[work[1:]] == i
-        most.append(counts)
-    return most
+            size = 1 if sizes is None else sizes[work.module]
+            kept += size * (work.kind == FORWARD)
+            most = max(most, kept)
+            kept -= size * (last[work[1:]] == i)
+        found.append(most)
+    return found

@@ -342,7 +342,8 @@ def prepare_plans(job, num_modules, link):
         predicted = {}
         for rate, name in itertools.product(RATES, METHODS):
             found = planner.predict(
-                num_modules, *_at(rate, name, link), balanced=True, schedules=()
+                num_modules, *_at(rate, name, link), balanced=True,
+                schedules=(_schedule(name),),
             )
             predicted[rate, name] = simulation.seconds_per_step(
                 _schedule(name), found.times,

@@ -2,6 +2,7 @@
 
 import typing
 
+from fr_keras import schedules
 from fr_keras.replicas.arrangement import arrange, bytes_between_machines
 from trainers.command.markdown import table
 
@@ -36,9 +37,15 @@ METHODS = {
     "1f1b": Method("1F1B", "--algorithm=pipeline --schedule=1f1b"),
     "zb-h1": Method("ZB-H1", "--algorithm=pipeline --schedule=zb-h1"),
     "zb-h2": Method("ZB-H2", "--algorithm=pipeline --schedule=zb-h2"),
+    schedules.INTERLEAVED: Method(
+        "interleaved 1F1B",
+        f"--algorithm=pipeline --schedule={schedules.INTERLEAVED}",
+    ),
     "backprop": Method("back-propagation", "--algorithm=backprop", None),
 }
 EXACT = tuple(name for name in METHODS if METHODS[name].is_exact)
+# (Modules per device of an interleaved schedule.)
+TURNS = 2
 _MACHINES = ("in one machine", "between machines (MB)")
 
 
@@ -63,10 +70,12 @@ def plan(predictions, one, batch_size, num_microbatches, methods):
         lines.append((
             str(num_modules),
             f"{batch_size / seconds:.4g}"
-            if _divides(first, batch_size, 1, num_microbatches) else "-",
+            if _is_possible(first, found, batch_size, 1, num_microbatches)
+            else "-",
             *(
                 f"{_speed_up(found, one, name):.2f}"
-                if _divides(name, batch_size, 1, num_microbatches) else "-"
+                if _is_possible(name, found, batch_size, 1, num_microbatches)
+                else "-"
                 for name in methods
             ),
             f"{max(found.memory[first]) / 1e6:.1f}",
@@ -105,7 +114,9 @@ def plan_of_devices(
     for (num_modules, replicas), found in layouts.items():
         cells = []
         for name in methods:
-            if not _divides(name, batch_size, replicas, num_microbatches):
+            if not _is_possible(
+                name, found, batch_size, replicas, num_microbatches
+            ):
                 cells.append("-")
                 continue
             speed = batch_size / found.seconds[name]
@@ -150,10 +161,19 @@ def _flags(way, num_microbatches):
     flags = [METHODS[name].flags]
     if METHODS[name].microbatches:
         flags.append(f"--{METHODS[name].microbatches}={num_microbatches}")
+    turns = ""
+    if name == schedules.INTERLEAVED:
+        turns = f" in turns on {num_modules} --devices each"
+        num_modules *= TURNS
     return (
         f"{' '.join(flags)} --num_modules={num_modules} "
-        f"--replicas={replicas}, {_rate(speed)} examples/s"
+        f"--replicas={replicas}{turns}, {_rate(speed)} examples/s"
     )
+
+
+def _is_possible(name, found, *sizes):
+    """Whether a method can be used: its modules, and its micro-batches."""
+    return name in found.seconds and _divides(name, *sizes)
 
 
 def _divides(name, batch_size, replicas, num_microbatches):
