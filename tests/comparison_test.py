@@ -13,6 +13,7 @@ from trainers.command import errors
 from trainers.results import comparison, comparison_plots
 
 SECONDS, BYTES = 2.5, 3_000_000
+TITLES = comparison.titles("zb-h1")
 
 
 def write_run(workdir, algorithm, num_modules, seed, accuracies, losses):
@@ -56,7 +57,7 @@ def table(tmp_path):
 
 
 def test_means_and_deviations(runs, tmp_path):
-    comparison.write_tables(str(tmp_path), runs)
+    comparison.write_tables(str(tmp_path), runs, TITLES)
     rows = table(tmp_path)
     assert list(rows) == [("backprop", 2), ("dni", 2), ("dni", 4)]
     row = rows["backprop", 2]
@@ -77,7 +78,7 @@ def test_means_and_deviations(runs, tmp_path):
 
 
 def test_runs_that_diverged_are_counted_apart(runs, tmp_path):
-    comparison.write_tables(str(tmp_path), runs)
+    comparison.write_tables(str(tmp_path), runs, TITLES)
     rows = table(tmp_path)
     none, one = rows["dni", 2], rows["dni", 4]
     assert (none["runs"], none["diverged"]) == ("1", "1")
@@ -88,7 +89,7 @@ def test_runs_that_diverged_are_counted_apart(runs, tmp_path):
 
 
 def test_markdown(runs, tmp_path):
-    comparison.write_tables(str(tmp_path), runs)
+    comparison.write_tables(str(tmp_path), runs, TITLES)
     header, _, *rows = (tmp_path / "table.md").read_text().splitlines()
     assert header.startswith("| K | algorithm | runs | final test error, % ")
     assert rows == [
@@ -101,7 +102,7 @@ def test_markdown(runs, tmp_path):
 
 def test_no_runs_no_table(tmp_path):
     comparison.write_tables(
-        str(tmp_path), [comparison.Run(str(tmp_path), "ddg", 4, 0)]
+        str(tmp_path), [comparison.Run(str(tmp_path), "ddg", 4, 0)], TITLES
     )
     assert not list(tmp_path.iterdir())
 
@@ -111,11 +112,11 @@ def test_no_runs_no_table(tmp_path):
 def test_damaged_run(runs, tmp_path, name, text):
     (tmp_path / runs[0].name / name).write_text(text)
     with pytest.raises(errors.UsageError, match=name):
-        comparison.write_tables(str(tmp_path), runs)
+        comparison.write_tables(str(tmp_path), runs, TITLES)
 
 
 def test_plots(runs, tmp_path):
-    comparison_plots.write(str(tmp_path), runs)
+    comparison_plots.write(str(tmp_path), runs, TITLES)
     for name in ("epochs.png", "time.png"):
         height, width, _ = matplotlib.image.imread(tmp_path / name).shape
         assert width > height > 500
@@ -123,7 +124,7 @@ def test_plots(runs, tmp_path):
 
 def test_lines_and_error_bars(runs):
     figure = comparison_plots.draw(
-        comparison.groups(runs), "epoch", comparison_plots.epochs
+        comparison.groups(runs), "epoch", comparison_plots.epochs, TITLES
     )
     (above_2, above_4), (below_2, _) = (
         figure.axes[:2], figure.axes[2:]
@@ -147,9 +148,13 @@ def test_lines_and_error_bars(runs):
 
 def test_every_algorithm_has_a_title_and_a_style():
     assert (
-        {*comparison.TITLES} == {*comparison_plots._STYLES}
+        {*TITLES} == {*comparison_plots._STYLES}
         == {*fr_keras.ALGORITHMS}
     )
+
+
+def test_pipelines_are_named_by_their_schedule():
+    assert TITLES["pipeline"] == "ZB-H1"
 
 
 def test_seconds_do_not_count_tracing(runs):

@@ -69,6 +69,7 @@ def main():
         for num_modules in sweep.numbers_of_modules()
         for algorithm in FLAGS.algorithms
     ]
+    titles = comparison.titles(FLAGS.schedule)
     with whole_workdir() as lock:
         progress = Progress(runs)
         for run in runs:
@@ -76,8 +77,8 @@ def main():
                 progress.begin(run)
                 make(run, progress, lock)
                 progress.end(run)
-            comparison.write_tables(FLAGS.workdir, runs)
-        comparison_plots.write(FLAGS.workdir, runs)
+            comparison.write_tables(FLAGS.workdir, runs, titles)
+        comparison_plots.write(FLAGS.workdir, runs, titles)
     with open(os.path.join(FLAGS.workdir, "table.md")) as table:
         print(table.read().strip())
     print(f"Tables, plots and runs are in {FLAGS.workdir}")

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import math
 
 import keras
@@ -135,6 +136,14 @@ class Planner:
             for name, of_calls in costs.items()
         }
 
+        # Finding the best of many splits takes longer than simulating it.
+        self._split = functools.cache(self._find_split)
+
+    def _find_split(self, num_modules, tolerance, replays):
+        return find_split_points(
+            self._graph, num_modules, self.costs, tolerance, replays=replays
+        )
+
     def predict(
         self, num_modules, bytes_per_second=math.inf, latency=0.0,
         steps_per_execution=None, replicas=1, balanced=False,
@@ -174,8 +183,8 @@ class Planner:
         links_count = latency or math.isfinite(bytes_per_second)
         tolerances = _TOLERANCES if links_count and not balanced else (0.0,)
 
-        def seconds(schedule, split_points):
-            options = {}
+        def seconds(schedule, split_points, filling=4):
+            options = {"filling": filling}
             if schedule in simulation.MICROBATCHED:
                 options["num_microbatches"] = num_microbatches
             times = self._split_costs.times(
@@ -198,12 +207,13 @@ class Planner:
                     return None
             replays = schedule in simulation.REPLAYING
             candidates = dict.fromkeys(
-                find_split_points(
-                    self._graph, count, self.costs, tolerance, replays=replays
-                )
+                self._split(count, tolerance, replays)
                 for tolerance in tolerances
             )
-            return min(candidates, key=lambda each: seconds(schedule, each))
+            if len(candidates) == 1:
+                return next(iter(candidates))
+            # (To choose, a short simulation will do.)
+            return min(candidates, key=lambda each: seconds(schedule, each, 2))
 
         splits = {schedule: split_for(schedule) for schedule in schedules}
         first = splits[schedules[0]]

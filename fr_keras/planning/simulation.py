@@ -224,13 +224,18 @@ def simulate(schedule, times, num_steps, steps_per_execution=None, **options):
     return sorted(events, key=lambda event: (event.start, event.module))
 
 
-def seconds_per_step(schedule, times, steps_per_execution=None, **options):
+def seconds_per_step(
+    schedule, times, steps_per_execution=None, filling=4, **options
+):
     """Returns the seconds of an iteration in the long run.
 
     Args:
         schedule: as for `simulate`.
         times: as for `simulate`.
         steps_per_execution: as for `simulate`.
+        filling: int, after how many iterations per module devices are taken to
+            be as busy as they ever become, if modules do not synchronize. Half
+            as many let expect an error of a percent.
         **options: as for `simulate`.
 
     Returns:
@@ -239,7 +244,7 @@ def seconds_per_step(schedule, times, steps_per_execution=None, **options):
     # Without synchronization, the first iterations fill the devices. Exact
     # pipelines are filled in each.
     is_exact = schedule in schedules.SCHEDULES
-    few = steps_per_execution or (4 if is_exact else 4 * len(times))
+    few = steps_per_execution or (4 if is_exact else filling * len(times))
     fewer, more = (
         simulate(schedule, times, count, steps_per_execution, **options)
         for count in (few, 2 * few)

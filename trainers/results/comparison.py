@@ -9,16 +9,28 @@ import os
 import statistics
 
 from trainers.command import errors
+from trainers.results import plan_tables
 
-# Names of the algorithms in tables and plots.
-TITLES = {
+_TITLES = {
     "backprop": "back-propagation",
     "ddg": "DDG",
     "dni": "DNI",
     "features_replay": "Features Replay",
     "gpipe": "GPipe",
-    "pipeline": "Pipeline",
 }
+
+
+def titles(schedule):
+    """The names of the algorithms in tables and plots.
+
+    Args:
+        schedule: str, `--schedule`, of all pipelines, or `None`.
+
+    Returns:
+        dict from the names of the algorithms.
+    """
+    name = schedule or "1f1b"  # The default of `Pipeline`.
+    return _TITLES | {"pipeline": plan_tables.METHODS[name].title}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,12 +164,13 @@ def summarize(runs):
     return row
 
 
-def write_tables(workdir, runs):
+def write_tables(workdir, runs, titles):
     """Writes `table.md` and `table.csv` of the finished runs.
 
     Args:
         workdir: str, the directory to write to.
         runs: list of `Run`.
+        titles: as `titles` returns.
     """
     rows = [
         {"algorithm": algorithm, "num_modules": num_modules} | summarize(seeds)
@@ -179,7 +192,7 @@ def write_tables(workdir, runs):
     for row in rows:
         diverged = f" ({row['diverged']} diverged)" if row["diverged"] else ""
         lines.append(
-            f"| {row['num_modules']} | {TITLES[row['algorithm']]} "
+            f"| {row['num_modules']} | {titles[row['algorithm']]} "
             f"| {row['runs']}{diverged} "
             f"| {_plus_minus(row, 'final_test_error', 2)} "
             f"| {_plus_minus(row, 'best_test_error', 2)} "

@@ -21,19 +21,20 @@ _STYLES = {
 _ERROR_BARS = 8
 
 
-def write(workdir, runs):
+def write(workdir, runs, titles):
     """Writes `epochs.png` and `time.png`.
 
     Args:
         workdir: str, the directory to write to.
         runs: list of `comparison.Run`; the finished ones are drawn.
+        titles: as `comparison.titles` returns.
     """
     grouped = comparison.groups(runs)
     for name, label, x_of in (
         ("epochs.png", "epoch", epochs),
         ("time.png", "seconds of training", lambda run: run.seconds()),
     ):
-        figure = draw(grouped, label, x_of)
+        figure = draw(grouped, label, x_of, titles)
         figure.savefig(os.path.join(workdir, name), dpi=150)
 
 
@@ -42,13 +43,14 @@ def epochs(run):
     return range(1, len(run.history["loss"]) + 1)
 
 
-def draw(grouped, label, x_of):
+def draw(grouped, label, x_of, titles):
     """Draws training loss above test error, a column for each K.
 
     Args:
         grouped: dict as returned by `comparison.groups`.
         label: str, of the x-axis.
         x_of: function from a run to its x-values.
+        titles: as `comparison.titles` returns.
 
     Returns:
         `matplotlib.figure.Figure`.
@@ -91,7 +93,7 @@ def draw(grouped, label, x_of):
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
     figure.legend(
-        handles.values(), [comparison.TITLES[name] for name in handles],
+        handles.values(), [titles[name] for name in handles],
         loc="outside upper center", ncols=len(handles), frameon=False,
     )
     return figure
