@@ -100,6 +100,9 @@ CHAOTIC = (
     "EdRecBackbone",
     "EdRecSeq2SeqLM",
 )
+# On some processors, their own forward pass ends the process, in oneDNN's
+# batched product of matrices (TensorFlow 2.21).
+WITHOUT_ONEDNN = ("SAMBackbone",)
 # What tasks take beside a backbone, classes and dropout.
 _TASK_ARGUMENTS = {
     "DepthAnythingDepthEstimator": {"depth_estimation_type": "relative"},

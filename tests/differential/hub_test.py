@@ -1,6 +1,10 @@
 """KerasHub's models are split, and trained as Keras trains them."""
 
 import gc
+import os
+import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -21,9 +25,25 @@ BATCH = 5
 FAST = ("GPT2CausalLM", "VGGImageClassifier")
 NUM_MODULES = 4
 
+# Whether this process has TensorFlow without oneDNN.
+VARIABLE, VALUE = "TF_ENABLE_ONEDNN_OPTS", "0"
+IS_WITHOUT_ONEDNN = os.environ.get(VARIABLE) == VALUE
+
+
+def _marks(name):
+    if name in FAST:
+        return []
+    if name in hub.WITHOUT_ONEDNN and not IS_WITHOUT_ONEDNN:
+        return [
+            pytest.mark.slow,
+            pytest.mark.skip(reason="in test_without_onednn"),
+        ]
+    return [pytest.mark.slow]
+
+
 # What is not refused, the quick ones first.
 TRAINED = [
-    pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
+    pytest.param(name, marks=_marks(name))
     for name in hub.names()
     if name not in hub.REFUSED and name not in hub.LIMITED
 ]
@@ -104,6 +124,23 @@ def test_features_replay_trains(name):
             (value != other).any()
             for value, other in zip(weights(module), values)
         ), module.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", hub.WITHOUT_ONEDNN)
+def test_without_onednn(name):
+    """All of the above, in a process of its own."""
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+            __file__, "-m", "slow",
+            "-k", f"([{name}] or [{name}-) and not without_onednn",
+        ],
+        env={**os.environ, VARIABLE: VALUE}, capture_output=True, text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    # (Split in two ways, and trained by two methods.)
+    assert re.search(r"^4 passed, \d+ deselected", done.stdout, re.M)
 
 
 @pytest.mark.parametrize(
