@@ -13,12 +13,14 @@ RATE = 2.0**-4
 MOMENTUM = 0.875
 
 
-def clones(network, modules):
-    """Copies of modules, not touched by the library afterwards."""
+def clones(network, model):
+    """Copies of a model's modules, not touched by the library afterwards."""
     if not isinstance(network, list):
-        return fr_keras.FeaturesReplay(network, len(modules)).modules
+        return fr_keras.FeaturesReplay(
+            network, split_points=model.split_points
+        ).modules
     copies = []
-    for module in modules:
+    for module in model.modules:
         copy = keras.models.clone_model(module)
         for ours, theirs in zip(copy.variables, module.variables):
             ours.assign(theirs)
@@ -71,7 +73,7 @@ def check(
         network, num_modules, weight_prediction=ahead,
         delay_policy=policy if ahead else None,
     )
-    expected = clones(network, model.modules)
+    expected = clones(network, model)
     num_examples = len(keras.tree.flatten(x)[0])
     places = [slice(i, i + BATCH) for i in range(0, num_examples, BATCH)]
     batches = [

@@ -55,10 +55,11 @@ def with_casts(modules, dtype):
     ]
 
 
+PAPER = "as in the paper"
 METHODS = {
     "backprop": (fr_keras.Backprop, {}),
     "features_replay": (fr_keras.FeaturesReplay, {}),
-    "as in the paper": (
+    PAPER: (
         fr_keras.FeaturesReplay,
         {"weight_prediction": False, "gradient_shrink": 0.5},
     ),
@@ -85,7 +86,12 @@ def test_as_casts_in_the_modules(method, dtype):
         for link_dtype in (None, "bfloat16"):
             network = dense_net()
             if link_dtype is None:
-                modules = with_casts(partition(network, 3), dtype)
+                modules = with_casts(
+                    partition(
+                        network, 3, replays=method in ("features_replay", PAPER)
+                    ),
+                    dtype,
+                )
                 model = algorithm(modules, **options)
             else:
                 model = algorithm(

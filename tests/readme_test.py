@@ -12,7 +12,7 @@ import fr_keras
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = {
     "README.md": (1, {"trained.keras"}),
-    "docs/python.md": (4, {
+    "docs/python.md": (5, {
         "modules.png", "checkpoint.keras", "modules.keras", "served",
         "checkpoints",
     }),

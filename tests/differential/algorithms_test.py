@@ -200,7 +200,7 @@ def test_ddg(float64, row, num_modules):
     x, y = long_data(kind)
     net = network(kind, make())
     model = fr_keras.DDG(net, num_modules)
-    expected = comparison.clones(net, model.modules)
+    expected = comparison.clones(net, model)
     rate, batch = 2.0**-6, comparison.BATCH
     batches = [
         keras.tree.map_structure(lambda a, i=i: a[i : i + batch], (x, y))
