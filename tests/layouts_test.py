@@ -32,7 +32,8 @@ def known(monkeypatch):
     ("Backprop", FREE, (1, 4)),
     # 4 layers at 3, and their updates, take 12.52.
     ("FeaturesReplay", FREE, (1, 4)),
-    ("DDG", FREE, (1, 4)),
+    # 7 layers at 3, of half of the examples, and their updates: 11.41.
+    ("DDG", FREE, (2, 2)),
     # 1.5 times the gradients of 13 layers: 39 seconds more.
     ("FeaturesReplay", SLOW, (4, 1)),
     ("DDG", SLOW, (4, 1)),
@@ -47,6 +48,23 @@ def test_fastest(method, link, expected, known):
     assert (model.num_modules, model.replicas) == expected
     assert len({module.device for module in model.all_modules}) == 4
     assert set(model.costs) == {layer.name for layer in network.layers}
+
+
+@pytest.mark.parametrize("method, num_microbatches, expected", [
+    # K = 1: 9.75 s of work, 1.69 of updates, 3.25 for 19.5 gradients of layers.
+    # K = 2: about 10.5 (M + 1) / M for 7 layers, 0.91, and 7 of them in 1.17.
+    ("Pipeline", 2, (1, 4)),
+    ("Pipeline", 32, (2, 2)),
+    # 12.52 s with K = 4, as with whole batches.
+    ("FeaturesReplay", 4, (4, 1)),
+])
+def test_micro_batches_count(method, num_microbatches, expected, known):
+    known((6.0 * LAYER, 0.0))
+    model = getattr(fr_keras, method)(
+        known_network.model(), "auto", DEVICES,
+        num_microbatches=num_microbatches,
+    )
+    assert (model.num_modules, model.replicas) == expected
 
 
 def test_it_trains_and_is_saved(known, tmp_path):

@@ -117,6 +117,7 @@ class FeaturesReplay(DelayedAlgorithm):
                     f"Received: {num_microbatches=} for {type(self).__name__}"
                 )
             self.pipeline_class = PiecewiseReplayPipeline
+            self.schedule = "features_replay_microbatches"
         super().__init__(
             model, num_modules, devices, gradient_shrink, weight_prediction,
             delay_policy, **kwargs,

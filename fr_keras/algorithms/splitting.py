@@ -38,7 +38,8 @@ def choose_split(
     if num_modules == "auto":
         _check_auto(algorithm, replicas, costs)
         num_modules, replicas, costs = choose_layout(
-            model, devices, algorithm.schedule
+            model, devices, algorithm.schedule,
+            getattr(algorithm, "num_microbatches", 1),
         )
     elif num_modules is None:
         num_modules = _default_num_modules(devices, replicas)

@@ -59,7 +59,7 @@ def predict_layouts(
     return found
 
 
-def choose_layout(model, devices, schedule):
+def choose_layout(model, devices, schedule, num_microbatches=1):
     """Measures a network and its devices, and chooses the fastest layout.
 
     The layers are measured on the first device, with a batch of random numbers
@@ -72,6 +72,7 @@ def choose_layout(model, devices, schedule):
         model: Sequential or Functional `keras.Model`; it is not changed.
         devices: as for `fr_keras.engine.placement.assign_devices`.
         schedule: str, one of `fr_keras.planning.simulation.SCHEDULES`.
+        num_microbatches: int, M, of `simulation.MICROBATCHED`.
 
     Returns:
         `Layout`.
@@ -86,7 +87,7 @@ def choose_layout(model, devices, schedule):
     planner = Planner(model, random_batch(Graph(model).input), names[0])
     predictions = predict_layouts(
         planner, count, planner.batch_size, *measure_links(names),
-        balanced=True, schedules=(schedule,),
+        balanced=True, schedules=(schedule,), num_microbatches=num_microbatches,
         load=float(all("/device:CPU:" in name for name in names)),
     )
     if not predictions:
