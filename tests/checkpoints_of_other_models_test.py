@@ -9,7 +9,8 @@ import tensorflow as tf
 from keras import layers
 
 import fr_keras
-from fr_keras.callbacks.checkpoints import manifest, store
+from fr_keras.callbacks.checkpoints import manifest, store, training_state
+from fr_keras.cutting.partition import find_split_points
 from tests.killed_trainings import (
     DATA,
     X,
@@ -223,6 +224,46 @@ def test_checkpoint_of_another_model_is_refused(
     for a, b in zip(model.weights, weights):
         np.testing.assert_array_equal(a, b)
     assert before == {p: p.read_bytes() for p in tmp_path.glob("*ckpt*")}
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize("algorithm", ["DDG", "Pipeline"])
+def test_checkpoint_of_another_split(algorithm, is_old, tmp_path, monkeypatch):
+    """It says how to resume: also one of 0.1.0, which did not say where."""
+    net = keras.Sequential([
+        keras.Input([8]), *(layers.Dense(8, "tanh") for _ in range(8))
+    ])
+
+    def trained(folder, epochs, **options):
+        model = getattr(fr_keras, algorithm)(net, 2, **options)
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        return model.fit(
+            X[:32], X[:32], 8, epochs, verbose=0, shuffle=False,
+            callbacks=[fr_keras.Checkpoints(tmp_path / folder)],
+        ).history["loss"]
+
+    before = find_split_points(net, 2)
+    whole = trained("whole", 3, split_points=before)
+    with monkeypatch.context() as patch:
+        describe = training_state.describe
+
+        def without(model):
+            described = describe(model)
+            if is_old:
+                del described["split_points"]
+            return described
+
+        patch.setattr(training_state, "describe", without)
+        trained("parts", 2, split_points=before)
+    with pytest.raises(
+        fr_keras.CheckpointError, match="another split.*to resume, pass "
+        "split_points=" + (
+            r"fr_keras.cutting.partition.find_split_points\(model, K\);"
+            if is_old else r"\[3\];"
+        ),
+    ):
+        trained("parts", 3)
+    assert trained("parts", 3, split_points=before) == whole[2:]
 
 
 def test_checkpoint_of_another_format_is_refused(tmp_path, monkeypatch):

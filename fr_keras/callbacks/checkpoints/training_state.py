@@ -65,6 +65,7 @@ def describe(model):
         "cut": [
             len(module.submodel.variables) for module in model.pipeline.modules
         ],
+        "split_points": model.split_points and list(model.split_points),
         "network": network(model),
         "trainable": _trainable(model),
         **{
@@ -141,9 +142,10 @@ def check_state(model, described):
         if name == "method" and not has_same_replicas(model, described):
             continue
         if mine[name] != described.get(name):
+            way_out = _way_to_its_split(described) if name == "cut" else ""
             raise ValueError(
-                f"It was written with another {what}; {WEIGHTS_ALONE}. "
-                "Received: "
+                f"It was written with another {what}; {way_out}"
+                f"{WEIGHTS_ALONE}. Received: "
                 f"{_first_difference(mine[name], described.get(name))}"
             )
 
@@ -169,6 +171,18 @@ _WORDS = {
     "metrics": "set of metrics",
     "method": "kind of batches or settings of the algorithm",
 }
+
+
+def _way_to_its_split(described):
+    """How to get the modules of a description, the beginning of a sentence."""
+    if "split_points" not in described:
+        # 0.1.0, whose splits `find_split_points` finds by default.
+        found = "fr_keras.cutting.partition.find_split_points(model, K)"
+    elif described["split_points"] is None:  # Ready-made modules.
+        return ""
+    else:
+        found = f"{described['split_points']!r:.200}"
+    return f"to resume, pass split_points={found}; "
 
 
 def check_network(model, described):
