@@ -6,15 +6,15 @@ r"""Predicts how fast a network would train on K identical devices.
     python -m trainers.plan --flagfile=configs/plan_transformer.cfg
 
 Measures the layers of a network on one device, finds the best split for every
-number of devices, and simulates the schedule: iterations per second of Features
-Replay, with whole batches and with --num_microbatches, and of DDG, exact
-pipelines of as many (GPipe, which recomputes; 1F1B; zero bubble; interleaved
-1F1B, with two modules on each device) and back-propagation over the same
-modules; the memory that Features Replay needs on
-the fullest device; the data that crosses a boundary between devices, and
-whether the links can keep up. With --exact, methods with late gradients are
-left out, and memory is that of GPipe. For devices you do not have, give their
-speed with --teraflops; then nothing is measured.
+method and number of devices, and simulates the schedule: iterations per second
+of Features Replay, with whole batches and with --num_microbatches, and of DDG,
+exact pipelines of as many (GPipe, which recomputes; 1F1B; zero bubble;
+interleaved 1F1B, with two modules on each device) and back-propagation; the
+memory that Features Replay needs on the fullest device; the data that crosses a
+boundary between devices, and whether the links can keep up. With --exact,
+methods with late gradients are left out, and memory is that of GPipe. For
+devices you do not have, give their speed with --teraflops; then nothing is
+measured.
 
 Gradients of weights are assumed to take half of a backward pass.
 

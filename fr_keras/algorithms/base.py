@@ -62,8 +62,8 @@ class Algorithm(Fitting):
             error of up to 2⁻⁹ each; `None` sends them as they are.
         split_points: K - 1 increasing ints, the numbers of operations below
             each boundary, to split there, such as the planner's
-            (`fr_keras.planning.planner.Prediction`); `None` to balance the
-            modules for this method by `costs`.
+            (`fr_keras.planning.planner.Prediction`), whatever `costs` are;
+            `None` to balance the modules for this method by `costs`.
         copy: bool. `False` moves the layers of `model` themselves to the
             devices and trains them, so that `model` has the trained weights
             afterwards. A layer that Keras cannot copy is trained itself in any
