@@ -50,9 +50,9 @@ def input_size(name):
     return _SMALLEST.get(name, 32)
 
 
-def make(name):
-    """Makes a model with the smallest input that makes sense."""
-    size = input_size(name)
+def make(name, size=None):
+    """Makes a model for images of `size` pixels, by default the smallest."""
+    size = size or input_size(name)
     return getattr(keras.applications, name)(
         weights=None, input_shape=(size, size, 3), classes=CLASSES
     )
