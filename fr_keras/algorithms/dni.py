@@ -13,6 +13,7 @@ from fr_keras.engine.features import ErrorGradient, Features
 from fr_keras.engine.forward_backward import ForwardBackward
 from fr_keras.engine.guard import all_finite
 from fr_keras.engine.module import side_network
+from fr_keras.engine.optimizers import apply_gradients
 from fr_keras.engine.tied import is_weight
 from fr_keras.models.synthesizer import synthesizer
 
@@ -259,7 +260,8 @@ class Synthesizer:
             # Features may not be finite; the module's own update is then
             # withheld (see `fr_keras.engine.guard`).
             is_finite = all_finite(network_gradients)
-            network.optimizer.apply(
+            apply_gradients(
+                network.optimizer,
                 [
                     tf.where(is_finite, gradient, tf.zeros_like(gradient))
                     for gradient in network_gradients

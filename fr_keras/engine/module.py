@@ -1,5 +1,7 @@
 """A module: a submodel on its device, with its own optimizer."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -7,7 +9,7 @@ from fr_keras.engine import private
 from fr_keras.engine.call_scope import CallScope
 from fr_keras.engine.features import ErrorGradient
 from fr_keras.engine.layer_state import LayerState
-from fr_keras.engine.optimizers import set_learning_rate
+from fr_keras.engine.optimizers import apply_gradients, set_learning_rate
 from fr_keras.engine.wired_submodel import WiredSubmodel
 
 
@@ -250,14 +252,14 @@ class Module(WiredSubmodel):
             ])
             for observe in self.observers
         ]
+        update = functools.partial(
+            apply_gradients, self.optimizer, gradients,
+            self.trainable_variables,
+        )
         if self.look_ahead is None:
-            self.optimizer.apply(gradients, self.trainable_variables)
+            update()
         else:
-            self.look_ahead.record(
-                lambda: self.optimizer.apply(
-                    gradients, self.trainable_variables
-                )
-            )
+            self.look_ahead.record(update)
         for call in after_update:
             if call is not None:
                 call()

@@ -313,6 +313,28 @@ def set_learning_rate(optimizer, learning_rate):
         leaf.learning_rate = rate
 
 
+def apply_gradients(optimizer, gradients, variables):
+    """Updates variables, and does not keep the graph in memory for good.
+
+    In a replica context, Keras reduces gradients over the replicas, of which
+    there is one here. TensorFlow does so by a custom gradient, and registers
+    each of those globally: the traced graph, and with it the weights, would
+    stay in memory when the model is gone. `keras.optimizers.LossScaleOptimizer`
+    and others with an `apply` of their own may insist on such a context.
+
+    Args:
+        optimizer: `keras.optimizers.Optimizer`.
+        gradients: list of tensors.
+        variables: list of `keras.Variable`.
+    """
+    if type(optimizer).apply is not keras.optimizers.Optimizer.apply:
+        optimizer.apply(gradients, variables)
+        return
+    tf.distribute.get_replica_context().merge_call(
+        lambda _: optimizer.apply(gradients, variables)
+    )
+
+
 def _mean_rate(optimizer, horizon):
     """Returns the mean learning rate of an optimizer's next iterations."""
     schedule = private.schedule_of(optimizer)
