@@ -45,7 +45,7 @@ class Lockstep:
         """
         rates, module_rates = [], []
         # Single numbers, which an accelerator would only be kept waiting for.
-        with tf.device(placement.this_host()):
+        with tf.device(placement.this_host()), tf.name_scope("learning_rates"):
             for _ in batches:
                 ahead = [pipeline.next_rates() for pipeline in self._pipelines]
                 learning_rate = self._model.optimizer.next_learning_rate()
@@ -71,7 +71,7 @@ class Lockstep:
                 learning[0].count_shards(
                     [learn.shard for learn in learning], *batches[i][1:]
                 )
-            with tf.device(placement.this_host()):
+            with tf.device(placement.this_host()), tf.name_scope("due/"):
                 due = self.update.due(first_iteration, i)
             self.update(gradients, module_rates[i], due)
             plays.append(play_records[0])

@@ -59,7 +59,7 @@ def check_divisible(x, model):
 
 def split_features(features, count, device):
     """Splits `Features` into a list with those of each micro-batch."""
-    with tf.device(device):
+    with tf.device(device), tf.name_scope("microbatches/"):
         tensors = [_split(tensor, count) for tensor in features.tensors]
     return [
         Features(list(microbatch), features.masks)
@@ -70,7 +70,7 @@ def split_features(features, count, device):
 def split_nest(nest, count, device):
     """Splits labels or sample weights into those of each micro-batch."""
     leaves = tf.nest.flatten(nest)
-    with tf.device(device):
+    with tf.device(device), tf.name_scope("microbatches/"):
         parts = [
             [None] * count if leaf is None else _split(leaf, count)
             for leaf in leaves

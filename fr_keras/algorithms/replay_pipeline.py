@@ -98,9 +98,10 @@ class FeaturesReplayPipeline(DelayedPipeline):
                 losses.extend(layer_losses)
                 play_record.add(self.modules[k].computed(output), state)
             if i == 0:
-                self._fill(
-                    first_iteration, len(batches), features, queues, deltas
-                )
+                with tf.name_scope("warm_up"):
+                    self._fill(
+                        first_iteration, len(batches), features, queues, deltas
+                    )
             for k in self._late:  # 2. Replay. 3. Backward.
                 if self.model.run_eagerly and not self.has_gradient(
                     k, first_iteration, i

@@ -235,7 +235,8 @@ class TrainingRun:
     def _train_on_batches(self, batches, first_iteration, selections):
         model = self._model
         outputs = self._pipelines[0].chain.outputs
-        with tf.device(model.devices[-1]):  # Labels are needed there anyway.
+        # Labels are needed on the last device anyway.
+        with tf.device(model.devices[-1]), tf.name_scope("labels"):
             checks = [
                 labels.check(model.loss, y, outputs) for _, y, _ in batches
             ]

@@ -10,7 +10,8 @@ class DeviceFunction:
 
     It is traced once and called, not inlined, wherever it is used, so a graph
     of many iterations takes little longer to build than one. In graphs and
-    profiles it has the name of the function: play, replay, update.
+    profiles it has the name of the function: play, replay, update; in a graph,
+    all calls that work for a module are in one scope, such as module_2/play.
 
     Args:
         function: callable on nests of tensors.
@@ -31,7 +32,8 @@ class DeviceFunction:
                 return function(*args)
 
         original = getattr(function, "func", function)  # Of a `partial`.
-        on_device.__name__ = getattr(original, "__name__", "function")
+        name = getattr(original, "__name__", "")
+        on_device.__name__ = name if name.isidentifier() else "function"
         self._device = device
         self._module = module
         self._run_eagerly = run_eagerly
@@ -51,7 +53,7 @@ class DeviceFunction:
 
     def __call__(self, *args):
         # Outer scope for the call itself, inner one for its operations.
-        with tf.device(self._device):
+        with tf.device(self._device), self._named():
             if self._module is None or not clock.is_running():
                 return self._function(*args)
             if self._timed is None:
@@ -61,6 +63,13 @@ class DeviceFunction:
             result, start, stop = self._timed(*args)
             clock.record_call(self._module, self._name, start, stop)
             return result
+
+    def _named(self):
+        # With a slash at the end, the same scope is entered again.
+        name = self._name.lstrip("_") + "/"
+        if self._module is None:
+            return tf.name_scope(name)
+        return tf.name_scope(f"module_{self._module + 1}/{name}")
 
     def trace(self, *args):
         """Traces the function for later calls.

@@ -93,7 +93,7 @@ class ReplayQueue(tf.Module):
         entries = collections.deque()
         if not count:
             return entries
-        with tf.device(self.device):
+        with tf.device(self.device), tf.name_scope("queues/"):
             for slot in self._slots[self.length - count:]:
                 tensors = []
                 for variable, leaf in zip(slot, structures.flatten(self._spec)):
@@ -121,7 +121,7 @@ class ReplayQueue(tf.Module):
         if entries and self._slots is None:
             self.build(entries[0])  # Eager execution.
         slots = self._slots[self.length - len(entries):]
-        with tf.device(self.device):
+        with tf.device(self.device), tf.name_scope("queues/"):
             for slot, entry in zip(slots, entries):
                 for variable, tensor in zip(slot, structures.flatten(entry)):
                     variable.assign(tensor, read_value=False)
