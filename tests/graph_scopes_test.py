@@ -10,7 +10,9 @@ from fr_keras.algorithms import ALGORITHMS
 
 layers = keras.layers
 # What is not done for one module.
-SHARED = {"labels", "learning_rates", "queues", "warm_up", "due", "microbatches"}
+SHARED = {
+    "labels", "learning_rates", "queues", "warm_up", "due", "microbatches"
+}
 OF_LOSSES = {"count_batch", "differentiate", "loss_of_batch"}
 
 

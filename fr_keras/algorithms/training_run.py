@@ -235,12 +235,11 @@ class TrainingRun:
     def _train_on_batches(self, batches, first_iteration, selections):
         model = self._model
         outputs = self._pipelines[0].chain.outputs
-        # Labels are needed on the last device anyway.
         with tf.device(model.devices[-1]), tf.name_scope("labels"):
             checks = [
                 labels.check(model.loss, y, outputs) for _, y, _ in batches
             ]
-        # Checked before any change: wrong labels leave the model unchanged.
+        # Before any change: wrong labels leave the model unchanged.
         with tf.control_dependencies([c for c in checks if c is not None]):
             with clock.running(any(s and s.timed for s in selections)) as calls:
                 plays = self.lockstep.run(batches, first_iteration)
