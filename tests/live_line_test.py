@@ -58,6 +58,8 @@ def test_on_a_terminal(to_a_file):
     printed = process.communicate()[0].decode() if to_a_file else said
     assert "loading [digits]" in said and "epoch 1/2" in said
     assert "before" not in said
+    # From the first moment, and gone before anything else is shown.
+    assert said.startswith("Loading TensorFlow\r\033[K")
     assert f"results in {LONG}" in printed and "after" in printed
     if to_a_file:
         assert printed == f"results in {LONG}\nafter\n"

@@ -1,8 +1,26 @@
 """Command lines for training and evaluation."""
 
+import contextlib
+import multiprocessing
 import os
 import sys
 import tempfile
+
+
+@contextlib.contextmanager
+def _announced(what):
+    """Says on a terminal what takes seconds; the line disappears afterwards."""
+    # (Processes that a command starts import this, too.)
+    is_shown = (
+        sys.stderr.isatty() and multiprocessing.parent_process() is None
+    )
+    if is_shown:
+        print(what, end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if is_shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _import_tensorflow_quietly():
@@ -11,7 +29,7 @@ def _import_tensorflow_quietly():
     TensorFlow prints them before it reads TF_CPP_MIN_LOG_LEVEL, and they would
     bury our one-line error messages.
     """
-    with tempfile.TemporaryFile() as news:
+    with _announced("Loading TensorFlow"), tempfile.TemporaryFile() as news:
         sys.stderr.flush()
         stderr = os.dup(2)
         os.dup2(news.fileno(), 2)
