@@ -103,6 +103,10 @@ def test_what_is_not_measured_has_no_card(tmp_path):
 @pytest.mark.slow
 def test_every_quantity_is_there_and_finite(ask):
     tags = ask("plugin/scalars/tags")
+    # And once only.
+    assert not {*tags["digits/diagnostics"]} & {
+        tag.removeprefix("epoch_") for tag in tags["digits/train"]
+    }
     by_step = {
         *(f"{name}/{module}" for module in MODULES for name in (
             "sigma", "residual", "relative_residual", "feature_drift",
@@ -149,7 +153,7 @@ def test_what_is_known_of_them(ask):
 
 
 @pytest.mark.slow
-def test_dashboards(ask):
+def test_dashboards(ask, run):
     layout = ask("plugin/custom_scalars/layout")
     charts = [
         chart["title"] for category in layout["category"]

@@ -111,7 +111,7 @@ def callbacks(workdir, model, data, num_examples):
         ))
     return [
         *found,
-        tensorboard.Curves(workdir, FLAGS.histograms, writer),
+        tensorboard.Curves(workdir, FLAGS.histograms, writer, found),
     ]
 
 

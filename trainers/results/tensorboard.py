@@ -114,13 +114,18 @@ class Curves(keras.callbacks.TensorBoard):
         histograms: bool, whether to write histograms of the weights too.
         writer: `EventFiles` of other callbacks, to be flushed with them, or
             `None`.
+        others: list of callbacks. What `fr_keras.diagnostics` among them have
+            written for each iteration is not written again for each epoch.
     """
 
-    def __init__(self, log_dir, histograms, writer):
+    def __init__(self, log_dir, histograms, writer, others=()):
         super().__init__(
             log_dir, write_graph=False, histogram_freq=int(histograms)
         )
         self._other = writer
+        self._diagnostics = [
+            callback for callback in others if hasattr(callback, "written")
+        ]
 
     @property
     def _train_writer(self):
@@ -135,9 +140,10 @@ class Curves(keras.callbacks.TensorBoard):
     def on_epoch_end(self, epoch, logs=None):
         # What was not measured yet would be a card without a curve. (A loss
         # that is not finite is shown.)
+        written = set().union(*(of.written for of in self._diagnostics))
         super().on_epoch_end(epoch, {
             name: value for name, value in (logs or {}).items()
-            if "/" not in name or math.isfinite(value)
+            if name not in written and ("/" not in name or math.isfinite(value))
         })
         for writer in (*self._writers.values(), self._other):
             if writer is not None:

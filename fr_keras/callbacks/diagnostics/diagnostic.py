@@ -40,6 +40,11 @@ class Diagnostic(keras.callbacks.Callback):
                 if math.isfinite(value):
                     tf.summary.scalar(name, value, step)
 
+    @property
+    def written(self) -> set[str]:
+        """The names of the quantities that `writer` gets."""
+        return set() if self.writer is None else {*self._latest}
+
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
             logs.update(self._latest)
