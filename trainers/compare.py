@@ -30,7 +30,7 @@ from absl import flags
 import fr_keras
 from trainers.command import errors, sweep, workdir
 from trainers.command.validation import are_numbers
-from trainers.experiment import experiment_flags
+from trainers.experiment import experiment_flags, sampling
 from trainers.results import comparison, comparison_plots
 
 FLAGS = flags.FLAGS
@@ -43,6 +43,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds.")
 flags.adopt_module_key_flags(sweep)
+flags.adopt_module_key_flags(sampling)
 for name in experiment_flags.EXPERIMENT_FLAGS:
     if name not in ("algorithm", "num_modules", "seed"):
         flags.declare_key_flag(name)
@@ -201,6 +202,7 @@ def make(run, progress, lock):
                 *of_algorithm(run.algorithm), f"--algorithm={run.algorithm}",
                 f"--num_modules={run.num_modules}", f"--seed={run.seed}",
                 f"--workdir={part}", f"--checkpoint_epochs={_EPOCHS}",
+                *serialized(sampling.FLAG_NAMES),
             ],
             stdout=subprocess.PIPE, stderr=errors_of_run, text=True,
             pass_fds=[lock.fileno()],

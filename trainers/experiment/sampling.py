@@ -10,6 +10,8 @@ from trainers.data.text_data import TextData
 
 FLAGS = flags.FLAGS
 
+FLAG_NAMES = ("prompt", "sample_tokens", "temperature")
+
 flags.DEFINE_string(
     "prompt", "", "The text that a trained language model continues."
 )
