@@ -11,12 +11,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_HUB := $(VENV)/.installed-hub
 INSTALLED_DOCS := $(VENV)/.installed-docs
+OLDEST := .venv-oldest
+INSTALLED_OLDEST := $(OLDEST)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train cluster test slow-test lint docs clean
+.PHONY: help train cluster test test-oldest slow-test lint docs clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' \
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \
 	  Makefile
 
 # A new folder each time, since a folder belongs to one run. ARGS comes last,
@@ -35,6 +37,9 @@ cluster: $(INSTALLED)  ## the same on two workers on loopback
 test: $(INSTALLED)  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
+test-oldest: $(INSTALLED_OLDEST)  ## run them on the oldest versions supported
+	$(OLDEST)/bin/python -m pytest -n 2 --dist loadfile -q
+
 # Here, because the largest networks need 14 GB each.
 slow-test: $(INSTALLED_HUB)  ## run the tests that take long
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
@@ -48,7 +53,7 @@ docs: $(INSTALLED_DOCS)  ## make the documentation and API reference, in site/
 	$(BIN)/mkdocs build --strict
 
 clean:  ## remove the environment and all caches, keep runs/
-	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(OLDEST) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find fr_keras trainers tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamp is touched last: after an interrupted install, the next make starts
@@ -68,6 +73,12 @@ $(INSTALLED): pyproject.toml
 # KerasHub, which brings tensorflow-text along, is for the slow tests.
 $(INSTALLED_HUB): $(INSTALLED)
 	$(BIN)/python -m pip install -e '.[dev,hub]'
+	@touch $@
+
+$(INSTALLED_OLDEST): pyproject.toml
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install -e '.[dev]' 'tensorflow==2.20.*' \
+	  'keras==3.15.*'
 	@touch $@
 
 $(INSTALLED_DOCS): $(INSTALLED)
