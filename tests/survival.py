@@ -152,10 +152,15 @@ def compare(unbroken, killed):
     rows = [_history(workdir) for workdir in (unbroken, killed)]
     assert rows[0] == rows[1]
     assert [row["epoch"] for row in rows[0]] == [*map(str, range(len(rows[0])))]
-    for split in ("train", "validation"):
+    modules = [
+        path.relative_to(unbroken)
+        for path in unbroken.glob("diagnostics/module_*")
+    ]
+    assert modules
+    for split in ("train", "validation", *modules):
         curves = [_curves(workdir / split) for workdir in (unbroken, killed)]
         assert curves[0] == curves[1]
-        assert len(curves[0]) >= 2
+        assert curves[0]
         for tag, points in curves[0].items():
             steps = [step for step, _ in points]
             if tag.startswith("epoch_"):

@@ -19,7 +19,9 @@ import tensorflow as tf
 from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
+from fr_keras.callbacks.diagnostics.diagnostic import Diagnostic
 from tests.command_line import command, complaint
+from trainers.results.event_files import RunFiles
 from trainers.results.tensorboard import Curves
 
 JOB = [
@@ -87,46 +89,89 @@ def test_what_is_not_measured_has_no_card(tmp_path):
     not_yet = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: (
         logs.update({"sigma/module_1": math.nan if not epoch else 0.5})
     ))
+    files = RunFiles(str(tmp_path), 1)
     model.fit(
         np.full((4, 1), np.nan), np.ones((4, 1)), epochs=2, verbose=0,
-        callbacks=[not_yet, Curves(str(tmp_path), False, None)],
+        callbacks=[not_yet, Curves(str(tmp_path), False, files)],
     )
-    events = event_accumulator.EventAccumulator(str(tmp_path / "train"))
+    assert _points(tmp_path / "module_1") == {"epoch_sigma": [(1, 0.5)]}
+    losses = _points(tmp_path / "train")["epoch_loss"]
+    assert [step for step, _ in losses] == [0, 1]
+
+
+def test_modules_have_runs_of_their_own(tmp_path):
+    """TensorBoard, which colours runs, tells them apart in one chart."""
+    files = RunFiles(str(tmp_path / "files"), 2)
+    for name, writer in (
+        ("files", files), ("one", tf.summary.create_file_writer(
+            str(tmp_path / "one")
+        )),
+    ):
+        diagnostic = Diagnostic(writer)
+        diagnostic.log(
+            {"sigma/module_1": 1.0, "sigma/module_2": 2.0, "sigma/total": 3.0},
+            step=4,
+        )
+        diagnostic.log({"sigma/module_1": math.nan}, step=5)
+        diagnostic.log({"sigma/module_2": 2.5}, step=None)
+        # What `Checkpoints` will find.
+        for opened in [*diagnostic._writers.values()] or [writer]:
+            opened.flush()
+        assert _points(tmp_path / name) == {"sigma/total": [(4, 3.0)]} | (
+            {} if name == "files" else
+            {"sigma/module_1": [(4, 1.0)], "sigma/module_2": [(4, 2.0)]}
+        )
+    for k in (1, 2):
+        assert _points(tmp_path / "files" / f"module_{k}") == {
+            "sigma": [(4, float(k))]
+        }
+
+
+def _points(folder):
+    """From tags to the steps and values of scalars."""
+    events = event_accumulator.EventAccumulator(str(folder), {"tensors": 0})
     events.Reload()
-    assert [
-        (point.step, float(tf.make_ndarray(point.tensor_proto)))
-        for point in events.Tensors("epoch_sigma/module_1")
-    ] == [(1, 0.5)]
-    assert len(events.Tensors("epoch_loss")) == 2
+    return {
+        tag: [
+            (point.step, float(tf.make_ndarray(point.tensor_proto)))
+            for point in events.Tensors(tag)
+        ]
+        for tag in events.Tags()["tensors"]
+    }
 
 
 @pytest.mark.slow
 def test_every_quantity_is_there_and_finite(ask):
     tags = ask("plugin/scalars/tags")
-    # And once only.
-    assert not {*tags["digits/diagnostics"]} & {
-        tag.removeprefix("epoch_") for tag in tags["digits/train"]
+    of_modules = {
+        "sigma", "residual", "relative_residual", "feature_drift",
+        "busy_share", "epoch_gradient_norm", "epoch_update_ratio",
+        "epoch_delay", "epoch_queue_bytes",
     }
     by_step = {
-        *(f"{name}/{module}" for module in MODULES for name in (
-            "sigma", "residual", "relative_residual", "feature_drift",
-            "busy_share",
-        )),
         "sigma/total", "objective", "bound/left", "bound/right", "bound/loss",
         "bound/lipschitz", "bound/second_moment", "bound/sigma",
     }
     by_epoch = {
         "epoch_loss", "epoch_accuracy", "epoch_learning_rate",
         "epoch_examples_per_second", "epoch_seconds_per_step",
-        *(f"epoch_{name}/{module}" for module in MODULES for name in (
-            "gradient_norm", "update_ratio", "delay", "queue_bytes",
-        )),
     }
+    # And once only.
+    assert not {*tags["digits/diagnostics"]} & {
+        tag.removeprefix("epoch_") for tag in tags["digits/train"]
+    }
+    assert not any("/module_" in tag for of_run in tags.values()
+                   for tag in of_run)
     assert by_step <= {*tags["digits/diagnostics"]}
     assert by_epoch <= {*tags["digits/train"]}
     assert {"epoch_loss", "epoch_accuracy"} <= {*tags["digits/validation"]}
+    modules = [f"digits/diagnostics/{module}" for module in MODULES]
+    for module in modules:
+        # (Three epochs are too short for a share of downhill steps.)
+        assert {*tags[module]} - {"downhill"} == of_modules
     for names, which in (
-        (by_step, "digits/diagnostics"), (by_epoch, "digits/train")
+        (by_step, "digits/diagnostics"), (by_epoch, "digits/train"),
+        *((of_modules, module) for module in modules),
     ):
         for tag in names:
             values = ask("plugin/scalars/scalars", tag=tag, run=which)
@@ -136,20 +181,22 @@ def test_every_quantity_is_there_and_finite(ask):
 
 @pytest.mark.slow
 def test_what_is_known_of_them(ask):
-    def values(tag, run="digits/diagnostics"):
+    def values(tag, module):
         return [
-            value for _, _, value in
-            ask("plugin/scalars/scalars", tag=tag, run=run)
+            value for _, _, value in ask(
+                "plugin/scalars/scalars", tag=tag,
+                run=f"digits/diagnostics/{module}",
+            )
         ]
 
-    assert set(values("sigma/module_1")) != {1}
-    assert set(values("residual/module_3")) == {0}
-    delays = [values(f"epoch_delay/{m}", "digits/train")[-1] for m in MODULES]
+    assert set(values("sigma", "module_1")) != {1}
+    assert set(values("residual", "module_3")) == {0}
+    delays = [values("epoch_delay", module)[-1] for module in MODULES]
     assert delays == [2, 1, 0]
-    queued = values("epoch_queue_bytes/module_1", "digits/train")[-1]
+    queued = values("epoch_queue_bytes", "module_1")[-1]
     # Two batches of 8x8 images at least.
     assert queued > 2 * 8 * 8 * 4
-    assert 0 < values("busy_share/module_1")[-1] <= 1
+    assert 0 < values("busy_share", "module_1")[-1] <= 1
 
 
 @pytest.mark.slow
@@ -161,10 +208,12 @@ def test_dashboards(ask, run):
     ]
     assert charts[0] == "loss"
     assert "sufficient direction constant by module" in charts
-    shown = ask(
-        "plugin/custom_scalars/scalars", tag="^sigma/", run="digits/diagnostics"
-    )
-    assert len(shown["tag_to_events"]) == 4
+    for module in MODULES:
+        shown = ask(
+            "plugin/custom_scalars/scalars", tag="^sigma$",
+            run=f"digits/diagnostics/{module}",
+        )
+        assert len(shown["tag_to_events"]) == 1
 
     images = ask("plugin/images/tags")
     assert "modules" in images["digits"]

@@ -17,6 +17,7 @@ and drawn between epochs.
 """
 
 import csv
+import glob
 import os
 
 import numpy as np
@@ -133,20 +134,25 @@ def read_events(folder, iterations):
     Returns:
         Dict as for `read`, with fractional epochs where values were logged.
     """
-    if iterations is None or not os.path.isdir(folder):
+    if iterations is None:
         return {}
     epochs, ends = ([0.0, *values] for values in iterations)
-    events = event_accumulator.EventAccumulator(folder, {"tensors": 0})
-    events.Reload()
     curves = {}
-    for tag in events.Tags()["tensors"]:
-        plugin = events.SummaryMetadata(tag).plugin_data.plugin_name
-        if plugin == "scalars":
+    for run in (folder, *glob.glob(f"{glob.escape(folder)}/module_*")):
+        if not os.path.isdir(run):
+            continue
+        events = event_accumulator.EventAccumulator(run, {"tensors": 0})
+        events.Reload()
+        for tag in events.Tags()["tensors"]:
+            plugin = events.SummaryMetadata(tag).plugin_data.plugin_name
+            if plugin != "scalars" or tag.startswith("epoch_"):
+                continue
             steps, values = zip(*(
                 (event.step, float(tf.make_ndarray(event.tensor_proto)))
                 for event in events.Tensors(tag)
             ))
-            curves[tag] = np.interp(steps, ends, epochs), np.array(values)
+            name = tag if run == folder else f"{tag}/{os.path.basename(run)}"
+            curves[name] = np.interp(steps, ends, epochs), np.array(values)
     return curves
 
 

@@ -73,6 +73,7 @@ from trainers.experiment import (
     sampling,
 )
 from trainers.results import observation, outcome, tensorboard
+from trainers.results.event_files import RunFiles
 from trainers.results.history import History
 from trainers.results.progress import Progress
 from trainers.workers import connecting
@@ -164,9 +165,8 @@ def run(resumes):
         write_summary(model)
     peak_memory.reset([module.device for module in model.all_modules])
     history = History(in_workdir("history.csv"))
-    kept = reliability.checkpoints(
-        FLAGS.workdir, logs=[in_workdir(name) for name in observation.LOGS]
-    )
+    files = RunFiles(in_workdir("diagnostics"), model.num_modules)
+    kept = reliability.checkpoints(FLAGS.workdir, logs=files.directories)
     stop = signals.Signals()
     first, last = reliability.callbacks(stop, kept)
     cause = None
@@ -181,7 +181,7 @@ def run(resumes):
                 callbacks=[
                     first,
                     *observation.callbacks(
-                        FLAGS.workdir, model, data, examples
+                        FLAGS.workdir, files, model, data, examples
                     ),
                     finishing.Drain(),
                     history,

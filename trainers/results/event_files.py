@@ -137,6 +137,36 @@ class EventFiles(tf.summary.SummaryWriter):
         self._can_write = False
 
 
+class RunFiles:
+    """The event files of a model, and of each of its modules.
+
+    TensorBoard gives a colour to each directory.
+
+    Args:
+        log_dir: str, the directory of those of the model; those of module 2 are
+            in its directory `module_2`.
+        num_modules: int, K.
+
+    Attributes:
+        writers: dict from the numbers of modules, from 1, and `None` for the
+            model, to `EventFiles`.
+    """
+
+    def __init__(self, log_dir, num_modules):
+        self.writers = {None: EventFiles(log_dir)} | {
+            k: EventFiles(os.path.join(log_dir, f"module_{k}"))
+            for k in range(1, num_modules + 1)
+        }
+
+    def __call__(self, module=None):
+        return self.writers[module]
+
+    @property
+    def directories(self):
+        """List of str."""
+        return [writer.log_dir for writer in self.writers.values()]
+
+
 def _end_of_records(path, start):
     """The end of the last whole record of an event file.
 

@@ -7,13 +7,8 @@ from absl import flags
 
 from fr_keras import diagnostics
 from trainers.results import tensorboard
-from trainers.results.event_files import EventFiles
 
 FLAGS = flags.FLAGS
-
-# Logs in the working directory that the callbacks append to, besides those of
-# Keras' own callbacks.
-LOGS = ("diagnostics",)
 
 flags.DEFINE_integer(
     "diagnostics_every", 0,
@@ -66,11 +61,12 @@ flags.register_multi_flags_validator(
 )
 
 
-def callbacks(workdir, model, data, num_examples):
+def callbacks(workdir, files, model, data, num_examples):
     """The callbacks that observe training.
 
     Args:
         workdir: str.
+        files: `trainers.results.event_files.RunFiles`.
         model: algorithm.
         data: `trainers.data.data.Data`.
         num_examples: int, training examples per epoch.
@@ -78,9 +74,6 @@ def callbacks(workdir, model, data, num_examples):
     Returns:
         List of `keras.callbacks.Callback`, those that write logs last.
     """
-    writer = None
-    if FLAGS.diagnostics_every or FLAGS.graph:
-        writer = EventFiles(os.path.join(workdir, *LOGS))
     found = [
         diagnostics.GradientNorm(),
         diagnostics.Throughput(num_examples),
@@ -92,40 +85,40 @@ def callbacks(workdir, model, data, num_examples):
         ]
         if not FLAGS.deterministic:  # Clocks are not deterministic.
             found.append(diagnostics.BusyShares(
-                10 * FLAGS.diagnostics_every, writer=writer
+                10 * FLAGS.diagnostics_every, writer=files
             ))
         if (
             model.delays is not None and model.replicas == 1
             and getattr(model, "num_microbatches", 1) == 1
         ):
-            found += probes(data, writer)
+            found += probes(data, files)
         # Only after the files of an interrupted run are truncated.
         found.append(keras.callbacks.LambdaCallback(
-            on_train_begin=lambda logs: tensorboard.write_layout(writer)
+            on_train_begin=lambda logs: tensorboard.write_layout(files())
         ))
     if FLAGS.graph:
-        found.append(tensorboard.Graph(writer))
+        found.append(tensorboard.Graph(files()))
     if FLAGS.profile_steps:
         found.append(tensorboard.Profile(
             os.path.join(workdir, "profile"), *map(int, FLAGS.profile_steps)
         ))
     return [
         *found,
-        tensorboard.Curves(workdir, FLAGS.histograms, writer, found),
+        tensorboard.Curves(workdir, FLAGS.histograms, files, found),
     ]
 
 
-def probes(data, writer):
+def probes(data, files):
     """The diagnostics that compare gradients with the true ones.
 
     Args:
         data: `trainers.data.data.Data`.
-        writer: `tf.summary.SummaryWriter`.
+        files: `trainers.results.event_files.RunFiles`.
 
     Returns:
         List of `keras.callbacks.Callback`.
     """
-    options = {"every": FLAGS.diagnostics_every, "writer": writer}
+    options = {"every": FLAGS.diagnostics_every, "writer": files}
     found = [
         diagnostics.DeltaResidual(**options),
         diagnostics.FeatureDrift(**options),

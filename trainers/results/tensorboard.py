@@ -9,6 +9,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.hparams import api as hparams
 
+from fr_keras.callbacks.diagnostics.diagnostic import without_module
 from fr_keras.engine import private
 from trainers.results.event_files import EventFiles
 
@@ -22,24 +23,24 @@ _LAYOUT = {
         "accuracy": ["^epoch_accuracy$"],
     },
     "Direction: 1 is back-propagation's, below 0 is uphill": {
-        "sufficient direction constant by module": ["^sigma/", "^sigma_line/"],
-        "share of steps that go downhill": ["^downhill/"],
+        "sufficient direction constant by module": ["^sigma$", "^sigma_line/"],
+        "share of steps that go downhill": ["^downhill$"],
     },
     "Staleness": {
-        "residual of δ, relative": ["^relative_residual/"],
+        "residual of δ, relative": ["^relative_residual$"],
         "objective": ["^objective$"],
-        "feature drift": ["^feature_drift/"],
+        "feature drift": ["^feature_drift$"],
     },
     "Norms": {
-        "gradient norm": ["^epoch_gradient_norm/"],
-        "update-to-weight ratio": ["^epoch_update_ratio/"],
+        "gradient norm": ["^epoch_gradient_norm$"],
+        "update-to-weight ratio": ["^epoch_update_ratio$"],
     },
     "Convergence": {
         "bound and the quantity it bounds": ["^bound/left$", "^bound/right$"],
     },
     "Speed": {
         "images per second": ["^epoch_examples_per_second$"],
-        "busy shares": ["^busy_share/"],
+        "busy shares": ["^busy_share$"],
     },
 }
 
@@ -112,17 +113,17 @@ class Curves(keras.callbacks.TensorBoard):
     Args:
         log_dir: str; files are in its `train` and `validation` directories.
         histograms: bool, whether to write histograms of the weights too.
-        writer: `EventFiles` of other callbacks, to be flushed with them, or
-            `None`.
+        files: `RunFiles` for the logs of modules, shared with other callbacks.
         others: list of callbacks. What `fr_keras.diagnostics` among them have
             written for each iteration is not written again for each epoch.
     """
 
-    def __init__(self, log_dir, histograms, writer, others=()):
+    def __init__(self, log_dir, histograms, files, others=()):
         super().__init__(
             log_dir, write_graph=False, histogram_freq=int(histograms)
         )
-        self._other = writer
+        # (`Checkpoints` finds writers in dicts.)
+        self._others = files.writers
         self._diagnostics = [
             callback for callback in others if hasattr(callback, "written")
         ]
@@ -141,13 +142,19 @@ class Curves(keras.callbacks.TensorBoard):
         # What was not measured yet would be a card without a curve. (A loss
         # that is not finite is shown.)
         written = set().union(*(of.written for of in self._diagnostics))
-        super().on_epoch_end(epoch, {
-            name: value for name, value in (logs or {}).items()
-            if name not in written and ("/" not in name or math.isfinite(value))
-        })
-        for writer in (*self._writers.values(), self._other):
-            if writer is not None:
-                writer.flush()
+        of_model = {}
+        for name, value in (logs or {}).items():
+            if name in written or "/" in name and not math.isfinite(value):
+                continue
+            tag, module = without_module(name)
+            if module is None:
+                of_model[name] = value
+                continue
+            with self._others[module].as_default():
+                tf.summary.scalar(f"epoch_{tag}", value, step=epoch)
+        super().on_epoch_end(epoch, of_model)
+        for writer in (*self._writers.values(), *self._others.values()):
+            writer.flush()
 
 
 class Graph(keras.callbacks.Callback):

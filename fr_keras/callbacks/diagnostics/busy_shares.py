@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from fr_keras.callbacks.diagnostics.diagnostic import (
     Diagnostic,
+    Writer,
     checked,
     per_module,
 )
@@ -55,8 +56,8 @@ class BusyShares(Diagnostic):
             as all modules work, after warm-up.
         to_file: str or path of a picture of the timeline of the latest call,
             or `None`. Its extension sets the format.
-        writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`; the
-            timeline is written to it as an image.
+        writer: as for `Diagnostic`; that of the whole model also gets the
+            timeline, as an image.
 
     Attributes:
         events: list of `simulation.Event`, of the latest timed call.
@@ -76,7 +77,7 @@ class BusyShares(Diagnostic):
 
     def __init__(
         self, every: int = 500, to_file: str | os.PathLike[str] | None = None,
-        writer: tf.summary.SummaryWriter | None = None,
+        writer: Writer | None = None,
     ) -> None:
         super().__init__(writer)
         self.every = checked(every)
@@ -121,7 +122,7 @@ class BusyShares(Diagnostic):
                 events, picture, f"iterations before {step}",
                 num_modules=self.model.num_modules,
             )
-            with self.writer.as_default():
+            with self.writer_of().as_default():
                 tf.summary.image(
                     "timeline",
                     tf.io.decode_png(picture.getvalue(), 4)[tf.newaxis],

@@ -5,7 +5,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from fr_keras.callbacks.diagnostics.diagnostic import ProbeDiagnostic, ratio
+from fr_keras.callbacks.diagnostics.diagnostic import (
+    ProbeDiagnostic,
+    Writer,
+    ratio,
+)
 from fr_keras.callbacks.diagnostics.true_gradient import dot
 
 
@@ -37,7 +41,7 @@ class ConvergenceBound(ProbeDiagnostic):
             the training set, or as much of it as the time for a probe allows.
         minimum: float, f*; 0 is below any cross-entropy or squared error.
         every: int, iterations between probes.
-        writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`.
+        writer: as for `Diagnostic`.
 
     Raises:
         ValueError: see `ProbeDiagnostic`.
@@ -55,7 +59,7 @@ class ConvergenceBound(ProbeDiagnostic):
 
     def __init__(
         self, dataset: Any, minimum: float = 0.0, every: int = 50,
-        writer: tf.summary.SummaryWriter | None = None,
+        writer: Writer | None = None,
     ) -> None:
         super().__init__(every, writer)
         self.dataset = dataset

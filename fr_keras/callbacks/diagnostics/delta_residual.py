@@ -2,10 +2,9 @@
 
 import math
 
-import tensorflow as tf
-
 from fr_keras.callbacks.diagnostics.diagnostic import (
     ProbeDiagnostic,
+    Writer,
     per_module,
     ratio,
 )
@@ -29,7 +28,7 @@ class DeltaResidual(ProbeDiagnostic):
 
     Args:
         every: int, iterations between probes; modules take turns.
-        writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`.
+        writer: as for `Diagnostic`.
 
     Raises:
         ValueError: see `ProbeDiagnostic`.
@@ -43,7 +42,7 @@ class DeltaResidual(ProbeDiagnostic):
     of_model = ("objective", "probed_loss")
 
     def __init__(
-        self, every: int = 50, writer: tf.summary.SummaryWriter | None = None,
+        self, every: int = 50, writer: Writer | None = None
     ) -> None:
         super().__init__(every, writer)
         self._residuals: dict = {}

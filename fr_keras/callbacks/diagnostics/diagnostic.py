@@ -1,12 +1,19 @@
 """Base classes of the callbacks that log a quantity."""
 
 import math
+import re
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 from fr_keras.callbacks.diagnostics.probe import Probe
 from fr_keras.engine.recording import check_has_no_replicas
+
+Writer = (
+    tf.summary.SummaryWriter
+    | Callable[[int | None], tf.summary.SummaryWriter]
+)
 
 
 class Diagnostic(keras.callbacks.Callback):
@@ -17,12 +24,18 @@ class Diagnostic(keras.callbacks.Callback):
 
     Args:
         writer: `tf.summary.SummaryWriter`, to which values are written at the
-            iteration they belong to, or `None` for the logs of epochs only.
+            iteration they belong to, or `None` for the logs of epochs only. Or
+            a function of the number of a module, from 1, or of `None` for the
+            whole model, that returns a writer: a module's writer gets
+            `sigma/module_2` as `sigma`. If each has a directory of its own,
+            TensorBoard draws all modules in one chart, in different colours.
     """
 
-    def __init__(self, writer: tf.summary.SummaryWriter | None = None) -> None:
+    def __init__(self, writer: Writer | None = None) -> None:
         super().__init__()
         self.writer = writer
+        # Those in use, which `Checkpoints` flushes.
+        self._writers: dict[int | None, tf.summary.SummaryWriter] = {}
         self._latest: dict[str, float] = {}
 
     def log(self, values, step):
@@ -35,10 +48,29 @@ class Diagnostic(keras.callbacks.Callback):
         self._latest |= values
         if self.writer is None or step is None:
             return
-        with self.writer.as_default():
-            for name, value in values.items():
-                if math.isfinite(value):
-                    tf.summary.scalar(name, value, step)
+        for name, value in values.items():
+            if not math.isfinite(value):
+                continue
+            tag, module = name, None
+            if callable(self.writer):
+                tag, module = without_module(name)
+            with self.writer_of(module).as_default():
+                tf.summary.scalar(tag, value, step)
+
+    def writer_of(self, module=None):
+        """Returns the writer of a module, if it has one of its own.
+
+        Args:
+            module: int, its number, from 1, or `None` for the whole model.
+
+        Returns:
+            `tf.summary.SummaryWriter`.
+        """
+        if not callable(self.writer):
+            return self.writer
+        if module not in self._writers:
+            self._writers[module] = self.writer(module)
+        return self._writers[module]
 
     @property
     def written(self) -> set[str]:
@@ -74,7 +106,7 @@ class ProbeDiagnostic(Diagnostic):
     of_model: tuple[str, ...] = ()
 
     def __init__(
-        self, every: int = 50, writer: tf.summary.SummaryWriter | None = None,
+        self, every: int = 50, writer: Writer | None = None
     ) -> None:
         super().__init__(writer)
         self.every = checked(every)
@@ -137,6 +169,19 @@ def per_module(name, values):
         Dict from names, in which modules count from 1, to values.
     """
     return {f"{name}/module_{k + 1}": value for k, value in values.items()}
+
+
+def without_module(name):
+    """Takes the number of the module off the name of a value.
+
+    Args:
+        name: str, such as `"sigma/module_2"`.
+
+    Returns:
+        Tuple such as `("sigma", 2)`; `(name, None)` for that of a whole model.
+    """
+    found = re.fullmatch(r"(.+)/module_(\d+)", name)
+    return (found[1], int(found[2])) if found else (name, None)
 
 
 def ratio(a, b):

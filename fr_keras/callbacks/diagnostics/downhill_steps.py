@@ -4,10 +4,9 @@ import collections
 import math
 import statistics
 
-import tensorflow as tf
-
 from fr_keras.callbacks.diagnostics.diagnostic import (
     ProbeDiagnostic,
+    Writer,
     per_module,
 )
 from fr_keras.engine.user_warnings import warn
@@ -36,7 +35,7 @@ class DownhillSteps(ProbeDiagnostic):
         every: int, iterations between probes; modules take turns.
         window: int, number of probes of a module whose share is logged, at
             least 1. The warning needs as many.
-        writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`.
+        writer: as for `Diagnostic`.
 
     Raises:
         ValueError: if `every` or `window` is below 1; see also
@@ -53,7 +52,7 @@ class DownhillSteps(ProbeDiagnostic):
 
     def __init__(
         self, every: int = 50, window: int = 20,
-        writer: tf.summary.SummaryWriter | None = None,
+        writer: Writer | None = None,
     ) -> None:
         super().__init__(every, writer)
         if window < 1:

@@ -22,7 +22,7 @@ class FeatureDrift(ProbeDiagnostic):
 
     Args:
         every: int, iterations between probes; modules take turns.
-        writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`.
+        writer: as for `Diagnostic`.
 
     Raises:
         ValueError: see `ProbeDiagnostic`.

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from fr_keras.callbacks.diagnostics.diagnostic import (
     ProbeDiagnostic,
+    Writer,
     per_module,
 )
 from fr_keras.callbacks.diagnostics.probe import Measured, ModuleProbe
@@ -44,7 +45,7 @@ class SufficientDirection(ProbeDiagnostic):
             the whole training set, for the exact ∇f: the mean over all
             mini-batches, weighted by their size; for small sets, since every
             probe goes through all of it. `None` for the mini-batch's.
-        writer: `tf.summary.SummaryWriter` or `None`, see `Diagnostic`.
+        writer: as for `Diagnostic`.
 
     Raises:
         ValueError: if `every` or `window` is below 1; see also
@@ -67,7 +68,7 @@ class SufficientDirection(ProbeDiagnostic):
 
     def __init__(
         self, every: int = 50, window: int = 20, dataset: Any = None,
-        writer: tf.summary.SummaryWriter | None = None,
+        writer: Writer | None = None,
     ) -> None:
         super().__init__(every, writer)
         if window < 1:
@@ -104,7 +105,7 @@ class SufficientDirection(ProbeDiagnostic):
     def log(self, values, step):
         super().log(values, step)
         if self.writer is not None:
-            with self.writer.as_default():
+            with self.writer_of().as_default():
                 tf.summary.scalar("sigma_line/uphill_below", 0.0, step)
                 tf.summary.scalar("sigma_line/back_propagation", 1.0, step)
 
