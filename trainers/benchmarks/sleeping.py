@@ -31,14 +31,20 @@ def sleep(x, after, module, kind, seconds):
         after: list of other tensors to wait for.
         module: int, the number of the module, from 0.
         kind: str, as for `Event`.
-        seconds: float.
+        seconds: float, for the whole operation, when nothing else runs.
 
     Returns:
         Tensor, `x`.
     """
     device = tf.identity(x).device
     number = _devices.setdefault((module, device), len(_devices))
-    of_work = [number, module, KINDS.index(kind), seconds]
+    if seconds:
+        with tf.init_scope():
+            seconds = max(0.0, seconds - overhead())
+    return _operation(x, after, [number, module, KINDS.index(kind), seconds])
+
+
+def _operation(x, after, of_work):
     (shape,) = tf.raw_ops.PyFuncStateless(
         # x waits for its shape, so that it is not copied. (Control edges from
         # stateless operations would be removed.)
@@ -99,20 +105,40 @@ def _work(shape, of_work, *after):
     with _busy[number]:
         start = time.time()  # Comparable to that of other processes.
         if seconds:
-            time.sleep(max(0.0, seconds - _overshoot()))
+            time.sleep(seconds)
         _rows.append((module, kind, start, time.time()))
     return shape
 
 
 @functools.cache
-def _overshoot():
-    """Seconds by which this machine usually sleeps too long."""
-    lengths = []
-    for _ in range(20):
-        start = time.perf_counter()
-        time.sleep(1e-3)
-        lengths.append(time.perf_counter() - start)
-    return statistics.median(lengths) - 1e-3
+def overhead():
+    """Seconds that an operation takes beyond its sleep, when nothing else runs.
+
+    Sleep ends late, and Python functions are slow to call: some 0.2 ms, which
+    no other operation takes. Without them, what a benchmark finds beyond the
+    simulation is what scheduling costs.
+
+    Returns:
+        float.
+    """
+    number, length, turns = 50, 1e-3, []
+    # (Never the number of a device.)
+    of_work = [-1, 0, 0, length]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 1])])
+    def one_after_the_other(x):
+        for _ in range(number):
+            x = _operation(x, [], of_work)
+        return x
+
+    with tf.device("CPU:0"):
+        one = tf.ones([1, 1])
+        for _ in range(5):
+            start = time.perf_counter()
+            one_after_the_other(one).numpy()
+            turns.append((time.perf_counter() - start) / number)
+    _rows.clear()
+    return statistics.median(turns) - length
 
 
 def _take():
