@@ -16,7 +16,7 @@ from tests import reference as plain
 from tests.command_line import ROOT, command, complaint
 from trainers.checkup import copies, reference, software, training
 from trainers.checkup.findings import FAIL, NOTE, OK
-from trainers.command import errors, gpu_memory, logical_devices
+from trainers.command import allocators, errors, logical_devices
 
 DEVICES = [f"/job:localhost/replica:0/task:0/device:CPU:{i}" for i in (0, 1)]
 
@@ -248,7 +248,7 @@ def test_gpu_memory_grows(monkeypatch, variable):
     monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", variable or "")
     if not variable:
         monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH")
-    gpu_memory.let_grow()
+    allocators.set_up()
     assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == (variable or "true")
 
 

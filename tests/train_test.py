@@ -60,7 +60,7 @@ def test_run_leaves_its_files(run):
     workdir, _ = run
     names = {path.name.split(".tfevents")[0] for path in workdir.iterdir()}
     assert names == {
-        ".lock", "checkpoints", "events.out",
+        ".lock", "checkpoints", "diagnostics", "events.out",
         "flags.cfg", "history.csv", "model.keras", "modules.png",
         "results.json", "train", "validation",
     }

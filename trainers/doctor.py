@@ -24,7 +24,7 @@ import fr_keras
 from fr_keras.engine import placement
 from trainers.checkup import copies, software, training
 from trainers.checkup.findings import FAIL, NOTE, OK, Finding, failures_of
-from trainers.command import cores, errors, gpu_memory, logical_devices
+from trainers.command import allocators, cores, errors, logical_devices
 
 FLAGS = flags.FLAGS
 
@@ -80,7 +80,7 @@ def _devices():
     ]
     if numbers:  # Logical devices, as many as are named.
         fr_keras.use_cpu_devices(max(numbers) + 1)
-    gpu_memory.let_grow()
+    allocators.set_up()
     names = FLAGS.devices
     if len(names) == 1:
         names = names * 2

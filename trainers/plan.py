@@ -29,7 +29,7 @@ from absl import flags
 
 from fr_keras.planning.layouts import predict_layouts
 from fr_keras.planning.planner import Planner
-from trainers.command import errors, gpu_memory
+from trainers.command import allocators, errors
 from trainers.command.validation import are_numbers, is_positive
 from trainers.experiment import network_flags, networks
 from trainers.results import plan_tables
@@ -139,7 +139,7 @@ flags.register_validator(
 
 
 def main():
-    gpu_memory.let_grow()
+    allocators.set_up()
     tf.config.threading.set_intra_op_parallelism_threads(FLAGS.cores)
     tf.config.threading.set_inter_op_parallelism_threads(FLAGS.cores)
     keras.config.set_dtype_policy(FLAGS.dtype_policy)

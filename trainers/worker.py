@@ -20,7 +20,7 @@ import os
 import tensorflow as tf
 from absl import flags
 
-from trainers.command import errors, gpu_memory
+from trainers.command import allocators, errors
 from trainers.workers import connecting, serving
 
 FLAGS = flags.FLAGS
@@ -73,7 +73,7 @@ def main():
             ) from error
     if FLAGS.deterministic:
         tf.config.experimental.enable_op_determinism()
-    gpu_memory.let_grow()
+    allocators.set_up()
     wanted = FLAGS.port
     if wanted is None:
         wanted = connecting.port_of_worker()

@@ -9,6 +9,7 @@ from fr_keras.engine import placement
 from fr_keras.replicas import exchange
 from trainers.benchmarks import processes, turns
 from trainers.benchmarks.job import start
+from trainers.benchmarks.processes import HERE, THERE
 from trainers.command import cores
 from trainers.workers import local_workers
 
@@ -16,7 +17,6 @@ from trainers.workers import local_workers
 # those of so many variables.
 SIZES = (269_722, 4_000_000, 11_689_512)
 _NUM_VARIABLES = 20
-HERE, THERE = "one process", "workers"
 
 
 def measure(num_copies, num_exchanges, rounds, show):

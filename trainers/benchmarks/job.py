@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import fr_keras
+from trainers.command import allocators
 
 _NUM_CLASSES = 10
 _IMAGE_SHAPE = (32, 32, 3)
@@ -68,6 +69,7 @@ def start(num_devices, threads, parallel):
         threads: int, threads per operation.
         parallel: int, operations that run at the same time.
     """
+    allocators.set_up()
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * num_devices,

@@ -10,10 +10,9 @@ from fr_keras.planning.links import measure_links
 from fr_keras.planning.planner import Planner
 from trainers.benchmarks import compute, processes, turns
 from trainers.benchmarks.job import start
+from trainers.benchmarks.processes import HERE, THERE
 from trainers.command import cores
 from trainers.workers import local_workers
-
-HERE, THERE = "one process", "workers"
 
 
 @dataclasses.dataclass

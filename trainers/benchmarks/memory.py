@@ -1,15 +1,15 @@
 """Memory: the peak allocation of a training step, and its parts."""
 
 import dataclasses
+import os
 import statistics
-
-import tensorflow as tf
 
 import fr_keras
 from fr_keras import schedules
 from fr_keras.profiling.measurement import activation_bytes, num_bytes
 from trainers.benchmarks import processes
 from trainers.benchmarks.job import start
+from trainers.command import peak_memory
 
 _STEPS = 10
 # Micro-batches, of the methods that have them.
@@ -98,20 +98,26 @@ def prepare(job, algorithm, num_modules, options):
         Callable without arguments that returns `Memory`.
     """
     start(num_devices=num_modules, threads=1, parallel=num_modules)
-    check_is_counted()
     model = job.algorithm(algorithm, num_modules, **options)
     job.compile(model)
     x, y = job.batch()
+    devices = [module.device for module in model.all_modules]
+    if peak_memory.read(devices) is None:
+        raise ValueError(
+            "TensorFlow must count the memory of the devices; of a CPU, it "
+            "does with TF_CPU_ALLOCATOR_USE_BFC=true in the environment. "
+            "Received: "
+            f"{os.environ.get('TF_CPU_ALLOCATOR_USE_BFC')!r}"
+        )
 
     def run():
         for _ in range(num_modules + 1):
             model.train_on_batch(x, y)
         peaks = []
         for _ in range(_STEPS):
-            tf.config.experimental.reset_memory_stats("CPU:0")
+            peak_memory.reset(devices)
             model.train_on_batch(x, y)
-            info = tf.config.experimental.get_memory_info("CPU:0")
-            peaks.append(info["peak"])
+            peaks.append(peak_memory.read(devices))
         held = (
             _total(v.value for v in model.variables
                    if not any(v is slot for slot in model.optimizer.variables)),
@@ -123,17 +129,6 @@ def prepare(job, algorithm, num_modules, options):
         )
 
     return run
-
-
-def check_is_counted():
-    """Raises `ValueError` if TensorFlow does not count its allocations."""
-    try:
-        tf.config.experimental.get_memory_info("CPU:0")
-    except ValueError as error:
-        raise ValueError(
-            "TensorFlow counts the memory of a CPU only with oneDNN; set "
-            "TF_ENABLE_ONEDNN_OPTS=1 in the environment"
-        ) from error
 
 
 def _total(tensors):

@@ -6,6 +6,9 @@ import os
 import signal
 import time
 
+# Where modules are compared.
+HERE, THERE = "one process", "workers"
+
 
 class Failed(Exception):
     """An error in a process, in one line."""

@@ -6,7 +6,7 @@ import subprocess
 import tensorflow as tf
 
 import fr_keras
-from trainers.command import gpu_memory
+from trainers.command import allocators
 from trainers.command.errors import UsageError
 
 
@@ -26,7 +26,7 @@ def start(count, megabytes=None):
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return fr_keras.use_cpu_devices(count)
-    gpu_memory.let_grow()
+    allocators.set_up()
     names = [f"GPU:{i}" for i in range(count)]
     if len(gpus) >= count:
         return names

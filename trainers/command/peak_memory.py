@@ -1,8 +1,10 @@
 """Peak memory allocated on devices."""
 
-import contextlib
+import functools
 
 import tensorflow as tf
+
+from fr_keras.engine import placement
 
 
 def reset(devices):
@@ -11,9 +13,8 @@ def reset(devices):
     Args:
         devices: list of full device names.
     """
-    with contextlib.suppress(ValueError):  # Not all allocators count.
-        for device in _counted(devices):
-            tf.config.experimental.reset_memory_stats(device)
+    for device in _counted(devices) or ():
+        tf.config.experimental.reset_memory_stats(device)
 
 
 def read(devices):
@@ -32,18 +33,40 @@ def read_each(devices):
     Args:
         devices: as for `read`; all of a CPU are one, `"CPU:0"`.
     """
-    try:
-        return {
-            device: tf.config.experimental.get_memory_info(device)["peak"]
-            for device in _counted(devices)
-        }
-    except ValueError:
+    counted = _counted(devices)
+    if counted is None:
         return None
+    return {
+        device: tf.config.experimental.get_memory_info(device)["peak"]
+        for device in counted
+    }
 
 
 def _counted(devices):
-    """The devices whose allocators count for the given devices."""
+    """The devices whose allocators count for the given devices, or `None`."""
+    if not all(
+        placement.is_here(device) and _counts(device) for device in devices
+    ):
+        return None
     # All logical CPU devices are counted together.
     return sorted({
         "CPU:0" if ":CPU:" in device else device for device in devices
     })
+
+
+@functools.cache
+def _counts(device):
+    """Whether an allocator counts all it allocates, small tensors too."""
+    before = _current(device)
+    if before is None:
+        return False
+    with tf.device(device):
+        small = tf.random.stateless_uniform([1024], [0, 0])
+        return _current(device) >= before + small.shape[0] * small.dtype.size
+
+
+def _current(device):
+    try:
+        return tf.config.experimental.get_memory_info(device)["current"]
+    except ValueError:
+        return None

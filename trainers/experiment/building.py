@@ -8,7 +8,7 @@ from absl import flags
 
 import fr_keras
 from fr_keras.engine import placement
-from trainers.command import cores, gpu_memory
+from trainers.command import allocators, cores
 from trainers.command.errors import UsageError
 from trainers.data.text_data import TextData
 from trainers.experiment import networks
@@ -37,7 +37,7 @@ def start(elsewhere=False):
     if elsewhere:
         tf.config.set_visible_devices([], "GPU")  # A worker may use them.
         return
-    gpu_memory.let_grow()
+    allocators.set_up()
     if FLAGS.devices:
         on_cpus = any("CPU" in device.upper() for device in FLAGS.devices)
     else:

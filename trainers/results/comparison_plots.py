@@ -19,6 +19,7 @@ _STYLES = {
     "pipeline": {"color": "#D55E00", "linestyle": "--", "marker": "v"},
 }
 _ERROR_BARS = 8
+_LEGEND_ENTRY = 1.8  # Inches.
 
 
 def write(workdir, runs, titles):
@@ -56,9 +57,8 @@ def draw(grouped, label, x_of, titles):
         `matplotlib.figure.Figure`.
     """
     numbers = sorted({num_modules for _, num_modules in grouped})
-    figure = matplotlib.figure.Figure(
-        (1.2 + 3.1 * len(numbers), 5.4), layout="constrained"
-    )
+    width = 1.2 + 3.1 * len(numbers)
+    figure = matplotlib.figure.Figure((width, 5.4), layout="constrained")
     axes = figure.subplots(
         2, len(numbers), squeeze=False, sharex="col", sharey="row"
     )
@@ -94,7 +94,8 @@ def draw(grouped, label, x_of, titles):
         axis.spines[["top", "right"]].set_visible(False)
     figure.legend(
         handles.values(), [titles[name] for name in handles],
-        loc="outside upper center", ncols=len(handles), frameon=False,
+        loc="outside upper center", frameon=False,
+        ncols=min(len(handles), int(width / _LEGEND_ENTRY)),
     )
     return figure
 

@@ -7,7 +7,11 @@ import numpy as np
 
 from fr_keras.algorithms.resuming import ResumingCallback
 from fr_keras.batches.batch_spec import BatchSpec
-from fr_keras.callbacks.checkpoints import configuration, keepable, manifest
+from fr_keras.callbacks.checkpoints import (
+    checkpointable,
+    configuration,
+    manifest,
+)
 from fr_keras.callbacks.checkpoints.background import FAILURES
 from fr_keras.callbacks.checkpoints.callback_state import CallbackState
 from fr_keras.callbacks.checkpoints.intervals import Intervals
@@ -118,7 +122,7 @@ class Checkpoints(ResumingCallback):
 
     def before_fit(self, model, others):
         """Restores the newest checkpoint."""
-        keepable.check_model(model)
+        checkpointable.check_model(model)
         self.restored = self._restored = None
         self._others = others
         writers = Writers(self._manager.newest.directory)
@@ -165,6 +169,7 @@ class Checkpoints(ResumingCallback):
             self._restored.set_variables(self.model)
             self._restored.set_callbacks(self._callback_state)
         self._position.begin_epoch(epoch)
+        self._intervals.begin_epoch()
 
     def on_train_batch_begin(self, batch, logs=None):
         self._intervals.begin_batch()

@@ -9,7 +9,7 @@ import json
 import keras
 
 from fr_keras.algorithms.base import Algorithm
-from fr_keras.callbacks.checkpoints.described import of_object, plain
+from fr_keras.callbacks.checkpoints.descriptions import of_object, plain
 from fr_keras.callbacks.checkpoints.network import of_network
 
 # Settings that only matter in training.

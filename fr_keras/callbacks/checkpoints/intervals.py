@@ -18,15 +18,22 @@ class Intervals:
         self._every_steps = every_steps
         self._every_minutes = every_minutes
         self._every_epochs = every_epochs
+        self._before = None
         self.restart()
 
     def restart(self):
         """Starts measuring the time to the next checkpoint."""
         self._start = time.monotonic()
 
+    def begin_epoch(self):
+        """To be called when an epoch begins, with the state restored."""
+        self._before = None
+
     def begin_batch(self):
         """To be called before each call of the training function."""
-        self._before = self._step()
+        # Reading a variable waits for its device, so it is read once per call.
+        if self._every_steps and self._before is None:
+            self._before = self._step()
 
     def is_due(self, is_writing):
         """Whether a checkpoint is due after a call of the training function.
@@ -35,11 +42,10 @@ class Intervals:
             is_writing: bool, whether the previous one is still being written;
                 until it is complete, none is due by time.
         """
-        if self._every_steps and (
-            self._step() // self._every_steps
-            > self._before // self._every_steps
-        ):
-            return True
+        if self._every_steps:
+            before, self._before = self._before, self._step()
+            if self._before // self._every_steps > before // self._every_steps:
+                return True
         if not self._every_minutes or is_writing:
             return False
         return time.monotonic() - self._start >= 60 * self._every_minutes

@@ -1,6 +1,6 @@
 """Reads the state of a model between two calls of the training function."""
 
-from fr_keras.callbacks.checkpoints import keepable, training_state
+from fr_keras.callbacks.checkpoints import checkpointable, training_state
 from fr_keras.callbacks.checkpoints.snapshot import Reader
 
 
@@ -23,7 +23,7 @@ class ModelReader:
         To be called while all workers respond; only the first call does it.
         """
         if self._weights is None:
-            self._weights = keepable.Weights(self._model)
+            self._weights = checkpointable.Weights(self._model)
             self._reader.prepare(training_state.variables(self._model))
             self._metrics_reader.prepare(self._metrics())
 

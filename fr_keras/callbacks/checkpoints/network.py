@@ -2,7 +2,7 @@
 
 import keras
 
-from fr_keras.callbacks.checkpoints.described import (
+from fr_keras.callbacks.checkpoints.descriptions import (
     of_function,
     of_object,
     plain,
