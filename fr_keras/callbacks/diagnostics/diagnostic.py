@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
@@ -10,7 +11,7 @@ import tensorflow as tf
 from fr_keras.callbacks.diagnostics.probe import Probe
 from fr_keras.engine.recording import check_has_no_replicas
 
-Writer = (
+Writer: TypeAlias = (
     tf.summary.SummaryWriter
     | Callable[[int | None], tf.summary.SummaryWriter]
 )
