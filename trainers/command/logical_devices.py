@@ -23,10 +23,10 @@ def start(count, megabytes=None):
         devices of the first, where modules run side by side in streams of
         their own; or, without a GPU, logical devices of the CPU.
     """
+    allocators.set_up()
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return fr_keras.use_cpu_devices(count)
-    allocators.set_up()
     names = [f"GPU:{i}" for i in range(count)]
     if len(gpus) >= count:
         return names

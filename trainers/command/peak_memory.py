@@ -11,7 +11,7 @@ def reset(devices):
     """Resets the peaks.
 
     Args:
-        devices: list of full device names.
+        devices: list of device names; short ones are of this process.
     """
     for device in _counted(devices) or ():
         tf.config.experimental.reset_memory_stats(device)
@@ -21,7 +21,7 @@ def read(devices):
     """Bytes of all devices together, or `None` if they are not counted.
 
     Args:
-        devices: list of full device names.
+        devices: list of device names; short ones are of this process.
     """
     found = read_each(devices)
     return None if found is None else sum(found.values())
@@ -44,14 +44,18 @@ def read_each(devices):
 
 def _counted(devices):
     """The devices whose allocators count for the given devices, or `None`."""
-    if not all(
-        placement.is_here(device) and _counts(device) for device in devices
-    ):
+    if not all(_is_here(device) and _counts(device) for device in devices):
         return None
     # All logical CPU devices are counted together.
     return sorted({
         "CPU:0" if ":CPU:" in device else device for device in devices
     })
+
+
+def _is_here(device):
+    """Whether a device belongs to this process."""
+    is_short = tf.DeviceSpec.from_string(device).job is None
+    return is_short or placement.is_here(device)
 
 
 @functools.cache
