@@ -207,3 +207,30 @@ def test_many_modules_are_warned_of(num_modules):
         fr_keras.FeaturesReplay(network)
     said = [str(w.message) for w in found]
     assert any("8 iterations late" in s for s in said) == (num_modules == 9)
+
+
+@pytest.mark.parametrize("layer, optimizer, arguments, expected", [
+    ("LayerNormalization", keras.optimizers.Adam, {}, True),
+    ("LayerNormalization", keras.optimizers.Adam, {"clipnorm": 1.0}, False),
+    ("LayerNormalization", keras.optimizers.SGD, {"clipvalue": 1.0}, False),
+    ("BatchNormalization", keras.optimizers.SGD, {}, False),
+])
+def test_late_gradients_that_are_not_clipped(
+    layer, optimizer, arguments, expected
+):
+    """What the user is told to do about it in `compile`."""
+    network = keras.Sequential([
+        keras.Input((2,)), keras.layers.Dense(2),
+        keras.Sequential([getattr(keras.layers, layer)()]),
+        keras.layers.Dense(1),
+    ])
+
+    def said(**options):
+        model = fr_keras.FeaturesReplay(network, 2, **options)
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            model.compile(optimizer(**arguments), "mse")
+        return any("global_clipnorm=1.0" in str(w.message) for w in found)
+
+    assert said() == expected
+    assert not said(weight_prediction=False)

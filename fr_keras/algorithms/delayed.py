@@ -1,5 +1,6 @@
 """Base class of methods with delayed gradients."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +10,11 @@ import tensorflow as tf
 
 from fr_keras.algorithms.base import Algorithm
 from fr_keras.algorithms.pipeline import BasePipeline
-from fr_keras.delays.delay_adjustment import adjust
+from fr_keras.delays.delay_adjustment import adjust, clips
 from fr_keras.delays.delay_policy import DelayPolicy
 from fr_keras.delays.delayed_rates import DelayedRates
 from fr_keras.delays.look_ahead import LookAhead
+from fr_keras.engine import private
 from fr_keras.engine.features import ErrorGradient
 from fr_keras.engine.user_warnings import warn
 
@@ -82,6 +84,29 @@ class DelayedAlgorithm(Algorithm):
                 "compare with fr_keras.Backprop; or use Muon, fewer modules, "
                 "or an exact pipeline (fr_keras.GPipe). See docs/delays.md."
             )
+
+    @functools.wraps(Algorithm.compile)
+    def compile(self, *args, **kwargs):
+        super().compile(*args, **kwargs)
+        # (The paper's algorithm is taken as it is.)
+        if (
+            self.policy is None or self.optimizer is None
+            or clips(self.optimizer) or self._normalizes_batches()
+        ):
+            return
+        warn(
+            f"Gradients are up to {self.num_modules - 1} iterations late, and "
+            "this network has no batch normalization. Clip gradients, or "
+            "training may stay far behind back-propagation: pass "
+            "`global_clipnorm=1.0` to the optimizer (--global_clipnorm=1). See "
+            "docs/delays.md."
+        )
+
+    def _normalizes_batches(self):
+        return any(
+            isinstance(layer, keras.layers.BatchNormalization)
+            for module in self.modules for layer in private.sublayers(module)
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {

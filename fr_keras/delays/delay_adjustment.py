@@ -34,3 +34,18 @@ def adjust(optimizer, given, policy, delay):
             if threshold is not None:
                 share = factor(policy, "clipping", delay, above=0)
                 setattr(ours, name, threshold * share)
+
+
+def clips(optimizer):
+    """Whether an optimizer clips gradients.
+
+    Args:
+        optimizer: `keras.optimizers.Optimizer`.
+
+    Returns:
+        bool, for one that consists of several, whether all do.
+    """
+    return all(
+        any(getattr(leaf, name) is not None for name in _CLIPPING)
+        for leaf in leaves(optimizer)
+    )
