@@ -18,7 +18,9 @@ large = [tf.random.stateless_normal([100_000], [0, 0]) for _ in range(2)]
 small = [tf.random.stateless_normal([1000], [0, 0]) for _ in range(100)]
 del large, small
 print(peak_memory.read(DEVICES))
-assert peak_memory.read(["CPU:0"]) == peak_memory.read(DEVICES)
+assert peak_memory.read(["CPU:0", "CPU:0"]) == peak_memory.read(DEVICES)
+each = peak_memory.read_each(["CPU:0", "/CPU:0", *DEVICES])
+assert each is None or [*each] == ["CPU:0"]
 print(peak_memory.read(["/job:worker/replica:0/task:0/device:CPU:0"]))
 """
 

@@ -48,7 +48,8 @@ def _counted(devices):
         return None
     # All logical CPU devices are counted together.
     return sorted({
-        "CPU:0" if ":CPU:" in device else device for device in devices
+        "CPU:0" if tf.DeviceSpec.from_string(device).device_type == "CPU"
+        else device for device in devices
     })
 
 
